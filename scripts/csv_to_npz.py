@@ -1,0 +1,9 @@
+"""Convert LAFAN1-on-G1 CSVs to windows. See --help."""
+
+import tyro
+
+from smp.errors import run
+from smp.motion.convert import ConvertCfg, convert
+
+if __name__ == "__main__":
+  run(lambda: convert(tyro.cli(ConvertCfg, description=ConvertCfg.__doc__)))

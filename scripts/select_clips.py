@@ -1,0 +1,9 @@
+"""Cut forward locomotion out of LAFAN1 clips, balanced over speed. See --help."""
+
+import tyro
+
+from smp.errors import run
+from smp.motion.select import SelectCfg, select
+
+if __name__ == "__main__":
+  run(lambda: select(tyro.cli(SelectCfg, description=SelectCfg.__doc__)))

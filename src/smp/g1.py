@@ -1,0 +1,103 @@
+"""The robot: names, sides, and its model, without importing mjlab or torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import mujoco
+
+_LEG = ("hip_pitch", "hip_roll", "hip_yaw", "knee", "ankle_pitch", "ankle_roll")
+_ARM = (
+  "shoulder_pitch",
+  "shoulder_roll",
+  "shoulder_yaw",
+  "elbow",
+  "wrist_roll",
+  "wrist_pitch",
+  "wrist_yaw",
+)
+_WAIST = ("waist_yaw", "waist_roll", "waist_pitch")
+
+JOINT_NAMES: tuple[str, ...] = (
+  *(f"left_{part}_joint" for part in _LEG),
+  *(f"right_{part}_joint" for part in _LEG),
+  *(f"{part}_joint" for part in _WAIST),
+  *(f"left_{part}_joint" for part in _ARM),
+  *(f"right_{part}_joint" for part in _ARM),
+)
+"""The 29 hinge joints in the order of mjlab's ``g1.xml`` and of the LAFAN1 CSVs."""
+
+NUM_JOINTS = len(JOINT_NAMES)
+
+ROOT_BODY = "pelvis"
+
+EE_BODY_NAMES: tuple[str, ...] = (
+  "left_ankle_roll_link",
+  "right_ankle_roll_link",
+  "torso_link",  # Stands in for the head.
+  "left_wrist_yaw_link",
+  "right_wrist_yaw_link",
+)
+
+
+def other_side(name: str) -> str:
+  """The name of the same part on the other side; parts in the middle keep theirs."""
+  if name.startswith("left_"):
+    return "right_" + name.removeprefix("left_")
+  if name.startswith("right_"):
+    return "left_" + name.removeprefix("right_")
+  return name
+
+
+MIRROR_INDEX: tuple[int, ...] = tuple(
+  JOINT_NAMES.index(other_side(name)) for name in JOINT_NAMES
+)
+"""Mirrored joint j takes its angle from joint ``MIRROR_INDEX[j]``."""
+
+MIRROR_SIGN: tuple[float, ...] = tuple(
+  -1.0 if name.endswith(("roll_joint", "yaw_joint")) else 1.0 for name in JOINT_NAMES
+)
+"""... times this: turning about x or z changes sign in the sagittal mirror."""
+
+EE_MIRROR_INDEX: tuple[int, ...] = tuple(
+  EE_BODY_NAMES.index(other_side(name)) for name in EE_BODY_NAMES
+)
+
+
+def model_path() -> Path:
+  """mjlab's G1 model file, found without importing mjlab (which takes seconds)."""
+  spec = importlib.util.find_spec("mjlab")
+  if spec is None or not spec.submodule_search_locations:
+    raise RuntimeError("mjlab is not installed: its asset zoo holds the G1 model")
+  folder = Path(next(iter(spec.submodule_search_locations)))
+  return folder / "asset_zoo" / "robots" / "unitree_g1" / "xmls" / "g1.xml"
+
+
+@functools.cache
+def load_model() -> mujoco.MjModel:
+  """mjlab's G1: kinematics and collision shapes, without the visual meshes.
+
+  The model is shared by all callers: treat it as read-only.
+
+  Raises:
+    RuntimeError: the model's joints are not in the order of ``JOINT_NAMES``.
+  """
+  spec = mujoco.MjSpec.from_file(str(model_path()))
+  for geom in [geom for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH]:
+    spec.delete(geom)
+  for mesh in list(spec.meshes):
+    spec.delete(mesh)
+  model = spec.compile()
+  found = tuple(
+    model.joint(j).name
+    for j in range(model.njnt)
+    if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_HINGE
+  )
+  for index, (want, got) in enumerate(zip(JOINT_NAMES, found, strict=False)):
+    if want != got:
+      raise RuntimeError(f"joint {index} of the G1 model is '{got}', expected '{want}'")
+  if len(found) != NUM_JOINTS:
+    raise RuntimeError(f"the G1 model has {len(found)} joints, expected {NUM_JOINTS}")
+  return model

@@ -1,0 +1,1 @@
+"""Motion: rotations, features, kinematics, clips, windows. Never imports mjlab."""

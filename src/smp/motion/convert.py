@@ -1,0 +1,235 @@
+"""From a folder of CSV clips to NPZ windows, several clips at a time."""
+
+from __future__ import annotations
+
+import difflib
+import multiprocessing
+import os
+import sys
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from smp.errors import UserError
+from smp.motion.clips import (
+  CSV_FPS,
+  Resampling,
+  clip_windows,
+  load_csv,
+  mirror_clip,
+  resample,
+)
+from smp.motion.dataset import ClipEntry, load_motions, save_windows
+from smp.motion.features import FPS, WINDOW, g1_spec
+from smp.motion.rotations import HeadingKind
+
+DATA_VARIABLE = "SMP_LAFAN_DIR"
+"""Environment variable that names the folder of CSVs when no option does."""
+
+
+@dataclass(frozen=True)
+class ConvertCfg:
+  """Convert LAFAN1-on-G1 CSVs to NPZ windows of 59 features."""
+
+  output_dir: Path
+  """Where the NPZ files go, one per clip."""
+
+  input_dir: Path | None = None
+  """Folder of CSVs. Default: the environment variable SMP_LAFAN_DIR."""
+
+  motions: Path | None = None
+  """A motion set (configs/motions/NAME.yaml). Default: every CSV of the folder, whole."""
+
+  window_size: int = WINDOW
+  stride: int = 1
+  input_fps: float = CSV_FPS
+  output_fps: float = FPS
+
+  shard_index: int = 0
+  """Which shard of the clips this call converts, from 0."""
+
+  num_shards: int = 1
+
+  mirror: bool = False
+  """Add the mirrored motion of every clip."""
+
+  method: Resampling = "spline"
+  """How frames between frames are found."""
+
+  heading: HeadingKind = "twist"
+  """How a window's heading is found; ``yaw`` is what the published priors used."""
+
+  velocity: str = "window"
+  """``window``, or ``clip`` as the published priors."""
+
+  workers: int | None = None
+  """Processes. Default: one per core, and none besides this one for a single clip."""
+
+
+@dataclass(frozen=True)
+class Converted:
+  """What became of one clip."""
+
+  clip: str
+  windows: int
+  skipped: int
+  """Ranges too short for a window."""
+
+
+def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
+  """Convert one clip and write its NPZ. Windows never span two ranges.
+
+  Raises:
+    UserError: names the file and row of bad input.
+  """
+  clip = load_csv(path, cfg.input_fps)
+  for start, stop in entry.ranges:
+    if stop > len(clip):
+      raise UserError(
+        f"{path}: range [{start}, {stop}] of clip '{entry.clip}' ends after its "
+        f"{len(clip)} rows"
+      )
+  parts, skipped = [], 0
+  for start, stop in entry.ranges or ((0, len(clip)),):
+    moved = clip.cut(start, stop)
+    # Splines need two frames; a window needs far more.
+    if len(moved) > 1:
+      moved = resample(moved, cfg.output_fps, cfg.method)
+    if len(moved) < cfg.window_size:
+      skipped += 1
+      continue
+    for mirrored in (False, True) if entry.mirror or cfg.mirror else (False,):
+      turned = mirror_clip(moved) if mirrored else moved
+      windows = clip_windows(
+        turned, cfg.window_size, cfg.stride, cfg.heading, cfg.velocity
+      )
+      parts.append((windows.numpy(), mirrored))
+  if not parts:
+    return Converted(entry.clip, 0, skipped)
+  spec = g1_spec(
+    window=cfg.window_size,
+    fps=cfg.output_fps,
+    heading=cfg.heading,
+    velocity=cfg.velocity,
+  )
+  windows = np.concatenate([part for part, _ in parts])
+  save_windows(
+    cfg.output_dir / f"{entry.clip}.npz",
+    windows,
+    spec,
+    clip=entry.clip,
+    stride=cfg.stride,
+    mirrored=np.concatenate([np.full(len(p), m) for p, m in parts]),
+    split=entry.split,
+    ranges=entry.ranges,
+  )
+  return Converted(entry.clip, len(windows), skipped)
+
+
+def find_input(input_dir: Path | None) -> Path:
+  """The folder of CSVs: the option, or the environment variable.
+
+  Raises:
+    UserError: neither is given, or it is no folder.
+  """
+  if input_dir is None:
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+      raise UserError(
+        f"no input folder: give --input-dir, or set {DATA_VARIABLE} (datasets/README.md "
+        "says where to download the clips)"
+      )
+    input_dir = Path(value)
+  if not input_dir.is_dir():
+    raise UserError(f"{input_dir}: no such folder of CSV clips")
+  return input_dir
+
+
+def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
+  """Which clips this call converts.
+
+  Raises:
+    UserError: no CSV, a clip that is not there, or options that make no sense.
+  """
+  for name in ("window_size", "stride", "num_shards", "input_fps", "output_fps"):
+    if getattr(cfg, name) <= 0:
+      option = "--" + name.replace("_", "-")
+      raise UserError(f"{option} {getattr(cfg, name)}: must be above zero")
+  if not 0 <= cfg.shard_index < cfg.num_shards:
+    raise UserError(
+      f"--shard-index {cfg.shard_index}: must be from 0 to {cfg.num_shards - 1}"
+    )
+  folder = find_input(cfg.input_dir)
+  found = {path.stem: path for path in sorted(folder.glob("*.csv"))}
+  if not found:
+    raise UserError(f"{folder}: no CSV in this folder")
+  if cfg.motions is None:
+    entries = [ClipEntry(name) for name in found]
+  else:
+    entries = list(load_motions(cfg.motions).clips)
+  for entry in entries:
+    if entry.clip not in found:
+      close = difflib.get_close_matches(entry.clip, found, n=1)
+      hint = f"; did you mean '{close[0]}'?" if close else ""
+      raise UserError(
+        f"{cfg.motions}: clip '{entry.clip}' is not in {folder} "
+        f"({entry.clip}.csv){hint}"
+      )
+  jobs = [(found[entry.clip], entry) for entry in entries]
+  return jobs[cfg.shard_index :: cfg.num_shards]
+
+
+def convert(cfg: ConvertCfg) -> list[Converted]:
+  """Convert a folder of clips with a progress bar.
+
+  Raises:
+    UserError: names file and row of the first bad input; finished clips stay.
+  """
+  jobs = plan(cfg)
+  console = Console(stderr=True)
+  results = []
+  with Progress(console=console) as progress:
+    task = progress.add_task("converting", total=len(jobs))
+    for result in _run(jobs, cfg):
+      progress.advance(task)
+      if result.skipped:
+        console.print(
+          f"warning: {result.clip}: {result.skipped} range(s) shorter than "
+          f"{cfg.window_size} frames skipped"
+        )
+      results.append(result)
+  total = sum(result.windows for result in results)
+  written = sum(result.windows > 0 for result in results)
+  print(f"{written} of {len(results)} clips, {total} windows -> {cfg.output_dir}")
+  return results
+
+
+def _run(jobs: list[tuple[Path, ClipEntry]], cfg: ConvertCfg):
+  workers = min(cfg.workers or os.cpu_count() or 1, len(jobs))
+  if workers <= 1:
+    for path, entry in jobs:
+      yield convert_clip(path, entry, cfg)
+    return
+  # A fork has torch imported already; elsewhere each process imports it once.
+  method = "fork" if sys.platform.startswith("linux") else "spawn"
+  context = multiprocessing.get_context(method)
+  with ProcessPoolExecutor(workers, context, initializer=_one_thread) as executor:
+    futures: list[Future[Converted]] = [
+      executor.submit(convert_clip, path, entry, cfg) for path, entry in jobs
+    ]
+    try:
+      for future in as_completed(futures):
+        yield future.result()
+    except BaseException:
+      # Clips under way finish in a moment; those not begun are dropped.
+      executor.shutdown(wait=True, cancel_futures=True)
+      raise
+
+
+def _one_thread() -> None:
+  torch.set_num_threads(1)

@@ -1,0 +1,327 @@
+"""Sets of windows: which clips make one, files that hold them, and their statistics."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import yaml
+
+from smp.errors import UserError, atomic_path
+from smp.motion.features import FeatureSpec
+
+Split = Literal["train", "val"]
+LOW_QUANTILE, HIGH_QUANTILE = 0.01, 0.99
+MIN_SPAN = 1e-6
+"""A feature that spans less gets the span 1: it is constant, and stays so."""
+
+
+# Which clips.
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+  """One clip of a motion set."""
+
+  clip: str
+  """File name without ``.csv``."""
+  ranges: tuple[tuple[int, int], ...] = ()
+  """Input rows [start, stop); none: the whole clip."""
+  mirror: bool = False
+  """Add the mirrored motion."""
+  split: Split = "train"
+  """``val`` is held back to judge by; a clip is never in both."""
+
+
+@dataclass(frozen=True)
+class Motions:
+  """A motion set: ``configs/motions/NAME.yaml``."""
+
+  name: str
+  description: str
+  clips: tuple[ClipEntry, ...]
+
+
+def load_motions(path: str | Path) -> Motions:
+  """Read a motion set.
+
+  Raises:
+    UserError: names the file and the key or clip that is wrong.
+  """
+  path = Path(path)
+  data = read_yaml(path)
+  _check_keys(path, data, ("name", "description", "mirror", "clips"), "")
+  mirror = data.get("mirror", False)
+  entries = data.get("clips")
+  if not isinstance(entries, list) or not entries:
+    raise UserError(f"{path}: 'clips' must be a list with at least one clip")
+  clips = tuple(_entry(path, item, mirror) for item in entries)
+  names = [entry.clip for entry in clips]
+  twice = {name for name in names if names.count(name) > 1}
+  if twice:
+    raise UserError(
+      f"{path}: clip '{min(twice)}' is listed twice; give it several ranges instead"
+    )
+  return Motions(
+    str(data.get("name", path.stem)), str(data.get("description", "")), clips
+  )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+  """A YAML file whose top level is a table.
+
+  Raises:
+    UserError: missing, not YAML, or not a table.
+  """
+  try:
+    data = yaml.safe_load(path.read_text())
+  except OSError as error:
+    raise UserError(f"{path}: cannot read ({error.strerror})") from error
+  except (yaml.YAMLError, UnicodeDecodeError) as error:
+    detail = " ".join(str(error).split())[:120]
+    raise UserError(f"{path}: not valid YAML ({detail})") from None
+  if not isinstance(data, dict):
+    raise UserError(f"{path}: expected keys and values at the top level")
+  return data
+
+
+def _check_keys(
+  path: Path, data: dict[str, Any], known: Sequence[str], where: str
+) -> None:
+  for key in data:
+    if key not in known:
+      close = difflib.get_close_matches(str(key), known, n=1)
+      hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+      raise UserError(f"{path}: {where}unknown key '{key}'; {hint}")
+
+
+def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
+  if isinstance(item, str):
+    item = {"clip": item}
+  if not isinstance(item, dict) or not isinstance(item.get("clip"), str):
+    raise UserError(f"{path}: each entry of 'clips' needs a 'clip' name, got {item!r}")
+  where = f"clip '{item['clip']}': "
+  _check_keys(path, item, ("clip", "ranges", "mirror", "split"), where)
+  split = item.get("split", "train")
+  if split not in ("train", "val"):
+    raise UserError(f"{path}: {where}'split' is '{split}', expected train or val")
+  wants_mirror = item.get("mirror", mirror)
+  if not isinstance(wants_mirror, bool):
+    raise UserError(f"{path}: {where}'mirror' must be true or false")
+  ranges = []
+  for part in item.get("ranges") or ():
+    ok = isinstance(part, list) and len(part) == 2
+    if (
+      not ok or not all(isinstance(v, int) for v in part) or not 0 <= part[0] < part[1]
+    ):
+      raise UserError(
+        f"{path}: {where}range {part!r} is not [start, stop] with stop > start"
+      )
+    ranges.append((part[0], part[1]))
+  return ClipEntry(item["clip"], tuple(ranges), wants_mirror, cast(Split, split))
+
+
+# Files of windows.
+
+
+@dataclass(frozen=True)
+class WindowSet:
+  """Windows of one clip, or of several joined by `load_windows`."""
+
+  windows: np.ndarray
+  """(N, W, F) float32."""
+  spec: FeatureSpec
+  stride: int
+  clips: tuple[str, ...]
+  """Names of the clips."""
+  clip_index: np.ndarray
+  """(N,) which clip each window is from."""
+  mirrored: np.ndarray
+  """(N,) bool."""
+  splits: tuple[Split, ...] = field(default=())
+  """Split of each clip."""
+
+  def select(self, split: Split) -> np.ndarray:
+    """The windows (n, W, F) of the clips of one split."""
+    chosen = [i for i, s in enumerate(self.splits) if s == split]
+    return self.windows[np.isin(self.clip_index, chosen)]
+
+
+def save_windows(
+  path: Path,
+  windows: np.ndarray,
+  spec: FeatureSpec,
+  *,
+  clip: str,
+  stride: int,
+  mirrored: np.ndarray,
+  split: Split = "train",
+  ranges: Sequence[tuple[int, int]] = (),
+) -> None:
+  """Write the windows (N, W, F) of one clip as NPZ; all of it, or nothing."""
+  with atomic_path(path) as temporary:
+    np.savez(
+      temporary,
+      windows=windows.astype(np.float32, copy=False),
+      fps=np.float64(spec.fps),
+      window_size=np.int64(spec.window),
+      stride=np.int64(stride),
+      ee_body_names=np.array(spec.ee_body_names),
+      feature_dims=np.array(spec.feature_dims),
+      joint_names=np.array(spec.joint_names),
+      spec=np.array(json.dumps(spec.to_dict())),
+      clip=np.array(clip),
+      split=np.array(split),
+      mirrored=mirrored.astype(bool),
+      ranges=np.array(ranges, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+def _open_npz(path: Path, keys: Sequence[str], made_by: str) -> dict[str, np.ndarray]:
+  """Named arrays of an NPZ, without unpickling anything."""
+  if not path.is_file():
+    raise UserError(f"{path}: no such file; write it with {made_by}")
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      missing = [key for key in keys if key not in archive]
+      if missing:
+        raise UserError(
+          f"{path}: no array '{missing[0]}'; not a file of {made_by}, write it anew"
+        )
+      return {key: archive[key] for key in keys}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    raise UserError(
+      f"{path}: not a readable NPZ ({type(error).__name__}); write it anew with {made_by}"
+    ) from error
+
+
+def load_clip_windows(path: str | Path) -> WindowSet:
+  """Read the windows of one clip.
+
+  Raises:
+    UserError: names the file and what is wrong with it.
+  """
+  path = Path(path)
+  keys = ("windows", "spec", "stride", "clip", "split", "mirrored")
+  data = _open_npz(path, keys, "scripts/csv_to_npz.py")
+  try:
+    spec = FeatureSpec.from_dict(json.loads(str(data["spec"])))
+  except (ValueError, TypeError, AttributeError) as error:
+    raise UserError(f"{path}: array 'spec' is not readable; write it anew") from error
+  windows = data["windows"]
+  shape = (spec.window, sum(spec.feature_dims))
+  if windows.ndim != 3 or windows.shape[1:] != shape or windows.dtype != np.float32:
+    raise UserError(
+      f"{path}: array 'windows' is {windows.dtype} {windows.shape}, expected float32 "
+      f"(N, {shape[0]}, {shape[1]})"
+    )
+  if not np.isfinite(windows).all():
+    raise UserError(f"{path}: array 'windows' holds a value that is not finite")
+  if data["mirrored"].shape != windows.shape[:1]:
+    raise UserError(f"{path}: array 'mirrored' does not have one entry per window")
+  return WindowSet(
+    windows=windows,
+    spec=spec,
+    stride=int(data["stride"]),
+    clips=(str(data["clip"]),),
+    clip_index=np.zeros(len(windows), dtype=np.int64),
+    mirrored=data["mirrored"].astype(bool),
+    splits=(cast(Split, str(data["split"])),),
+  )
+
+
+def load_windows(paths: Sequence[str | Path]) -> WindowSet:
+  """Join the windows of NPZ files and of all NPZ files in folders.
+
+  Raises:
+    UserError: nothing there, or files that do not belong together.
+  """
+  files: list[Path] = []
+  for path in map(Path, paths):
+    found = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    if not found:
+      raise UserError(f"{path}: no NPZ in this folder; write some with csv_to_npz.py")
+    files.extend(found)
+  if not files:
+    raise UserError("no windows: name NPZ files or a folder of them")
+  sets = [load_clip_windows(path) for path in files]
+  for path, part in zip(files, sets, strict=True):
+    try:
+      part.spec.check(sets[0].spec)
+    except UserError as error:
+      raise UserError(f"{path} does not go with {files[0]}: {error}") from None
+  return WindowSet(
+    windows=np.concatenate([part.windows for part in sets]),
+    spec=sets[0].spec,
+    stride=sets[0].stride,
+    clips=tuple(part.clips[0] for part in sets),
+    clip_index=np.concatenate(
+      [np.full(len(part.windows), i) for i, part in enumerate(sets)]
+    ),
+    mirrored=np.concatenate([part.mirrored for part in sets]),
+    splits=tuple(part.splits[0] for part in sets),
+  )
+
+
+# Statistics.
+
+
+@dataclass(frozen=True)
+class NormStats:
+  """Ranges of the features: ``q_low`` maps to -1 and ``q_high`` to +1."""
+
+  q_low: np.ndarray
+  """(F,) float32."""
+  q_high: np.ndarray
+  """(F,) float32."""
+
+
+def compute_norm_stats(windows: np.ndarray) -> NormStats:
+  """1 % and 99 % quantiles of each feature over all frames of all windows (N, W, F)."""
+  frames = windows.reshape(-1, windows.shape[-1])
+  # One feature at a time: a copy of one column, not of the whole set.
+  quantiles = np.stack(
+    [np.quantile(column, (LOW_QUANTILE, HIGH_QUANTILE)) for column in frames.T]
+  )
+  low, high = quantiles.T
+  flat = high - low < MIN_SPAN
+  # A constant feature: centred on its value, with a span of 1.
+  middle = 0.5 * (high + low)
+  low, high = np.where(flat, middle - 0.5, low), np.where(flat, middle + 0.5, high)
+  return NormStats(low.astype(np.float32), high.astype(np.float32))
+
+
+def save_stats(
+  path: Path, stats: NormStats, spec: FeatureSpec, clips: Sequence[str]
+) -> None:
+  """Write statistics as NPZ, with what they are of."""
+  with atomic_path(path) as temporary:
+    np.savez(
+      temporary,
+      q_low=stats.q_low,
+      q_high=stats.q_high,
+      spec=np.array(json.dumps(spec.to_dict())),
+      clips=np.array(list(clips)),
+    )
+
+
+def load_stats(path: str | Path) -> NormStats:
+  """Read statistics: ours, or the published ones (`q_low` and `q_high` alone).
+
+  Raises:
+    UserError: names the file and what is wrong with it.
+  """
+  path = Path(path)
+  data = _open_npz(path, ("q_low", "q_high"), "scripts/compute_norm_stats.py")
+  low, high = data["q_low"], data["q_high"]
+  if low.shape != high.shape or low.ndim != 1:
+    raise UserError(f"{path}: q_low {low.shape} and q_high {high.shape} must be (F,)")
+  if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
+    raise UserError(f"{path}: q_high must be above q_low, and both finite")
+  return NormStats(low.astype(np.float32), high.astype(np.float32))

@@ -1,0 +1,308 @@
+"""The 59 features of a frame: the one place that knows their layout.
+
+A window is W frames at 50 Hz. Everything spatial is expressed in the frame of the
+window's last root: origin at that pelvis's xy, x along its heading, z up from the floor.
+
+| slice | name | meaning |
+|---|---|---|
+| 0:3 | root_pos | pelvis position; z is the height above the floor |
+| 3:9 | root_rot | pelvis orientation, first and third matrix columns |
+| 9:38 | joint_pos | 29 joint angles, rad |
+| 38:53 | ee_pos | five end effectors minus the same frame's pelvis, m |
+| 53:56 | root_lin_vel | velocity of the pelvis origin, m/s |
+| 56:59 | root_ang_vel | angular velocity of the pelvis, rad/s |
+
+Source: Mu et al., arXiv 2512.03028, as the G1 reproduction states it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+
+from smp import g1
+from smp.errors import UserError
+from smp.motion.rotations import (
+  HeadingKind,
+  quat_conj,
+  quat_from_rot6d,
+  quat_log,
+  quat_mul,
+  rot6d_from_quat,
+  rotate_z,
+)
+from smp.motion.rotations import (
+  heading as heading_of,
+)
+
+FPS = 50
+WINDOW = 10
+FEATURE_NAMES = (
+  "root_pos",
+  "root_rot",
+  "joint_pos",
+  "ee_pos",
+  "root_lin_vel",
+  "root_ang_vel",
+)
+FEATURE_DIMS = (3, 6, g1.NUM_JOINTS, 3 * len(g1.EE_BODY_NAMES), 3, 3)
+FEATURE_DIM = sum(FEATURE_DIMS)
+SLICES: dict[str, slice] = {
+  name: slice(sum(FEATURE_DIMS[:i]), sum(FEATURE_DIMS[: i + 1]))
+  for i, name in enumerate(FEATURE_NAMES)
+}
+
+
+class MotionState(NamedTuple):
+  """Frames of motion, whatever they come from: (..., 3), (..., 4), ... tensors.
+
+  World frame (any frame with z up and the floor at 0), m, rad, s. A window has one
+  more leading axis, W frames, oldest first.
+  """
+
+  root_pos_w: torch.Tensor
+  """Pelvis position (..., 3)."""
+  root_quat_w: torch.Tensor
+  """Pelvis orientation (..., 4), wxyz."""
+  root_lin_vel_w: torch.Tensor
+  """Velocity of the pelvis frame's origin (..., 3)."""
+  root_ang_vel_w: torch.Tensor
+  """Angular velocity of the pelvis (..., 3), world axes."""
+  joint_pos: torch.Tensor
+  """Joint angles (..., 29)."""
+  ee_pos_w: torch.Tensor
+  """End-effector positions (..., 5, 3)."""
+
+
+class Anchor(NamedTuple):
+  """The frame that a window is expressed in: where it stands and which way it faces."""
+
+  pos_xy: torch.Tensor
+  """(..., 2), m."""
+  cos: torch.Tensor
+  """Cosine of the heading (...)."""
+  sin: torch.Tensor
+  """Sine of the heading (...)."""
+
+
+def anchor_of(state: MotionState, heading: HeadingKind = "twist") -> Anchor:
+  """The anchor of windows (..., W, .): their last root, upright."""
+  cos, sin = heading_of(state.root_quat_w[..., -1, :], heading)
+  return Anchor(state.root_pos_w[..., -1, :2], cos, sin)
+
+
+def encode(state: MotionState, heading: HeadingKind = "twist") -> torch.Tensor:
+  """Features (..., W, 59) of windows of motion."""
+  anchor = anchor_of(state, heading)
+  # The inverse turn, for every frame of the window.
+  cos, sin = anchor.cos.unsqueeze(-1), -anchor.sin.unsqueeze(-1)
+  xy = state.root_pos_w[..., :2] - anchor.pos_xy.unsqueeze(-2)
+  pos = torch.cat((xy, state.root_pos_w[..., 2:]), dim=-1)
+  rot = rot6d_from_quat(state.root_quat_w)
+  ee = state.ee_pos_w - state.root_pos_w.unsqueeze(-2)
+  return torch.cat(
+    (
+      rotate_z(cos, sin, pos),
+      rotate_z(cos, sin, rot[..., :3]),
+      rotate_z(cos, sin, rot[..., 3:]),
+      state.joint_pos,
+      rotate_z(cos.unsqueeze(-1), sin.unsqueeze(-1), ee).flatten(-2),
+      rotate_z(cos, sin, state.root_lin_vel_w),
+      rotate_z(cos, sin, state.root_ang_vel_w),
+    ),
+    dim=-1,
+  )
+
+
+def decode(features: torch.Tensor, anchor: Anchor | None = None) -> MotionState:
+  """Windows of motion from features (..., W, 59): the inverse of `encode`.
+
+  Args:
+    features: Encoded or generated; the orientation is made orthonormal.
+    anchor: Where the window shall stand. None: at the origin, facing along x.
+  """
+  pos, rot, joints, ee, lin, ang = (features[..., SLICES[n]] for n in FEATURE_NAMES)
+  ee = ee.unflatten(-1, (-1, 3))
+  if anchor is not None:
+    cos, sin = anchor.cos.unsqueeze(-1), anchor.sin.unsqueeze(-1)
+    pos = rotate_z(cos, sin, pos)
+    shift = torch.cat((anchor.pos_xy, torch.zeros_like(anchor.pos_xy[..., :1])), -1)
+    pos = pos + shift.unsqueeze(-2)
+    rot = torch.cat(
+      (rotate_z(cos, sin, rot[..., :3]), rotate_z(cos, sin, rot[..., 3:])), dim=-1
+    )
+    ee = rotate_z(cos.unsqueeze(-1), sin.unsqueeze(-1), ee)
+    lin, ang = rotate_z(cos, sin, lin), rotate_z(cos, sin, ang)
+  return MotionState(
+    root_pos_w=pos,
+    root_quat_w=quat_from_rot6d(rot),
+    root_lin_vel_w=lin,
+    root_ang_vel_w=ang,
+    joint_pos=joints,
+    ee_pos_w=ee + pos.unsqueeze(-2),
+  )
+
+
+# Velocity.
+
+
+def window_velocities(
+  root_pos_w: torch.Tensor, root_quat_w: torch.Tensor, fps: float, edge_order: int = 2
+) -> tuple[torch.Tensor, torch.Tensor]:
+  """Velocities of the root as a function of the poses of the window alone.
+
+  The one definition of velocity: clips, the simulated robot and generated windows all
+  get theirs from here, so that no source can be told from another by it.
+  Inside the window these are central differences; at its two ends one-sided ones.
+
+  Args:
+    root_pos_w: (..., W, 3), m.
+    root_quat_w: (..., W, 4), wxyz; the sign does not matter.
+    fps: Frames per second.
+    edge_order: Order of the error of the one-sided differences, 1 or 2.
+
+  Returns:
+    Linear (..., W, 3), m/s, and angular velocity (..., W, 3), rad/s, world axes.
+  """
+  turn = quat_mul(root_quat_w[..., 1:, :], quat_conj(root_quat_w[..., :-1, :]))
+  steps = torch.cat((root_pos_w.diff(dim=-2), quat_log(turn)), dim=-1) * fps
+  inner = 0.5 * (steps[..., 1:, :] + steps[..., :-1, :])
+  first, last = steps[..., :1, :], steps[..., -1:, :]
+  if edge_order == 2:
+    # Extrapolate the mid-step rates by half a step.
+    first = 1.5 * first - 0.5 * steps[..., 1:2, :]
+    last = 1.5 * last - 0.5 * steps[..., -2:-1, :]
+  velocity = torch.cat((first, inner, last), dim=-2)
+  return velocity[..., :3], velocity[..., 3:]
+
+
+# Mirror.
+
+
+def mirror_state(state: MotionState) -> MotionState:
+  """The motion seen in a mirror that stands in the world's xz plane."""
+  index = torch.tensor(g1.MIRROR_INDEX, device=state.joint_pos.device)
+  sign = state.joint_pos.new_tensor(g1.MIRROR_SIGN)
+  ee_index = torch.tensor(g1.EE_MIRROR_INDEX, device=state.joint_pos.device)
+  flip_y = state.joint_pos.new_tensor((1.0, -1.0, 1.0))
+  flip_xz = state.joint_pos.new_tensor((-1.0, 1.0, -1.0))
+  flip_quat = state.joint_pos.new_tensor((1.0, -1.0, 1.0, -1.0))
+  return MotionState(
+    root_pos_w=state.root_pos_w * flip_y,
+    root_quat_w=state.root_quat_w * flip_quat,
+    root_lin_vel_w=state.root_lin_vel_w * flip_y,
+    root_ang_vel_w=state.root_ang_vel_w * flip_xz,
+    joint_pos=state.joint_pos.index_select(-1, index) * sign,
+    ee_pos_w=state.ee_pos_w.index_select(-2, ee_index) * flip_y,
+  )
+
+
+def mirror_features(features: torch.Tensor) -> torch.Tensor:
+  """The same on features (..., W, 59): mirroring and encoding commute."""
+  joints = torch.tensor(g1.MIRROR_INDEX, device=features.device)
+  flip_y = features.new_tensor((1.0, -1.0, 1.0))
+  ee = features[..., SLICES["ee_pos"]].unflatten(-1, (-1, 3))
+  ee_index = torch.tensor(g1.EE_MIRROR_INDEX, device=features.device)
+  return torch.cat(
+    (
+      features[..., SLICES["root_pos"]] * flip_y,
+      # The x and z axes of the body are in the plane of the mirror.
+      features[..., SLICES["root_rot"]] * flip_y.repeat(2),
+      features[..., SLICES["joint_pos"]].index_select(-1, joints)
+      * features.new_tensor(g1.MIRROR_SIGN),
+      (ee.index_select(-2, ee_index) * flip_y).flatten(-2),
+      features[..., SLICES["root_lin_vel"]] * flip_y,
+      features[..., SLICES["root_ang_vel"]] * -flip_y,
+    ),
+    dim=-1,
+  )
+
+
+# What a set of windows or a prior is about.
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+  """What the numbers of a window mean; stored with windows, statistics and priors."""
+
+  joint_names: tuple[str, ...]
+  ee_body_names: tuple[str, ...]
+  root_body: str
+  feature_names: tuple[str, ...]
+  feature_dims: tuple[int, ...]
+  window: int
+  fps: float
+  heading: HeadingKind
+  """How the anchor's heading is found (`smp.motion.rotations.heading`)."""
+  velocity: str
+  """"window" (`window_velocities`), or "clip": central differences over whole clips."""
+
+  def to_dict(self) -> dict[str, Any]:
+    """Plain JSON types."""
+    return {
+      key: list(value) if isinstance(value, tuple) else value
+      for key, value in asdict(self).items()
+    }
+
+  @staticmethod
+  def from_dict(data: dict[str, Any]) -> FeatureSpec:
+    """The inverse of `to_dict`.
+
+    Raises:
+      UserError: a field is missing.
+    """
+    missing = [f.name for f in fields(FeatureSpec) if f.name not in data]
+    if missing:
+      raise UserError(f"feature spec: field '{missing[0]}' is missing")
+    values: dict[str, Any] = {f.name: data[f.name] for f in fields(FeatureSpec)}
+    for name, value in values.items():
+      if isinstance(value, list):
+        values[name] = tuple(value)
+    return FeatureSpec(**values)
+
+  def check(self, expected: FeatureSpec) -> None:
+    """Refuse what does not fit.
+
+    Raises:
+      UserError: names the first field that differs, with both values.
+    """
+    for field in fields(FeatureSpec):
+      ours, theirs = getattr(self, field.name), getattr(expected, field.name)
+      if ours != theirs:
+        raise UserError(
+          f"feature spec: field '{field.name}' is {_short(ours, theirs)}, expected "
+          f"{_short(theirs, ours)}"
+        )
+
+
+def _short(value: Any, other: Any) -> str:
+  """A value for a message; of long tuples only the first entry that differs."""
+  if not isinstance(value, tuple) or not isinstance(other, tuple):
+    return repr(value)
+  if len(value) != len(other):
+    return f"{len(value)} entries"
+  index = next(i for i, (a, b) in enumerate(zip(value, other, strict=True)) if a != b)
+  return f"{value[index]!r} at position {index}"
+
+
+def g1_spec(
+  joint_names: tuple[str, ...] = g1.JOINT_NAMES,
+  window: int = WINDOW,
+  fps: float = FPS,
+  heading: HeadingKind = "twist",
+  velocity: str = "window",
+) -> FeatureSpec:
+  """The spec of this project's windows on the G1."""
+  return FeatureSpec(
+    joint_names=tuple(joint_names),
+    ee_body_names=g1.EE_BODY_NAMES,
+    root_body=g1.ROOT_BODY,
+    feature_names=FEATURE_NAMES,
+    feature_dims=FEATURE_DIMS,
+    window=window,
+    fps=float(fps),
+    heading=heading,
+    velocity=velocity,
+  )

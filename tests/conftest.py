@@ -1,0 +1,74 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("MJLAB_WARP_QUIET", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")
+
+import smp  # noqa: E402, F401  Chooses a rendering library before MuJoCo is imported.
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  if torch.cuda.is_available():
+    return
+  for item in items:
+    if "gpu" in item.keywords:
+      item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+def _folder(variable: str, what: str) -> Path:
+  value = os.environ.get(variable)
+  if not value:
+    pytest.skip(f"{variable} is not set: no {what}")
+  return Path(value)
+
+
+@pytest.fixture(scope="session")
+def lafan_dir() -> Path:
+  """The folder of LAFAN1 CSVs retargeted to the G1."""
+  return _folder("SMP_LAFAN_DIR", "LAFAN1 clips")
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+  """The folder of the published reproduction's priors."""
+  return _folder("SMP_REFERENCE_DIR", "published priors")
+
+
+@pytest.fixture(scope="session")
+def forward_dir() -> Path:
+  """The folder of the published reproduction's walk, jog and run cycles."""
+  return _folder("SMP_FORWARD_DIR", "published cycles")
+
+
+@pytest.fixture(scope="module")
+def forward_env() -> Iterator:
+  """Smp-Forward-G1 with 8 environments and a small pool, on the CPU."""
+  from mjlab.envs import ManagerBasedRlEnv
+
+  cfg = small_env_cfg("Smp-Forward-G1", num_envs=8)
+  env = ManagerBasedRlEnv(cfg, "cpu")
+  env.reset()
+  yield env
+  env.close()
+
+
+def small_env_cfg(task: str, num_envs: int, play: bool = False):
+  """A registered task's configuration, cut down to test size."""
+  from mjlab.tasks.registry import load_env_cfg
+
+  import smp.tasks  # noqa: F401
+
+  cfg = load_env_cfg(task, play=play)
+  cfg.scene.num_envs = num_envs
+  cfg.seed = 0
+  guidance = cfg.commands["smp"]
+  guidance.pool_size, guidance.refresh_size = 32, 8  # pyright: ignore[reportAttributeAccessIssue]
+  return cfg
