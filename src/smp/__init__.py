@@ -6,8 +6,17 @@ import sys
 
 __version__ = "0.1.0"
 
-# mjlab asks MuJoCo to render through EGL. On a machine without that library the mere
-# import of MuJoCo would then fail, although training needs no rendering at all.
-if sys.platform.startswith("linux") and ctypes.util.find_library("EGL") is None:
-  _software = ctypes.util.find_library("OSMesa") is not None
-  os.environ.setdefault("MUJOCO_GL", "osmesa" if _software else "disable")
+
+def _choose_gl() -> str:
+  """How MuJoCo can render on this Linux machine without a display."""
+  for library, name in (("EGL", "egl"), ("OSMesa", "osmesa")):
+    if ctypes.util.find_library(library) is not None:
+      return name
+  return "disable"
+
+
+# Before anything imports MuJoCo, which reads this once. mjlab would ask for EGL whether
+# it is there or not, and where it is not, importing MuJoCo fails, although training
+# renders nothing.
+if sys.platform.startswith("linux"):
+  os.environ.setdefault("MUJOCO_GL", _choose_gl())

@@ -1,0 +1,223 @@
+"""Watch a policy: in the browser, in a window, or as a video file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import mjlab
+import torch
+import tyro
+from mjlab.envs import ManagerBasedRlEnv
+from mjlab.rl import RslRlVecEnvWrapper
+from mjlab.tasks.registry import load_env_cfg, load_rl_cfg, load_runner_cls
+from mjlab.utils.os import get_wandb_checkpoint_path
+from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
+from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
+
+from smp.cli.tasks import task_from_argv
+from smp.errors import UserError, atomic_path
+from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+
+CPU_POOL_SIZE = 64
+"""Start states sampled to watch a policy on a CPU."""
+
+
+@dataclass(frozen=True)
+class PlayArgs:
+  """Which policy, and how to show it."""
+
+  agent: Literal["trained", "zero", "random"] = "trained"
+  """``zero`` and ``random`` need no checkpoint."""
+
+  checkpoint_file: str | None = None
+  """A policy on this machine (logs/rsl_rl/.../model_N.pt)."""
+
+  wandb_run_path: str | None = None
+  """A run on W&B: ORG/PROJECT/RUN. The newest checkpoint unless one is named."""
+
+  wandb_checkpoint_name: str | None = None
+  """A checkpoint of that run, for example model_4000.pt."""
+
+  num_envs: int = 1
+
+  device: str | None = None
+  """Default: the GPU where there is one."""
+
+  viewer: Literal["auto", "native", "viser"] = "auto"
+  """``viser`` is in the browser; ``auto`` takes a window where there is a display."""
+
+  no_terminations: bool = False
+
+  video: bool = False
+  """Write a video instead of opening a viewer; needs no display."""
+
+  video_file: str | None = None
+  """Default: play.mp4 beside the checkpoint, or in the current folder."""
+
+  video_length: int = 500
+  """Frames of the video, at 50 per second."""
+
+  video_height: int = 480
+  video_width: int = 640
+
+  seed: int = 42
+
+  log_root: str = "logs/rsl_rl"
+
+
+def main() -> None:
+  """``play TASK [OPTIONS]``."""
+  task, arguments = task_from_argv("play")
+  args = tyro.cli(
+    PlayArgs,
+    args=arguments,
+    prog=f"{sys.argv[0]} {task}",
+    config=mjlab.TYRO_FLAGS,
+  )
+  checkpoint = find_checkpoint(task, args)
+  if args.video:
+    print(f"[INFO] Wrote {record(task, args, checkpoint)}")
+    return
+  watch(task, args, checkpoint)
+
+
+def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
+  """The file of the policy to show; None for agents that need none.
+
+  Raises:
+    UserError: none was named, the file is not there, or W&B has no such run.
+  """
+  if args.agent != "trained":
+    return None
+  if args.checkpoint_file is not None:
+    path = Path(args.checkpoint_file).expanduser()
+    if not path.is_file():
+      raise UserError(f"{path}: no such checkpoint file (--checkpoint-file)")
+    return path
+  if args.wandb_run_path is None:
+    raise UserError(
+      "which policy? give --checkpoint-file FILE or --wandb-run-path ORG/PROJECT/RUN, "
+      "or --agent zero to see the start states alone"
+    )
+  return download_checkpoint(task, args)
+
+
+def download_checkpoint(task: str, args: PlayArgs) -> Path:
+  """Fetch a checkpoint from W&B, or find it where an earlier call put it."""
+  folder = Path(args.log_root) / load_rl_cfg(task).experiment_name
+  run = Path(str(args.wandb_run_path))
+  try:
+    path, cached = get_wandb_checkpoint_path(
+      folder.resolve(), run, args.wandb_checkpoint_name
+    )
+  except Exception as error:  # The client raises a dozen kinds, most of them private.
+    detail = " ".join(str(error).split())[:200] or type(error).__name__
+    raise UserError(
+      f"--wandb-run-path {run}: cannot get a checkpoint ({detail}); check the path "
+      "ORG/PROJECT/RUN, your login (uv run wandb login) and the network"
+    ) from error
+  print(f"[INFO] Checkpoint {path.name} ({'cached' if cached else 'downloaded'})")
+  return path
+
+
+def watch(task: str, args: PlayArgs, checkpoint: Path | None) -> None:
+  """Show a policy until the viewer is closed."""
+  env = build_env(task, args, render=False)
+  policy = load_policy(task, env, args, checkpoint)
+  display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+  if args.viewer == "native" or (args.viewer == "auto" and display):
+    NativeMujocoViewer(env, policy).run()
+  else:
+    ViserPlayViewer(
+      env, policy, checkpoint_manager=_local(task, env, args, checkpoint)
+    ).run()
+  env.close()
+
+
+def _local(
+  task: str, env: RslRlVecEnvWrapper, args: PlayArgs, checkpoint: Path | None
+) -> CheckpointManager | None:
+  """Lets the browser viewer change to another checkpoint of the same folder."""
+  if checkpoint is None:
+    return None
+  folder = checkpoint.parent
+
+  def available() -> list[tuple[str, str]]:
+    files = sorted(folder.glob("*.pt"), key=lambda file: file.stat().st_mtime)
+    ages = [int(time.time() - file.stat().st_mtime) for file in files]
+    return [
+      (file.name, format_time_ago(age)) for file, age in zip(files, ages, strict=True)
+    ]
+
+  return CheckpointManager(
+    current_name=checkpoint.name,
+    fetch_available=available,
+    load_checkpoint=lambda name: load_policy(task, env, args, folder / name),
+  )
+
+
+def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
+  """Run a policy without a display and write what the camera saw as a video.
+
+  Returns:
+    The file written.
+  """
+  import mediapy
+  from rich.progress import track
+
+  folder = Path(".") if checkpoint is None else checkpoint.parent
+  output = Path(args.video_file) if args.video_file else folder / "play.mp4"
+  env = build_env(task, args, render=True)
+  policy = load_policy(task, env, args, checkpoint)
+  frames = []
+  observations = env.get_observations()
+  for _ in track(range(args.video_length), description="rendering"):
+    with torch.inference_mode():
+      observations, _, _, _ = env.step(policy(observations))
+    frame = env.unwrapped.render()
+    assert frame is not None
+    frames.append(frame)
+  fps = 1.0 / env.unwrapped.step_dt
+  env.close()
+  with atomic_path(output) as temporary:
+    mediapy.write_video(temporary, frames, fps=fps)
+  return output
+
+
+def build_env(task: str, args: PlayArgs, render: bool) -> RslRlVecEnvWrapper:
+  """The task's play environment."""
+  cfg = load_env_cfg(task, play=True)
+  cfg.seed = args.seed
+  cfg.scene.num_envs = args.num_envs
+  cfg.viewer.height, cfg.viewer.width = args.video_height, args.video_width
+  if args.no_terminations:
+    cfg.terminations = {}
+  device = args.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+  guidance = cfg.commands.get(GUIDANCE)
+  if device == "cpu" and isinstance(guidance, GuidanceCfg):
+    # Sampling takes a CPU 15 ms a window, and nobody watches a thousand starts.
+    guidance.pool_size = min(guidance.pool_size, CPU_POOL_SIZE)
+  env = ManagerBasedRlEnv(cfg, device, render_mode="rgb_array" if render else None)
+  return RslRlVecEnvWrapper(env, clip_actions=load_rl_cfg(task).clip_actions)
+
+
+def load_policy(
+  task: str, env: RslRlVecEnvWrapper, args: PlayArgs, checkpoint: Path | None
+):
+  """A function from observations to actions."""
+  shape = (env.num_envs, env.num_actions)
+  device = env.unwrapped.device
+  if args.agent == "zero":
+    return lambda _: torch.zeros(shape, device=device)
+  if args.agent == "random":
+    return lambda _: 2.0 * torch.rand(shape, device=device) - 1.0
+  runner_cls = load_runner_cls(task)
+  assert runner_cls is not None and checkpoint is not None
+  runner = runner_cls(env, asdict(load_rl_cfg(task)), device=device)
+  runner.load(str(checkpoint), load_cfg={"actor": True}, map_location=device)
+  return runner.get_inference_policy(device=device)

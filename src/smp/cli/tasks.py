@@ -1,0 +1,33 @@
+"""The first word of train and play: which task."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+
+from smp.errors import UserError
+
+
+def task_from_argv(program: str) -> tuple[str, list[str]]:
+  """The task named first on the command line, and the arguments after it.
+
+  Raises:
+    UserError: no task, or none of that name.
+  """
+  import mjlab.tasks  # noqa: F401  Fills the registry with mjlab's own tasks.
+  from mjlab.tasks.registry import list_tasks
+
+  import smp.tasks  # noqa: F401  And with ours, should the entry point be missing.
+
+  arguments = sys.argv[1:]
+  ours = [task for task in list_tasks() if task.startswith("Smp-")]
+  if not arguments or arguments[0] in ("-h", "--help"):
+    print(f"usage: {program} TASK [OPTIONS]\n\nTasks: {', '.join(ours)}")
+    print(f"Options of a task: {program} {ours[0]} --help")
+    sys.exit(0 if arguments else 2)
+  task = arguments[0]
+  if task not in list_tasks():
+    close = difflib.get_close_matches(task, list_tasks(), n=1)
+    hint = f"did you mean {close[0]}?" if close else f"tasks: {', '.join(ours)}"
+    raise UserError(f"no task '{task}'; {hint}")
+  return task, arguments[1:]

@@ -1,0 +1,26 @@
+"""mjlab terms: the prior in the environment, commands, rewards, terminations.
+
+mjlab is imported before anything here is defined. It loads the tasks of all installed
+packages while it is imported (the ``mjlab.tasks`` entry points), and those import the
+modules below; in this order that works whichever package a program imports first.
+"""
+
+import mjlab as mjlab
+
+from smp.mdp.commands import SpeedCommand, SpeedCommandCfg
+from smp.mdp.guidance import Guidance, GuidanceCfg
+from smp.mdp.metrics import velocity_error
+from smp.mdp.rewards import GuidedReward, prior_reward, track_velocity
+from smp.mdp.terminations import root_too_low
+
+__all__ = [
+  "Guidance",
+  "GuidanceCfg",
+  "GuidedReward",
+  "SpeedCommand",
+  "SpeedCommandCfg",
+  "prior_reward",
+  "root_too_low",
+  "track_velocity",
+  "velocity_error",
+]

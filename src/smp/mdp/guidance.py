@@ -1,0 +1,284 @@
+"""The motion prior in the environment: its windows, its score, its start states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from mjlab.entity import Entity
+from mjlab.managers import CommandTerm, CommandTermCfg
+
+from smp import g1
+from smp.diffusion.prior import MotionPrior
+from smp.mdp import state
+from smp.mdp.normalizer import ErrorNormalizer
+from smp.mdp.pool import StartPool
+from smp.motion.buffer import MotionBuffer
+from smp.motion.features import encode, g1_spec
+from smp.motion.kinematics import Kinematics
+from smp.paths import resolve_prior
+
+if TYPE_CHECKING:
+  import viser
+  from mjlab.envs import ManagerBasedRlEnv
+
+Composition = Literal["product", "weighted_sum", "task_only", "prior_only"]
+
+GUIDANCE = "smp"
+"""Name of the guidance term among the commands of every task of this project."""
+
+
+@dataclass(kw_only=True)
+class GuidanceCfg(CommandTermCfg):
+  """The prior, how its score enters the reward, and how episodes start."""
+
+  prior: str
+  """Name of a shipped prior (``datasets/priors/NAME.safetensors``), or a path."""
+
+  entity_name: str = "robot"
+
+  timesteps: tuple[int, ...] = (8, 15, 22)
+  """Diffusion timesteps at which windows are scored (K of them)."""
+
+  sharpness: float = 6.0
+  """w_s in r_smp = exp(-w_s * mean over K of error / running mean)."""
+
+  composition: Composition = "product"
+  """How the reward is made of the task reward and r_smp:
+  ``product``: task * r_smp; ``weighted_sum`` (the original's form): task_weight * task
+  + prior_weight * r_smp; ``task_only``; ``prior_only``."""
+
+  task_weight: float = 0.5
+  """Weight of the task reward in ``weighted_sum``."""
+
+  prior_weight: float = 0.5
+  """Weight of r_smp in ``weighted_sum``."""
+
+  freeze_after: float = 5e7
+  """The running means of the errors stop moving after this many windows."""
+
+  update_statistics: bool = True
+  """Whether the running means move at all. Off in play and evaluation."""
+
+  pool_size: int = 4096
+  """Generated windows kept to start episodes from."""
+
+  refresh_interval: int = 2400
+  """Environment steps between two partial replacements of the pool; 0: never."""
+
+  refresh_size: int = 1024
+  """Windows replaced each time, oldest first."""
+
+  # The term never resamples by time: it acts when an episode starts.
+  resampling_time_range: tuple[float, float] = (1e9, 1e9)
+
+  def build(self, env: ManagerBasedRlEnv) -> Guidance:
+    return Guidance(self, env)
+
+
+class Guidance(CommandTerm):
+  """Scores the last frames of every environment under a frozen motion prior.
+
+  The term owns the rolling window of poses, the pool of generated start states, and
+  the running scale of the errors. Rewards and terminations ask `r_smp` and `raw_error`;
+  whichever asks first in a step has the current frame recorded and scored, once.
+
+  As a "command" it is what the viewer plots live: r_smp, then the raw error of each
+  timestep. No policy observes it. It must be the first command of a task, because it
+  writes the start state that others may place their goals around.
+  """
+
+  cfg: GuidanceCfg
+
+  def __init__(self, cfg: GuidanceCfg, env: ManagerBasedRlEnv):
+    super().__init__(cfg, env)
+    self.robot = cast(Entity, env.scene[cfg.entity_name])
+    prior = MotionPrior.load(resolve_prior(cfg.prior))
+    spec = g1_spec(
+      joint_names=tuple(self.robot.joint_names),
+      fps=round(1.0 / env.step_dt, 6),
+      heading=prior.spec.heading,
+      velocity=prior.spec.velocity,
+    )
+    prior.spec.check(spec)
+    self.prior = prior.to(self.device)
+    self._kinematics = Kinematics(g1.load_model()).to(self.device)
+    self._score = self.prior.score_at(cfg.timesteps).to(self.device)
+    self.normalizer = ErrorNormalizer(len(cfg.timesteps), cfg.freeze_after).to(
+      self.device
+    )
+    self.buffer = MotionBuffer(
+      self.num_envs, len(spec.joint_names), len(spec.ee_body_names), self.device
+    )
+    self._limbs = _limb_means(spec.joint_names).to(self.device)
+    shape = (len(cfg.timesteps), self.num_envs, spec.window, sum(spec.feature_dims))
+    self._noise = torch.empty(shape, device=self.device)
+    self._raw_error = torch.zeros(self.num_envs, len(cfg.timesteps), device=self.device)
+    self._r_smp = torch.zeros(self.num_envs, device=self.device)
+    self._task_reward = torch.zeros(self.num_envs, device=self.device)
+    self._amplitude = torch.zeros(len(LIMBS), device=self.device)
+    self._scored_step = -1
+    self.pool = StartPool(self.prior, self._kinematics, cfg.pool_size, self.device)
+    self.pool.refresh(cfg.pool_size)
+    self._pool_amplitude = self._limbs @ self.pool.joint_pos.std(dim=1).mean(dim=0)
+
+  # What rewards and terminations ask for.
+
+  def r_smp(self) -> torch.Tensor:
+    """Prior reward of the current step (N,), in (0, 1]."""
+    self._score_current_step()
+    return self._r_smp
+
+  def raw_error(self) -> torch.Tensor:
+    """Denoising errors of the current step (N, K), not divided by anything."""
+    self._score_current_step()
+    return self._raw_error
+
+  def compose_task(self, value: torch.Tensor, weight: float) -> torch.Tensor:
+    """A task term's value (N,) as the composition lets it enter the reward.
+
+    Args:
+      value: The term's own value, without its weight.
+      weight: The term's weight, for the log of the plain task reward.
+    """
+    r_smp = self.r_smp()
+    self._task_reward.add_(value, alpha=weight)
+    if self.cfg.composition == "product":
+      return value * r_smp
+    if self.cfg.composition == "weighted_sum":
+      return value * self.cfg.task_weight
+    if self.cfg.composition == "task_only":
+      return value
+    return torch.zeros_like(value)
+
+  def compose_prior(self) -> torch.Tensor:
+    """What r_smp adds to the reward beside the task terms (N,)."""
+    r_smp = self.r_smp()
+    if self.cfg.composition == "weighted_sum":
+      return r_smp * self.cfg.prior_weight
+    if self.cfg.composition == "prior_only":
+      return r_smp
+    return torch.zeros_like(r_smp)
+
+  # Checkpoints.
+
+  def state_dict(self) -> dict[str, Any]:
+    """The reward's memory: running means and pool."""
+    return {
+      "mean": self.normalizer.mean,
+      "count": self.normalizer.count,
+      "pool": self.pool.state_dict(),
+    }
+
+  def load_state_dict(self, saved: dict[str, Any]) -> None:
+    """Restore the reward's memory, so that a resumed run goes on without a jump."""
+    if saved["mean"].shape != self.normalizer.mean.shape:
+      print("[WARN] checkpoint has other guidance timesteps: running means start anew")
+    else:
+      self.normalizer.mean.copy_(saved["mean"])
+      self.normalizer.count.copy_(saved["count"])
+    if not self.pool.load_state_dict(saved["pool"]):
+      print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
+
+  # mjlab's command interface.
+
+  @property
+  def command(self) -> torch.Tensor:
+    return torch.cat((self._r_smp.unsqueeze(-1), self._raw_error), dim=-1)
+
+  def _update_metrics(self) -> None:
+    """Nothing: means over environments go to the log every step instead."""
+
+  def _resample_command(self, env_ids: torch.Tensor) -> None:
+    """Start episodes: the last frame of a generated window becomes the state."""
+    start = self.pool.draw(len(env_ids))
+    self.buffer.fill(env_ids, start)
+    last = start.root_pos_w[:, -1] + self._env.scene.env_origins[env_ids]
+    velocity = torch.cat(
+      (start.root_lin_vel_w[:, -1], start.root_ang_vel_w[:, -1]), dim=-1
+    )
+    fps = self.prior.spec.fps
+    joint_vel = (start.joint_pos[:, -1] - start.joint_pos[:, -2]) * fps
+    self.robot.write_root_link_pose_to_sim(
+      torch.cat((last, start.root_quat_w[:, -1]), dim=-1), env_ids=env_ids
+    )
+    self.robot.write_root_link_velocity_to_sim(velocity, env_ids=env_ids)
+    self.robot.write_joint_state_to_sim(
+      start.joint_pos[:, -1], joint_vel, env_ids=env_ids
+    )
+
+  def _update_command(self, env_ids: torch.Tensor | None) -> None:
+    if env_ids is not None:
+      return  # A reset, not a step.
+    self._log()
+    step, interval = self._env.common_step_counter, self.cfg.refresh_interval
+    if interval > 0 and step > 0 and step % interval == 0:
+      self.pool.refresh(self.cfg.refresh_size)
+
+  # The score.
+
+  def _score_current_step(self) -> None:
+    if self._scored_step == self._env.common_step_counter:
+      return
+    self._scored_step = self._env.common_step_counter
+    self._task_reward.zero_()
+    self._record_frame()
+    window = self.buffer.window()
+    features = encode(window, heading=self.prior.spec.heading)
+    error = self._score(features, self._noise.normal_())
+    if self.cfg.update_statistics:
+      self.normalizer.update(error)
+    self._raw_error.copy_(error)
+    relative = self.normalizer(error).mean(dim=-1)
+    # A diverged simulation earns nothing, and spoils no mean in the log.
+    self._r_smp.copy_(torch.exp(-self.cfg.sharpness * relative).nan_to_num(nan=0.0))
+    amplitude = window.joint_pos.std(dim=1).nanmean(dim=0)
+    torch.mv(self._limbs, amplitude, out=self._amplitude)
+
+  def _record_frame(self) -> None:
+    quat = state.root_quat_w(self.robot)
+    pos = state.root_pos_w(self.robot) - self._env.scene.env_origins
+    joints = self.robot.data.joint_pos
+    ee = self._kinematics.ee_positions(pos, quat, joints)
+    self.buffer.push(pos, quat, joints, ee)
+
+  def _log(self) -> None:
+    log = self._env.extras["log"]
+    log["Smp/r_smp"] = self._r_smp.mean()
+    log["Smp/task_reward"] = self._task_reward.mean()
+    error, scale = self._raw_error.nanmean(dim=0), self.normalizer.scale()
+    for k, timestep in enumerate(self.cfg.timesteps):
+      log[f"Smp/raw_error_t{timestep}"] = error[k]
+      log[f"Smp/mu_t{timestep}"] = scale[k]
+    ratio = self._amplitude / self._pool_amplitude.clamp(min=1e-6)
+    for i, limb in enumerate(LIMBS):
+      log[f"Smp/amplitude_{limb}"] = ratio[i]
+
+  # Viewer.
+
+  def create_gui(
+    self,
+    name: str,
+    server: viser.ViserServer,
+    get_env_idx: Callable[[], int],
+    on_change: Callable[[], None] | None = None,
+    request_action: Callable[[str, Any], None] | None = None,
+  ) -> None:
+    """The score is shown as a plot by the viewer; there is nothing to set."""
+
+
+LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")
+"""Parts whose joint amplitude is logged as a ratio, policy to prior."""
+
+
+def _limb_means(joint_names: tuple[str, ...]) -> torch.Tensor:
+  """Matrix (limbs, joints) that averages joints over each limb."""
+  rows = torch.zeros(len(LIMBS), len(joint_names))
+  for j, name in enumerate(joint_names):
+    side = name.split("_")[0]
+    part = "leg" if any(p in name for p in ("hip", "knee", "ankle")) else "arm"
+    limb = "waist" if side == "waist" else f"{side}_{part}"
+    rows[LIMBS.index(limb), j] = 1.0
+  return rows / rows.sum(dim=1, keepdim=True)

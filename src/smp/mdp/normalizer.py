@@ -1,0 +1,55 @@
+"""The running scale of the denoising errors."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+MU_FLOOR = 1e-4
+"""Lower bound of the running means, so that a perfect start cannot divide by zero."""
+
+
+class ErrorNormalizer(nn.Module):
+  """Count-weighted running mean of the denoising error of each timestep.
+
+  The mean is over every window seen while updating was on, all of equal weight, the
+  first batch included. It stops moving once ``freeze_after`` windows were seen, so
+  the scale of the reward then stays put. It counts *windows*, not steps: with more
+  environments the same number of windows passes in fewer iterations, and in an
+  earlier phase of training, which is the one thing this scale depends on beside the
+  prior and the policy. Non-finite errors (a diverged simulation) are left out.
+
+  All is tensor arithmetic on the device: no branches on values, no synchronisation.
+  The buffers are part of the policy's checkpoint.
+  """
+
+  mean: torch.Tensor
+  count: torch.Tensor
+
+  def __init__(self, num_timesteps: int, freeze_after: float) -> None:
+    super().__init__()
+    self.freeze_after = freeze_after
+    # float64: adding a batch of 64 to a count of 5e7 must not vanish.
+    self.register_buffer("mean", torch.zeros(num_timesteps, dtype=torch.float64))
+    self.register_buffer("count", torch.zeros(1, dtype=torch.float64))
+
+  @torch.no_grad()
+  def update(self, error: torch.Tensor) -> None:
+    """Take in a batch of errors (N, K)."""
+    valid = error.isfinite().all(dim=-1, keepdim=True)
+    batch = valid.sum().double()
+    total = torch.where(valid, error, torch.zeros_like(error)).double().sum(dim=0)
+    open_ = (self.count < self.freeze_after).double()
+    added = open_ * batch
+    new_count = self.count + added
+    step = (open_ * (total - batch * self.mean)) / new_count.clamp(min=1.0)
+    self.mean.add_(step)
+    self.count.copy_(new_count)
+
+  def scale(self) -> torch.Tensor:
+    """μ of each timestep (K,), float32, at least ``MU_FLOOR``."""
+    return self.mean.clamp(min=MU_FLOOR).float()
+
+  def forward(self, error: torch.Tensor) -> torch.Tensor:
+    """Errors (N, K) in units of their running means (N, K)."""
+    return error / self.scale()

@@ -1,0 +1,61 @@
+"""Task rewards, and the terms that join them with the prior's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from mjlab.entity import Entity
+from mjlab.managers.reward_manager import RewardTermCfg
+
+from smp.mdp import state
+from smp.mdp.commands import SpeedCommand
+from smp.mdp.guidance import GUIDANCE, Guidance
+
+if TYPE_CHECKING:
+  from mjlab.envs import ManagerBasedRlEnv
+
+
+class GuidedReward:
+  """A task reward under the guidance of the prior.
+
+  ``r = (sum of w_j * task_j) * r_smp`` is the sum of ``w_j * (task_j * r_smp)``, so
+  each task reward stays a term of its own, with its own weight and log, and only
+  asks the guidance how it enters (`GuidanceCfg.composition`).
+
+  Params of the term: ``task``, the plain task reward ``f(env, **params) -> (N,)``, and
+  its params.
+  """
+
+  def __init__(self, cfg: RewardTermCfg, env: ManagerBasedRlEnv):
+    self._cfg = cfg
+    self._guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+
+  def __call__(
+    self, env: ManagerBasedRlEnv, task: Callable[..., torch.Tensor], **params: Any
+  ) -> torch.Tensor:
+    return self._guidance.compose_task(task(env, **params), self._cfg.weight)
+
+
+def prior_reward(env: ManagerBasedRlEnv) -> torch.Tensor:
+  """The prior's own summand (N,): zero unless the composition asks for one."""
+  return cast(Guidance, env.command_manager.get_term(GUIDANCE)).compose_prior()
+
+
+def track_velocity(
+  env: ManagerBasedRlEnv, command_name: str, scale: float
+) -> torch.Tensor:
+  """exp(-scale * |v_cmd - v_xy|^2) (N,); 0 while moving against the command.
+
+  Velocities in m/s, world frame, of the pelvis. At a commanded speed of zero there is
+  no direction to move against. Source: design of the SMP target-speed task (Mu et al.,
+  arXiv 2512.03028) as the G1 reproduction states it.
+  """
+  command = cast(SpeedCommand, env.command_manager.get_term(command_name))
+  robot = cast(Entity, env.scene[command.cfg.entity_name])
+  velocity = state.root_lin_vel_w(robot)[:, :2]
+  target = command.velocity_w
+  reward = torch.exp(-scale * (target - velocity).square().sum(dim=-1))
+  backwards = (velocity * target).sum(dim=-1) < 0.0
+  return torch.where(backwards, torch.zeros_like(reward), reward)

@@ -1,0 +1,213 @@
+"""What all tasks share: the robot, its observations, disturbances and ends.
+
+The numbers are those of the published G1 set-up of SMP on mjlab.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mjlab.asset_zoo.robots import G1_ACTION_SCALE, get_g1_robot_cfg
+from mjlab.envs import ManagerBasedRlEnvCfg
+from mjlab.envs import mdp as envs_mdp
+from mjlab.envs.mdp import dr
+from mjlab.envs.mdp.actions import JointPositionActionCfg
+from mjlab.managers.command_manager import CommandTermCfg
+from mjlab.managers.event_manager import EventTermCfg
+from mjlab.managers.observation_manager import ObservationGroupCfg, ObservationTermCfg
+from mjlab.managers.reward_manager import RewardTermCfg
+from mjlab.managers.scene_entity_config import SceneEntityCfg
+from mjlab.managers.termination_manager import TerminationTermCfg
+from mjlab.scene import SceneCfg
+from mjlab.sensor import ContactMatch, ContactSensorCfg
+from mjlab.sim import MujocoCfg, SimulationCfg
+from mjlab.tasks.velocity.mdp import illegal_contact
+from mjlab.terrains import TerrainEntityCfg
+from mjlab.utils.noise import UniformNoiseCfg as Unoise
+from mjlab.viewer import ViewerConfig
+
+from smp import g1
+from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+from smp.mdp.rewards import prior_reward
+from smp.mdp.terminations import root_too_low
+
+SELF_COLLISION = "self_collision"
+CRITIC_HISTORY = 10
+PLAY_POOL_SIZE = 1024
+FOOT_GEOMS = tuple(
+  f"{side}_foot{i}_collision" for side in ("left", "right") for i in range(1, 8)
+)
+
+
+def base_env_cfg(
+  guidance: GuidanceCfg, command: CommandTermCfg
+) -> ManagerBasedRlEnvCfg:
+  """The environment of a task, without the task's own rewards and metrics.
+
+  Args:
+    guidance: The prior and how it enters. It comes first among the commands, since
+      it writes the state that episodes start in.
+    command: What the policy is asked to do; observed under the name "command".
+  """
+  return ManagerBasedRlEnvCfg(
+    scene=SceneCfg(
+      terrain=TerrainEntityCfg(terrain_type="plane"),
+      entities={"robot": get_g1_robot_cfg()},
+      sensors=(_self_collision_sensor(),),
+      num_envs=4096,
+      extent=2.0,
+    ),
+    observations=_observations(),
+    actions={
+      "joint_pos": JointPositionActionCfg(
+        entity_name="robot",
+        actuator_names=(".*",),
+        scale=G1_ACTION_SCALE,
+        use_default_offset=True,
+      )
+    },
+    commands={GUIDANCE: guidance, "command": command},
+    events=_events(),
+    rewards={"prior": RewardTermCfg(func=prior_reward, weight=1.0)},
+    terminations={
+      "time_out": TerminationTermCfg(func=envs_mdp.time_out, time_out=True),
+      "self_collision": TerminationTermCfg(
+        func=illegal_contact,
+        params={"sensor_name": SELF_COLLISION, "force_threshold": 10.0},
+      ),
+      "root_too_low": TerminationTermCfg(
+        func=root_too_low, params={"minimum_height": 0.3}
+      ),
+    },
+    viewer=ViewerConfig(
+      origin_type=ViewerConfig.OriginType.ASSET_BODY,
+      entity_name="robot",
+      body_name="torso_link",
+      distance=3.5,
+      elevation=-10.0,
+      azimuth=90.0,
+      height=480,
+      width=640,
+    ),
+    sim=SimulationCfg(
+      nconmax=35,
+      njmax=1500,
+      mujoco=MujocoCfg(timestep=0.005, iterations=10, ls_iterations=20),
+    ),
+    decimation=4,
+    episode_length_s=20.0,
+  )
+
+
+def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
+  """The same task to look at: endless, undisturbed, exact, with a frozen memory."""
+  cfg.episode_length_s = 1e9
+  cfg.scene.num_envs = 1
+  cfg.observations["actor"].enable_corruption = False
+  cfg.events = {}
+  guidance = cfg.commands[GUIDANCE]
+  assert isinstance(guidance, GuidanceCfg)
+  cfg.commands[GUIDANCE] = replace(
+    guidance,
+    update_statistics=False,
+    pool_size=PLAY_POOL_SIZE,
+    refresh_interval=0,
+  )
+  return cfg
+
+
+def _self_collision_sensor() -> ContactSensorCfg:
+  robot = ContactMatch(mode="subtree", pattern=g1.ROOT_BODY, entity="robot")
+  return ContactSensorCfg(
+    name=SELF_COLLISION,
+    primary=robot,
+    secondary=robot,
+    fields=("found", "force"),
+    reduce="none",
+    num_slots=1,
+    history_length=4,  # One entry per physics step: brief touches count.
+  )
+
+
+def _observations() -> dict[str, ObservationGroupCfg]:
+  actor = {
+    "base_lin_vel": ObservationTermCfg(
+      func=envs_mdp.builtin_sensor,
+      params={"sensor_name": "robot/imu_lin_vel"},
+      noise=Unoise(n_min=-0.5, n_max=0.5),
+    ),
+    "base_ang_vel": ObservationTermCfg(
+      func=envs_mdp.builtin_sensor,
+      params={"sensor_name": "robot/imu_ang_vel"},
+      noise=Unoise(n_min=-0.2, n_max=0.2),
+    ),
+    "projected_gravity": ObservationTermCfg(
+      func=envs_mdp.projected_gravity, noise=Unoise(n_min=-0.05, n_max=0.05)
+    ),
+    # What the encoders say: the bias that the action target corrects for is in it.
+    "joint_pos": ObservationTermCfg(
+      func=envs_mdp.joint_pos_rel,
+      params={"biased": True},
+      noise=Unoise(n_min=-0.01, n_max=0.01),
+    ),
+    "joint_vel": ObservationTermCfg(
+      func=envs_mdp.joint_vel_rel, noise=Unoise(n_min=-1.5, n_max=1.5)
+    ),
+    "actions": ObservationTermCfg(func=envs_mdp.last_action),
+    "command": ObservationTermCfg(
+      func=envs_mdp.generated_commands, params={"command_name": "command"}
+    ),
+  }
+  critic = {name: replace(term, noise=None) for name, term in actor.items()}
+  critic["joint_pos"] = ObservationTermCfg(func=envs_mdp.joint_pos_rel)
+  return {
+    "actor": ObservationGroupCfg(terms=actor, enable_corruption=True),
+    "critic": ObservationGroupCfg(
+      terms=critic, enable_corruption=False, history_length=CRITIC_HISTORY
+    ),
+  }
+
+
+def _events() -> dict[str, EventTermCfg]:
+  """Pushes, and the properties that differ from robot to robot."""
+  return {
+    "push_robot": EventTermCfg(
+      func=envs_mdp.push_by_setting_velocity,
+      mode="interval",
+      interval_range_s=(1.0, 3.0),
+      params={
+        "velocity_range": {
+          "x": (-0.5, 0.5),
+          "y": (-0.5, 0.5),
+          "z": (-0.4, 0.4),
+          "roll": (-0.52, 0.52),
+          "pitch": (-0.52, 0.52),
+          "yaw": (-0.78, 0.78),
+        },
+      },
+    ),
+    "foot_friction": EventTermCfg(
+      func=dr.geom_friction,
+      mode="startup",
+      params={
+        "asset_cfg": SceneEntityCfg("robot", geom_names=FOOT_GEOMS),
+        "operation": "abs",
+        "ranges": (0.3, 1.2),
+        "shared_random": True,
+      },
+    ),
+    "encoder_bias": EventTermCfg(
+      func=dr.encoder_bias,
+      mode="startup",
+      params={"asset_cfg": SceneEntityCfg("robot"), "bias_range": (-0.015, 0.015)},
+    ),
+    "base_com": EventTermCfg(
+      func=dr.body_com_offset,
+      mode="startup",
+      params={
+        "asset_cfg": SceneEntityCfg("robot", body_names=("torso_link",)),
+        "operation": "add",
+        "ranges": {0: (-0.025, 0.025), 1: (-0.025, 0.025), 2: (-0.03, 0.03)},
+      },
+    ),
+  }

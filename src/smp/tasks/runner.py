@@ -1,0 +1,121 @@
+"""The PPO runner: checkpoints that continue without a jump."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from mjlab.rl import MjlabOnPolicyRunner
+
+from smp.errors import UserError, atomic_path
+from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.tasks.wandb_mode import choose_wandb_mode
+
+
+class SmpRunner(MjlabOnPolicyRunner):
+  """mjlab's runner, with the reward's memory in the checkpoint.
+
+  Beside the networks and the optimizer (whose learning rate rsl_rl adapts) a checkpoint
+  holds the running means of the guidance errors, the pool of start states, and the
+  counters. Checkpoints are written to a temporary file and renamed, hold plain tensors
+  and numbers only, and are read without unpickling code. Ctrl-C saves and ends cleanly.
+  """
+
+  def learn(
+    self, num_learning_iterations: int, init_at_random_ep_len: bool = False
+  ) -> None:
+    if self.logger.log_dir is not None and self.cfg.get("logger") == "wandb":
+      choose_wandb_mode(Path(self.logger.log_dir))
+    try:
+      super().learn(num_learning_iterations, init_at_random_ep_len)
+    except KeyboardInterrupt:
+      self._save_and_stop()
+
+  def save(self, path: str, infos: dict | None = None) -> None:
+    """Write a checkpoint to ``path``, and hand it to W&B if uploads are on."""
+    env = self.env.unwrapped
+    saved = self.alg.save()
+    saved["iter"] = self.current_learning_iteration
+    saved["infos"] = {
+      **(infos or {}),
+      "env_state": {"common_step_counter": env.common_step_counter},
+      "guidance": self._guidance().state_dict(),
+      "progress": {
+        "total_steps": self.logger.tot_timesteps,
+        "total_time": self.logger.tot_time,
+      },
+    }
+    with atomic_path(path) as temporary:
+      torch.save(saved, temporary)
+    if self.cfg["upload_model"]:
+      self.logger.save_model(path, self.current_learning_iteration)
+
+  def load(
+    self,
+    path: str,
+    load_cfg: dict | None = None,
+    strict: bool = True,
+    map_location: str | None = None,
+  ) -> dict:
+    """Read a checkpoint; training then goes on with the iteration after it.
+
+    Raises:
+      UserError: the file is missing, damaged, or not a checkpoint of this project.
+    """
+    loaded = read_checkpoint(path, map_location or str(self.device))
+    try:
+      resume = self.alg.load(loaded, load_cfg, strict)
+    except RuntimeError as error:
+      detail = " ".join(str(error).split())[:200]
+      raise UserError(
+        f"{path}: checkpoint of another task or network ({detail})"
+      ) from error
+    infos = loaded["infos"]
+    self._guidance().load_state_dict(infos["guidance"])
+    if resume:
+      self.current_learning_iteration = loaded["iter"] + 1
+      env = self.env.unwrapped
+      env.common_step_counter = infos["env_state"]["common_step_counter"]
+      self.logger.tot_timesteps = infos["progress"]["total_steps"]
+    return infos
+
+  def _guidance(self) -> Guidance:
+    return cast(Guidance, self.env.unwrapped.command_manager.get_term(GUIDANCE))
+
+  def _save_and_stop(self) -> None:
+    if self.logger.writer is None or self.logger.log_dir is None:
+      return
+    path = os.path.join(
+      self.logger.log_dir, f"model_{self.current_learning_iteration}.pt"
+    )
+    self.save(path)
+    self.logger.stop_logging_writer()
+    run = Path(self.logger.log_dir).name
+    print(f"[INFO] Interrupted. Saved {path}")
+    print(f"[INFO] Continue with: --agent.resume True --agent.load-run {run}")
+
+
+def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str, Any]:
+  """A policy checkpoint as plain tensors and numbers; no code in it is run.
+
+  Raises:
+    UserError: the file is missing, damaged, or not a checkpoint of this project.
+  """
+  if not Path(path).is_file():
+    raise UserError(f"{path}: no such checkpoint file")
+  try:
+    loaded = torch.load(path, map_location=map_location, weights_only=True)
+  except Exception as error:
+    raise UserError(
+      f"{path}: not a readable checkpoint ({type(error).__name__}); it may be damaged "
+      "or hold more than tensors and numbers"
+    ) from error
+  missing = {"actor_state_dict", "critic_state_dict", "iter", "infos"} - set(loaded)
+  if missing or not {"guidance", "env_state"} <= set(loaded["infos"] or {}):
+    raise UserError(
+      f"{path}: not a checkpoint of this project "
+      f"(missing: {', '.join(sorted(missing)) or 'infos'})"
+    )
+  return loaded

@@ -1,0 +1,159 @@
+"""What people type: train and play."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from smp.cli import play, train
+from smp.errors import run
+from smp.tasks import wandb_mode
+
+pytestmark = pytest.mark.slow
+TASK = "Smp-Forward-G1"
+
+
+def type_in(monkeypatch, *words: str) -> None:
+  monkeypatch.setattr(sys, "argv", list(words))
+
+
+def exit_line(capsys, main) -> str:
+  """Run a script's main as the script does; its error line."""
+  with pytest.raises(SystemExit) as end:
+    run(main)
+  assert end.value.code == 2
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert len(lines) == 1
+  return lines[0]
+
+
+def test_train_runs_on_the_cpu_and_saves(monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  monkeypatch.setenv("WANDB_MODE", "disabled")
+  words = f"""train {TASK} --env.scene.num-envs 4 --agent.max-iterations 2
+    --agent.num-steps-per-env 4 --agent.algorithm.num-mini-batches 2
+    --env.commands.smp.pool-size 16 --agent.logger tensorboard
+    --log-root {tmp_path}"""
+  type_in(monkeypatch, *words.split())
+  train.main()
+  out = capsys.readouterr().out
+  assert "No CUDA GPU found: training on the CPU with 4 environments" in out
+  checkpoints = sorted(tmp_path.glob("smp_forward_g1/*/model_*.pt"))
+  assert [path.name for path in checkpoints] == ["model_0.pt", "model_1.pt"]
+  assert (checkpoints[0].parent / "params" / "env.yaml").is_file()
+
+
+def test_defaults_fit_the_machine():
+  cpu, gpu = train.default_config(TASK, False), train.default_config(TASK, True)
+  assert cpu.env.scene.num_envs == 64 and cpu.gpu_ids is None
+  assert gpu.env.scene.num_envs == 4096 and gpu.gpu_ids == [0]
+
+
+def test_asking_for_a_gpu_that_is_not_there(monkeypatch, capsys):
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  type_in(monkeypatch, "train", TASK, "--gpu-ids", "[0]")
+  assert "no CUDA GPU" in exit_line(capsys, train.main)
+
+
+@pytest.mark.parametrize("main", [train.main, play.main])
+def test_unknown_task_is_named_with_a_suggestion(monkeypatch, capsys, main):
+  type_in(monkeypatch, "script", "Smp-Foward-G1")
+  assert "did you mean Smp-Forward-G1" in exit_line(capsys, main)
+
+
+@pytest.mark.parametrize("main", [train.main, play.main])
+def test_help_names_the_tasks(monkeypatch, capsys, main):
+  type_in(monkeypatch, "script", "--help")
+  with pytest.raises(SystemExit) as end:
+    main()
+  assert end.value.code == 0
+  assert TASK in capsys.readouterr().out
+
+
+def test_missing_prior_is_one_line(monkeypatch, capsys):
+  words = f"train {TASK} --env.commands.smp.prior nowhere.safetensors".split()
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  monkeypatch.setenv("WANDB_MODE", "disabled")
+  type_in(monkeypatch, *words, "--log-root", "unused")
+  assert "nowhere.safetensors" in exit_line(capsys, train.main)
+
+
+def test_play_says_which_policy_it_needs(monkeypatch, capsys):
+  type_in(monkeypatch, "play", TASK)
+  assert "--checkpoint-file" in exit_line(capsys, play.main)
+  type_in(monkeypatch, "play", TASK, "--checkpoint-file", "gone/model_1.pt")
+  assert "gone/model_1.pt" in exit_line(capsys, play.main)
+
+
+def test_play_without_a_reachable_run_is_one_line(monkeypatch, capsys):
+  def unreachable(*_):
+    raise ConnectionError("no route")
+
+  monkeypatch.setattr(play, "get_wandb_checkpoint_path", unreachable)
+  type_in(monkeypatch, "play", TASK, "--wandb-run-path", "org/project/run")
+  assert "org/project/run" in exit_line(capsys, play.main)
+
+
+def can_render() -> bool:
+  try:
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    mujoco.Renderer(model, 8, 8).close()
+    return True
+  except Exception:
+    return False
+
+
+def test_video_is_written_headless(tmp_path):
+  if not can_render():
+    pytest.skip("no OpenGL library to render with")
+  file = tmp_path / "out.mp4"
+  args = play.PlayArgs(
+    agent="zero",
+    video=True,
+    video_file=str(file),
+    video_length=4,
+    video_height=64,
+    video_width=64,
+  )
+  assert play.record(TASK, args, None) == file
+  assert file.stat().st_size > 500
+  assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_wandb_stays_offline_without_a_login(monkeypatch, tmp_path, capsys):
+  for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+  monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+  wandb_mode.choose_wandb_mode(tmp_path)
+  import os
+
+  assert os.environ["WANDB_MODE"] == "offline"
+  assert "wandb sync" in capsys.readouterr().out
+  monkeypatch.delenv("WANDB_MODE")
+  monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+  wandb_mode.choose_wandb_mode(tmp_path)
+  assert "WANDB_MODE" not in os.environ
+
+
+def test_wandb_login_is_found_in_netrc(monkeypatch, tmp_path):
+  monkeypatch.delenv("WANDB_API_KEY", raising=False)
+  netrc = tmp_path / "netrc"
+  monkeypatch.setenv("NETRC", str(netrc))
+  assert not wandb_mode.has_wandb_login()
+  netrc.write_text(f"machine api.wandb.ai\n  login user\n  password {'0' * 40}\n")
+  netrc.chmod(0o600)
+  assert wandb_mode.has_wandb_login()
+
+
+def test_local_checkpoint_is_found(tmp_path):
+  file = tmp_path / "model_3.pt"
+  file.write_bytes(b"x")
+  args = play.PlayArgs(checkpoint_file=str(file))
+  assert play.find_checkpoint(TASK, args) == Path(file)
+  assert play.find_checkpoint(TASK, play.PlayArgs(agent="zero")) is None

@@ -1,0 +1,142 @@
+"""Every registered task of this project."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+from typing import cast
+
+import mjlab
+import pytest
+import torch
+import tyro
+import yaml
+from mjlab.envs import ManagerBasedRlEnv
+from mjlab.scripts.train import TrainConfig
+from mjlab.tasks.registry import list_tasks, load_env_cfg, load_rl_cfg
+
+import smp.tasks  # noqa: F401
+from smp.mdp.guidance import GuidanceCfg
+from tests.conftest import small_env_cfg
+
+TASKS = [task for task in list_tasks() if task.startswith("Smp-")]
+COMMAND_DIM = {"Smp-Forward-G1": 3}
+pytestmark = pytest.mark.slow
+
+
+def test_all_tasks_are_registered():
+  assert set(TASKS) == set(COMMAND_DIM)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("play", [False, True])
+def test_task_runs(task: str, play: bool):
+  env = ManagerBasedRlEnv(small_env_cfg(task, num_envs=2, play=play), "cpu")
+  obs, _ = env.reset()
+  actor = 3 + 3 + 3 + 29 + 29 + 29 + COMMAND_DIM[task]
+  generator = torch.Generator().manual_seed(0)
+  for _ in range(50):
+    action = 2 * torch.rand(2, 29, generator=generator) - 1
+    obs, reward, *_ = env.step(action)
+    seen = cast(dict[str, torch.Tensor], obs)
+    assert seen["actor"].shape == (2, actor)
+    assert seen["critic"].shape == (2, 10 * actor)
+    assert all(torch.isfinite(value).all() for value in (*seen.values(), reward))
+  env.close()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_play_shows_the_task_as_it_is(task: str):
+  cfg = load_env_cfg(task, play=True)
+  assert not any(group.enable_corruption for group in cfg.observations.values())
+  assert not cfg.events
+  assert cfg.episode_length_s >= 1e8
+  guidance = cfg.commands["smp"]
+  assert isinstance(guidance, GuidanceCfg)
+  assert not guidance.update_statistics
+  assert guidance.refresh_interval == 0
+  assert guidance.pool_size == 1024
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_numbers_of_the_design(task: str):
+  cfg, agent = load_env_cfg(task), load_rl_cfg(task)
+  assert cfg.sim.mujoco.timestep * cfg.decimation == pytest.approx(0.02)
+  assert (cfg.sim.mujoco.iterations, cfg.sim.mujoco.ls_iterations) == (10, 20)
+  assert cfg.sim.njmax == 1500
+  assert cfg.scene.num_envs == 4096
+  noise = {
+    name: getattr(term.noise, "n_max", None)
+    for name, term in cfg.observations["actor"].terms.items()
+  }
+  assert noise == {
+    "base_lin_vel": 0.5,
+    "base_ang_vel": 0.2,
+    "projected_gravity": 0.05,
+    "joint_pos": 0.01,
+    "joint_vel": 1.5,
+    "actions": None,
+    "command": None,
+  }
+  assert all(term.noise is None for term in cfg.observations["critic"].terms.values())
+  assert next(iter(cfg.commands)) == "smp"
+  assert agent.max_iterations == 30_000 and agent.save_interval == 500
+  assert agent.num_steps_per_env == 24 and agent.wandb_project == "smp"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_command_line_reaches_everything(task: str):
+  config = tyro.cli(
+    TrainConfig,
+    args=[
+      "--env.scene.num-envs",
+      "7",
+      "--env.commands.smp.composition",
+      "weighted_sum",
+      "--env.commands.smp.prior",
+      "elsewhere.safetensors",
+      "--env.commands.smp.sharpness",
+      "3.5",
+      "--agent.max-iterations",
+      "11",
+      "--gpu-ids",
+      "None",
+    ],
+    default=TrainConfig.from_task(task),
+    config=mjlab.TYRO_FLAGS,
+  )
+  guidance = config.env.commands["smp"]
+  assert isinstance(guidance, GuidanceCfg)
+  assert config.env.scene.num_envs == 7 and config.gpu_ids is None
+  assert guidance.composition == "weighted_sum" and guidance.sharpness == 3.5
+  assert guidance.prior == "elsewhere.safetensors"
+  assert config.agent.max_iterations == 11
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_configuration_survives_yaml(task: str):
+  before = asdict(load_env_cfg(task))
+  # Lambdas and nested enums of mjlab's own, which PyYAML cannot name.
+  del before["viewer"], before["scene"]
+  # The file a run writes names Python functions, hence the unsafe loader, on our own
+  # text only.
+  after = yaml.unsafe_load(yaml.dump(before))
+  assert after == before
+
+
+@pytest.mark.parametrize("first", ["mjlab", "smp.tasks.forward", "smp.mdp.rewards"])
+def test_import_order_does_not_matter(first: str):
+  code = (
+    f"import {first}, mjlab.tasks, smp.tasks, smp.mdp\n"
+    "from mjlab.tasks.registry import list_tasks\n"
+    "print('Smp-Forward-G1' in list_tasks())"
+  )
+  result = subprocess.run(
+    [sys.executable, "-W", "error::UserWarning:smp", "-c", code],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout.split()[-1] == "True"
+  assert "WARN" not in result.stdout + result.stderr
