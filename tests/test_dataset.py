@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from smp.errors import UserError, atomic_path, run
 from smp.motion import convert, dataset
-from smp.motion.features import FEATURE_DIM, WINDOW, g1_spec
+from smp.motion.features import FEATURE_DIM, WINDOW, g1_spec, mirror_features
 from smp.motion.select import SelectCfg, is_locomotion, measure, pieces_of, select
 from smp.motion.stats import StatsCfg, feature_labels, run_stats, span_difference
 from smp.paths import MOTIONS
@@ -92,6 +92,11 @@ def test_ranges_mirrors_and_splits(folder, tmp_path):
   first = data.clip_index == data.clips.index("clip0")
   assert first.sum() == 4 * per_range
   assert data.mirrored[first].sum() == 2 * per_range
+  plain, mirrored = (data.windows[first & (data.mirrored == m)] for m in (False, True))
+  # The two sides of the robot differ by fractions of a millimetre.
+  want = mirror_features(torch.from_numpy(plain)).numpy()
+  np.testing.assert_allclose(mirrored, want, atol=2e-3)
+  assert np.abs(mirrored - plain).max() > 0.1
   assert not data.mirrored[~first].any()
   assert len(data.select("train")) == 4 * per_range
   assert len(data.select("val")) == (~first).sum()
@@ -123,10 +128,6 @@ def test_short_clips_are_skipped_with_a_warning(folder, tmp_path, capsys):
 
 
 # Bad input.
-
-
-def type_in(monkeypatch, module: str, *words: str) -> None:
-  monkeypatch.setattr(sys, "argv", [module, *words])
 
 
 def error_line(capsys, action) -> str:
@@ -328,6 +329,20 @@ def test_selection_finds_straight_stretches_only():
   assert sum(p.seconds for p in pieces_of(still, cfg)) > 6.0
   waving = type(fast)("c", 30, straight * [0, 0, 1], upright, joints * 20)
   assert not pieces_of(waving, cfg)
+
+
+def test_selection_leaves_out_the_poses_that_clips_begin_and_end_with():
+  """Actors stand in a T-pose there, as quietly as anyone who just stands."""
+  upright = np.tile([1.0, 0.0, 0.0, 0.0], (600, 1))
+  place = np.tile([0.0, 0.0, 0.76], (600, 1))
+  still = type(synthetic_clip(2))("c", 30, place, upright, np.zeros((600, 29)))
+  pieces = pieces_of(still, SelectCfg(output=Path("unused"), skip_s=4.0))
+  assert min(p.start for p in pieces) == 120
+  assert max(p.stop for p in pieces) == 480
+  whole = pieces_of(still, SelectCfg(output=Path("unused"), skip_s=0.0))
+  assert (min(p.start for p in whole), max(p.stop for p in whole)) == (0, 600)
+  short = still.cut(0, 100)
+  assert not pieces_of(short, SelectCfg(output=Path("unused"), skip_s=4.0))
 
 
 def test_selection_writes_a_motion_set_and_a_picture(tmp_path, lafan_dir):

@@ -153,6 +153,16 @@ def test_velocity_of_uniform_motion_is_exact_everywhere():
   torch.testing.assert_close(ang, spin.double().expand(WINDOW, 3))
 
 
+def test_angular_velocity_is_about_world_axes():
+  """A lying body spun about the vertical: its own axes would say something else."""
+  t = torch.arange(WINDOW, dtype=torch.float64)[:, None] / 50
+  spin = torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64)
+  lying = rot.quat_exp(torch.tensor([0.0, 1.5, 0.0], dtype=torch.float64))
+  quat = rot.quat_mul(rot.quat_exp(t * spin), lying.expand(WINDOW, 4))
+  _, ang = window_velocities(torch.zeros(WINDOW, 3).double(), quat, 50)
+  torch.testing.assert_close(ang, spin.expand(WINDOW, 3))
+
+
 def test_velocity_at_the_ends_is_of_second_order():
   t = torch.arange(WINDOW, dtype=torch.float64)[:, None] / 50
   pos = torch.cat((4.0 * t**2, t, torch.sin(3 * t)), dim=-1)
@@ -163,6 +173,15 @@ def test_velocity_at_the_ends_is_of_second_order():
   first_order, _ = window_velocities(pos, quat, 50, edge_order=1)
   assert (first_order[-1, 0] - 8.0 * t[-1, 0]).abs() > 0.05
   assert ang.abs().max() == 0.0
+
+
+def test_second_order_ends_need_three_frames():
+  state = random_state(2)
+  pos, quat = state.root_pos_w[:, :2], state.root_quat_w[:, :2]
+  lin, ang = window_velocities(pos, quat, 50, edge_order=1)
+  assert lin.shape == ang.shape == (2, 2, 3)
+  with pytest.raises(ValueError, match="needs 3"):
+    window_velocities(pos, quat, 50)
 
 
 def test_velocity_ignores_the_sign_of_quaternions():

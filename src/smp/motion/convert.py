@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import multiprocessing
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,9 @@ from smp.motion.clips import (
 from smp.motion.dataset import ClipEntry, load_motions, save_windows
 from smp.motion.features import FPS, WINDOW, g1_spec
 from smp.motion.rotations import HeadingKind
+
+MIN_WINDOW = 3
+"""Frames that `window_velocities` needs."""
 
 DATA_VARIABLE = "SMP_LAFAN_DIR"
 """Environment variable that names the folder of CSVs when no option does."""
@@ -156,7 +162,12 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
   Raises:
     UserError: no CSV, a clip that is not there, or options that make no sense.
   """
-  for name in ("window_size", "stride", "num_shards", "input_fps", "output_fps"):
+  if cfg.window_size < MIN_WINDOW:
+    raise UserError(
+      f"--window-size {cfg.window_size}: must be at least {MIN_WINDOW}, or the frames of "
+      "a window have no velocity"
+    )
+  for name in ("stride", "num_shards", "input_fps", "output_fps"):
     if getattr(cfg, name) <= 0:
       option = "--" + name.replace("_", "-")
       raise UserError(f"{option} {getattr(cfg, name)}: must be above zero")
@@ -181,7 +192,21 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
         f"({entry.clip}.csv){hint}"
       )
   jobs = [(found[entry.clip], entry) for entry in entries]
+  # Other shards write here too, but nothing that is not in the whole plan.
+  _warn_of_strangers(cfg.output_dir, {entry.clip for entry in entries})
   return jobs[cfg.shard_index :: cfg.num_shards]
+
+
+def _warn_of_strangers(folder: Path, planned: set[str]) -> None:
+  """Say which NPZ files of an earlier run would be read along with the new ones."""
+  strangers = sorted(p.stem for p in folder.glob("*.npz") if p.stem not in planned)
+  if strangers:
+    names = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
+    print(
+      f"warning: {folder} also holds {len(strangers)} NPZ not of this set ({names}); "
+      "what reads the folder reads them too",
+      file=sys.stderr,
+    )
 
 
 def convert(cfg: ConvertCfg) -> list[Converted]:
@@ -193,9 +218,11 @@ def convert(cfg: ConvertCfg) -> list[Converted]:
   jobs = plan(cfg)
   console = Console(stderr=True)
   results = []
-  with Progress(console=console) as progress:
+  # The processes are forked before the progress bar starts its thread: a fork that
+  # happens while another thread holds a lock never sees that lock released.
+  with _converter(jobs, cfg) as converted, Progress(console=console) as progress:
     task = progress.add_task("converting", total=len(jobs))
-    for result in _run(jobs, cfg):
+    for result in converted:
       progress.advance(task)
       if result.skipped:
         console.print(
@@ -209,27 +236,31 @@ def convert(cfg: ConvertCfg) -> list[Converted]:
   return results
 
 
-def _run(jobs: list[tuple[Path, ClipEntry]], cfg: ConvertCfg):
+@contextlib.contextmanager
+def _converter(
+  jobs: list[tuple[Path, ClipEntry]], cfg: ConvertCfg
+) -> Iterator[Iterator[Converted]]:
+  """Yield an iterator over results, in the order in which they are ready."""
   workers = min(cfg.workers or os.cpu_count() or 1, len(jobs))
   if workers <= 1:
-    for path, entry in jobs:
-      yield convert_clip(path, entry, cfg)
+    yield (convert_clip(path, entry, cfg) for path, entry in jobs)
     return
   # A fork has torch imported already; elsewhere each process imports it once.
   method = "fork" if sys.platform.startswith("linux") else "spawn"
   context = multiprocessing.get_context(method)
-  with ProcessPoolExecutor(workers, context, initializer=_one_thread) as executor:
+  with ProcessPoolExecutor(workers, context, initializer=_start_worker) as executor:
     futures: list[Future[Converted]] = [
       executor.submit(convert_clip, path, entry, cfg) for path, entry in jobs
     ]
     try:
-      for future in as_completed(futures):
-        yield future.result()
+      yield (future.result() for future in as_completed(futures))
     except BaseException:
       # Clips under way finish in a moment; those not begun are dropped.
       executor.shutdown(wait=True, cancel_futures=True)
       raise
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
   torch.set_num_threads(1)
+  # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -175,6 +175,8 @@ def save_windows(
       ee_body_names=np.array(spec.ee_body_names),
       feature_dims=np.array(spec.feature_dims),
       joint_names=np.array(spec.joint_names),
+      heading=np.array(spec.heading),
+      velocity=np.array(spec.velocity),
       spec=np.array(json.dumps(spec.to_dict())),
       clip=np.array(clip),
       split=np.array(split),
