@@ -10,7 +10,7 @@ import torch
 
 from smp.cli import play, train
 from smp.errors import run
-from smp.tasks import wandb_mode
+from smp import wandb_mode
 
 pytestmark = pytest.mark.slow
 TASK = "Smp-Forward-G1"

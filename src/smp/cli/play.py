@@ -17,6 +17,7 @@ from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg, load_runner_cls
 from mjlab.utils.os import get_wandb_checkpoint_path
 from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
+from mjlab.viewer.base import PolicyProtocol
 from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 
 from smp.cli.tasks import task_from_argv
@@ -208,14 +209,23 @@ def build_env(task: str, args: PlayArgs, render: bool) -> RslRlVecEnvWrapper:
 
 def load_policy(
   task: str, env: RslRlVecEnvWrapper, args: PlayArgs, checkpoint: Path | None
-):
+) -> PolicyProtocol:
   """A function from observations to actions."""
   shape = (env.num_envs, env.num_actions)
   device = env.unwrapped.device
+
+  def zero(obs: torch.Tensor) -> torch.Tensor:
+    del obs
+    return torch.zeros(shape, device=device)
+
+  def random(obs: torch.Tensor) -> torch.Tensor:
+    del obs
+    return 2.0 * torch.rand(shape, device=device) - 1.0
+
   if args.agent == "zero":
-    return lambda _: torch.zeros(shape, device=device)
+    return zero
   if args.agent == "random":
-    return lambda _: 2.0 * torch.rand(shape, device=device) - 1.0
+    return random
   runner_cls = load_runner_cls(task)
   assert runner_cls is not None and checkpoint is not None
   runner = runner_cls(env, asdict(load_rl_cfg(task)), device=device)

@@ -11,7 +11,7 @@ from mjlab.rl import MjlabOnPolicyRunner
 
 from smp.errors import UserError, atomic_path
 from smp.mdp.guidance import GUIDANCE, Guidance
-from smp.tasks.wandb_mode import choose_wandb_mode
+from smp.wandb_mode import choose_wandb_mode
 
 
 class SmpRunner(MjlabOnPolicyRunner):

@@ -1,0 +1,8 @@
+"""Judge priors. Usage: uv run scripts/evaluate_prior.py PRIOR... --windows NPZ..."""
+
+from smp.errors import run
+
+if __name__ == "__main__":
+  from smp.cli.evaluate_prior import main
+
+  run(main)

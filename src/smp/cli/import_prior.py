@@ -1,0 +1,40 @@
+"""Convert a published prior into this project's format."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from smp.diffusion.published import UNKNOWN_LICENCE, import_published
+from smp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+  """Convert a published prior (.pt, a pickle) into this project's format. No code in
+  the pickle is run."""
+
+  source: Annotated[Path, tyro.conf.Positional]
+  """Published checkpoint (.pt)."""
+
+  output: Annotated[Path, tyro.conf.Positional]
+  """Prior to write (.safetensors)."""
+
+  licence: str = UNKNOWN_LICENCE
+  """Licence text to store with the prior."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  arguments = sys.argv[1:] if arguments is None else arguments
+  options = tyro.cli(Options, args=arguments, description=Options.__doc__)
+  if options.output.suffix != ".safetensors":
+    raise UserError(f"{options.output}: expected a file name ending in .safetensors")
+  prior = import_published(options.source, options.licence)
+  prior.save(options.output)
+  count = sum(parameter.numel() for parameter in prior.denoiser.parameters())
+  print(f"{options.output}: {count} parameters, heading {prior.spec.heading}")

@@ -1,0 +1,103 @@
+"""Train a motion prior: files in, files out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from smp.config import load_config, to_plain
+from smp.diffusion.plots import save_training_picture
+from smp.diffusion.train import (
+  Interrupted,
+  PretrainCfg,
+  StopSignal,
+  TrainData,
+  pretrain,
+)
+from smp.errors import UserError
+from smp.loggers import make_logger
+from smp.motion.dataset import WindowSet, load_stats, load_windows
+
+DESCRIPTION = """Train a motion prior on windows.
+
+Give --config FILE.yaml first to start from a configuration (configs/priors/); the other
+options override it. Ctrl-C saves; continue with --resume."""
+
+
+def parse(arguments: Sequence[str]) -> PretrainCfg:
+  """Options from a configuration file, overridden by the command line."""
+  arguments = list(arguments)
+  default = PretrainCfg()
+  for position, argument in enumerate(arguments):
+    if argument == "--config" or argument.startswith("--config="):
+      name, _, value = argument.partition("=")
+      if not value and position + 1 == len(arguments):
+        raise UserError(f"{name}: give the path of a YAML file after it")
+      path = Path(value or arguments[position + 1])
+      default = load_config(path, PretrainCfg)
+      del arguments[position : position + (1 if value else 2)]
+      break
+  return tyro.cli(PretrainCfg, args=arguments, default=default, description=DESCRIPTION)
+
+
+def load_data(cfg: PretrainCfg) -> TrainData:
+  """Windows and statistics, split into training and held-out clips."""
+  if not cfg.windows:
+    raise UserError("no windows: give --windows with NPZ files or folders, or --config")
+  windows, stats = load_windows(cfg.windows), load_stats(cfg.stats)
+  return TrainData(
+    train=torch.from_numpy(windows.select("train")),
+    val=torch.from_numpy(windows.select("val")),
+    q_low=torch.from_numpy(stats.q_low),
+    q_high=torch.from_numpy(stats.q_high),
+    spec=windows.spec,
+    description=describe(windows),
+  )
+
+
+def describe(windows: WindowSet) -> list[dict[str, Any]]:
+  """What a prior's metadata says of each clip it was trained on or judged by."""
+  return [
+    {
+      "clip": clip,
+      "split": windows.splits[i],
+      "windows": int(np.sum(windows.clip_index == i)),
+      "mirrored": int(np.sum(windows.mirrored[windows.clip_index == i])),
+      "stride": windows.stride,
+    }
+    for i, clip in enumerate(windows.clips)
+  ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  cfg = parse(sys.argv[1:] if arguments is None else arguments)
+  cfg = replace(cfg, run_dir=cfg.folder())
+  cfg.check()
+  data = load_data(cfg)
+  if not len(data.val):
+    print("[INFO] no held-out clips (split val): the last weights become the prior")
+  print(
+    f"[INFO] {len(data.train)} training and {len(data.val)} held-out windows, "
+    f"{cfg.batch_size * cfg.draws} noised windows a step"
+  )
+  logger = make_logger(
+    cfg.logger, cfg.folder(), cfg.wandb_project, cfg.output.stem, to_plain(cfg)
+  )
+  stop = StopSignal()
+  try:
+    with stop.listen():
+      trainer = pretrain(data, cfg, logger, stop)
+  except Interrupted as error:
+    print(error, file=sys.stderr)
+    sys.exit(130)
+  picture = cfg.folder() / "training.png"
+  real = data.val if len(data.val) else data.train
+  save_training_picture(picture, trainer.best_prior(), trainer.history, real)
+  print(f"{cfg.output}: weights of step {trainer.best['step']}; picture {picture}")

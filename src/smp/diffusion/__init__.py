@@ -1,0 +1,1 @@
+"""The motion prior: a small diffusion model of short windows of motion."""

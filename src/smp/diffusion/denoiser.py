@@ -1,0 +1,186 @@
+"""The network that predicts the noise in a window of motion.
+
+A diffusion transformer over the frames of the window (Peebles and Xie, Scalable
+Diffusion Models with Transformers, 2023) with PixArt's shared time modulation
+("adaLN-single", Chen et al., PixArt-alpha, 2023) and SwiGLU feed-forward (Shazeer, GLU
+Variants Improve Transformer, 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TIME_FEATURES = 256
+BASE = 10000.0
+"""Ratio of the slowest to the fastest sinusoid, for timesteps and for positions."""
+FEED_FORWARD_FACTOR = 4
+MODULATIONS = 6
+"""Shift, scale and gate, for the attention and for the feed-forward of a block."""
+
+
+def sinusoidal_time(t: Tensor, dim: int = TIME_FEATURES) -> Tensor:
+  """Features (..., dim) of timesteps ``t`` (...), all cosines before all sines."""
+  half = dim // 2
+  index = torch.arange(half, dtype=torch.float32, device=t.device)
+  angle = t.float().unsqueeze(-1) * torch.exp(index * (-math.log(BASE) / half))
+  return torch.cat((angle.cos(), angle.sin()), dim=-1)
+
+
+def sinusoidal_positions(length: int, dim: int) -> Tensor:
+  """Position codes (length, dim), sines and cosines interleaved (Vaswani et al.)."""
+  index = torch.arange(0, dim, 2, dtype=torch.float64)
+  frequency = torch.exp(index * (-math.log(BASE) / dim))
+  angle = torch.arange(length, dtype=torch.float64).unsqueeze(-1) * frequency
+  return torch.stack((angle.sin(), angle.cos()), dim=-1).view(length, dim).float()
+
+
+class TimestepEmbedder(nn.Module):
+  def __init__(self, dim: int):
+    super().__init__()
+    self.linear_1 = nn.Linear(TIME_FEATURES, dim)
+    self.linear_2 = nn.Linear(dim, dim)
+
+  def forward(self, t: Tensor) -> Tensor:
+    return self.linear_2(F.silu(self.linear_1(sinusoidal_time(t))))
+
+
+class AdaLNSingle(nn.Module):
+  """Timesteps (B,) -> the modulation (B, 6, D) all blocks start from."""
+
+  def __init__(self, dim: int):
+    super().__init__()
+    self.timestep_embedder = TimestepEmbedder(dim)
+    self.linear = nn.Linear(dim, MODULATIONS * dim)
+
+  def forward(self, t: Tensor) -> Tensor:
+    modulation = self.linear(F.silu(self.timestep_embedder(t)))
+    return modulation.unflatten(-1, (MODULATIONS, -1))
+
+
+class SwiGLU(nn.Module):
+  def __init__(self, dim: int, inner: int):
+    super().__init__()
+    self.proj = nn.Linear(dim, 2 * inner)
+
+  def forward(self, x: Tensor) -> Tensor:
+    gate, value = self.proj(x).chunk(2, dim=-1)
+    return F.silu(gate) * value
+
+
+class FeedForward(nn.Module):
+  def __init__(self, dim: int):
+    super().__init__()
+    self.act = SwiGLU(dim, FEED_FORWARD_FACTOR * dim)
+    self.proj_out = nn.Linear(FEED_FORWARD_FACTOR * dim, dim)
+
+  def forward(self, x: Tensor) -> Tensor:
+    return self.proj_out(self.act(x))
+
+
+class Block(nn.Module):
+  """Attention over frames, then a feed-forward, both modulated by the timestep."""
+
+  def __init__(self, dim: int, nhead: int):
+    super().__init__()
+    self.dim = dim
+    self.nhead = nhead
+    self.scale_shift_table = nn.Parameter(
+      torch.randn(1, 1, MODULATIONS, dim) / math.sqrt(dim)
+    )
+    self.to_q = nn.Linear(dim, dim, bias=False)
+    self.to_k = nn.Linear(dim, dim, bias=False)
+    self.to_v = nn.Linear(dim, dim, bias=False)
+    self.to_out = nn.Linear(dim, dim, bias=False)
+    self.ff = FeedForward(dim)
+
+  def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+    """x (..., W, D); modulation (..., 6, D), this block's table already added."""
+    shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
+      part.unsqueeze(-2) for part in modulation.unbind(-2)
+    )
+    x = x + gate_a * self._attend(self._norm(x) * (1.0 + scale_a) + shift_a)
+    return x + gate_f * self.ff(self._norm(x) * (1.0 + scale_f) + shift_f)
+
+  def _norm(self, x: Tensor) -> Tensor:
+    return F.layer_norm(x, (self.dim,), eps=1e-5)
+
+  def _attend(self, x: Tensor) -> Tensor:
+    # One batch axis and one of heads: the fast kernels know no other shape.
+    flat = x.flatten(0, -3)
+
+    def heads(y: Tensor) -> Tensor:
+      return y.unflatten(-1, (self.nhead, -1)).transpose(1, 2)
+
+    q, k, v = heads(self.to_q(flat)), heads(self.to_k(flat)), heads(self.to_v(flat))
+    attended = F.scaled_dot_product_attention(q, k, v)
+    return self.to_out(attended.transpose(1, 2).flatten(-2)).view_as(x)
+
+
+class Denoiser(nn.Module):
+  """Predicts the noise in windows of ``feature_dim`` numbers a frame.
+
+  ``forward(x, t)`` is `forward_modulated` with `time_modulation`. Call the two apart
+  where the timesteps are known beforehand: the modulation depends on nothing else.
+  """
+
+  positions: Tensor
+
+  def __init__(
+    self,
+    feature_dim: int,
+    window: int,
+    d_model: int = 128,
+    nhead: int = 4,
+    num_layers: int = 2,
+  ):
+    super().__init__()
+    self.feature_dim = feature_dim
+    self.window = window
+    self.d_model = d_model
+    self.nhead = nhead
+    self.num_layers = num_layers
+    self.preprocess_conv = nn.Conv1d(feature_dim, feature_dim, 1, bias=False)
+    self.proj_in = nn.Linear(feature_dim, d_model, bias=False)
+    self.adaln_single = AdaLNSingle(d_model)
+    self.blocks = nn.ModuleList(Block(d_model, nhead) for _ in range(num_layers))
+    self.proj_out = nn.Linear(d_model, feature_dim, bias=False)
+    self.postprocess_conv = nn.Conv1d(feature_dim, feature_dim, 1, bias=False)
+    self.register_buffer(
+      "positions", sinusoidal_positions(window, d_model), persistent=False
+    )
+
+  def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    """Predicted noise (B, W, F) in ``x`` (B, W, F) at timesteps ``t`` (B,)."""
+    return self.forward_modulated(x, self.time_modulation(t))
+
+  def time_modulation(self, t: Tensor) -> Tensor:
+    """Modulation (num_layers, B, 6, D) of every block at timesteps ``t`` (B,)."""
+    shared = self.adaln_single(t)
+    tables = torch.stack(
+      [cast(Block, block).scale_shift_table[0] for block in self.blocks]
+    )
+    return tables + shared
+
+  def forward_modulated(self, x: Tensor, modulation: Tensor) -> Tensor:
+    """Predicted noise in ``x`` (..., W, F).
+
+    Args:
+      x: Noised windows, normalised.
+      modulation: (num_layers, ..., 6, D); its middle dimensions broadcast against the
+        leading ones of ``x``, so that windows at one timestep share one modulation.
+    """
+    x = _pointwise_residual(x, self.preprocess_conv.weight)
+    x = self.proj_in(x) + self.positions
+    for block, block_modulation in zip(self.blocks, modulation, strict=True):
+      x = block(x, block_modulation)
+    return _pointwise_residual(self.proj_out(x), self.postprocess_conv.weight)
+
+
+def _pointwise_residual(x: Tensor, weight: Tensor) -> Tensor:
+  """x + a 1x1 convolution of x over channels; as a product it needs no transpose."""
+  return x + F.linear(x, weight.squeeze(-1))

@@ -1,0 +1,338 @@
+"""The frozen motion prior: what training leaves behind and everything else uses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from smp.diffusion.ddpm import CosineSchedule, ddpm_sample
+from smp.diffusion.denoiser import Denoiser
+from smp.errors import UserError, atomic_path
+from smp.motion.features import FeatureSpec
+
+FORMAT_VERSION = 1
+METADATA_KEY = "smp_prior"
+MIN_SPAN = 1e-6
+"""A feature that varies less than this is only shifted, not scaled."""
+SCORED_TIMESTEPS = (8, 15, 22)
+"""Where guidance and evaluation look: neither all signal nor all noise."""
+_LARGEST_SIZE = 8192
+"""Sizes beyond this in a file's metadata are a mistake, not a network."""
+
+
+class MotionPrior(nn.Module):
+  """Denoiser, noise schedule, normalisation and feature layout, frozen.
+
+  The only place that normalises: features go in and come out in raw units.
+
+  Attributes:
+    q_low, q_high: (F,) raw values that normalise to -1 and +1.
+    spec: Layout of the features; compare with `FeatureSpec.check` before use.
+    info: Provenance in plain JSON types: training data, config, git revision,
+      licence, history of the losses.
+  """
+
+  q_low: Tensor
+  q_high: Tensor
+
+  def __init__(
+    self,
+    denoiser: Denoiser,
+    q_low: Tensor,
+    q_high: Tensor,
+    spec: FeatureSpec,
+    num_timesteps: int,
+    info: dict[str, Any] | None = None,
+  ):
+    super().__init__()
+    self.denoiser = denoiser
+    self.schedule = CosineSchedule(num_timesteps)
+    self.register_buffer("q_low", q_low.detach().float().clone())
+    self.register_buffer("q_high", q_high.detach().float().clone())
+    self.spec = spec
+    self.info = info or {}
+    self.eval().requires_grad_(False)
+
+  # Units.
+
+  def normalize(self, features: Tensor) -> Tensor:
+    """Raw features (..., F) to about [-1, 1]. Not clipped."""
+    return (features - self.q_low) / self._span() * 2.0 - 1.0
+
+  def denormalize(self, normalized: Tensor) -> Tensor:
+    """Inverse of `normalize`."""
+    return (normalized + 1.0) * 0.5 * self._span() + self.q_low
+
+  def _span(self) -> Tensor:
+    span = self.q_high - self.q_low
+    return torch.where(span < MIN_SPAN, torch.ones_like(span), span)
+
+  # Use.
+
+  @torch.no_grad()
+  def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """Generate ``n`` windows (n, W, F) in raw units."""
+    steps = torch.arange(self.schedule.num_timesteps, device=self.q_low.device)
+    modulation = self.denoiser.time_modulation(steps)
+
+    def predict(x: Tensor, t: int) -> Tensor:
+      return self.denoiser.forward_modulated(x, modulation[:, t : t + 1])
+
+    shape = (n, self.denoiser.window, self.denoiser.feature_dim)
+    return self.denormalize(ddpm_sample(predict, shape, self.schedule, generator))
+
+  def score_at(self, timesteps: Sequence[int]) -> ScoreFunction:
+    """A function of windows that scores them at timesteps fixed beforehand."""
+    return ScoreFunction(self, timesteps)
+
+  @torch.no_grad()
+  def denoising_error(
+    self,
+    features: Tensor,
+    timesteps: Tensor,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+  ) -> Tensor:
+    """How badly the denoiser finds known noise in windows: low on familiar motion.
+
+    Args:
+      features: Windows (N, W, F), raw units.
+      timesteps: (K,) int64, in [0, T). Not checked, as that would wait for the device;
+        `score_at` checks, and saves work where the timesteps never change.
+      noise: (K, N, W, F) standard normal; None: drawn from ``generator``.
+
+    Returns:
+      (N, K): mean over W and F of (predicted noise - noise)^2.
+    """
+    if noise is None:
+      shape = (len(timesteps), *features.shape)
+      noise = torch.randn(shape, generator=generator, device=features.device)
+    return _denoising_error(
+      self,
+      features,
+      noise,
+      self.denoiser.time_modulation(timesteps),
+      self.schedule.signal[timesteps],
+      self.schedule.noise[timesteps],
+    )
+
+  # Files.
+
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Write the prior as safetensors, its description as JSON in the metadata."""
+    description = {
+      "format_version": FORMAT_VERSION,
+      "spec": self.spec.to_dict(),
+      "d_model": self.denoiser.d_model,
+      "nhead": self.denoiser.nhead,
+      "num_layers": self.denoiser.num_layers,
+      "num_timesteps": self.schedule.num_timesteps,
+      "info": self.info,
+    }
+    tensors = {
+      name: value.detach().cpu().contiguous()
+      for name, value in self.state_dict().items()
+    }
+    content = save(tensors, {METADATA_KEY: json.dumps(description)})
+    with atomic_path(path) as temporary:
+      # Not save_file, which makes a file that only its owner may read.
+      temporary.write_bytes(content)
+
+  @classmethod
+  def load(
+    cls, path: str | os.PathLike[str], spec_check: FeatureSpec | None = None
+  ) -> MotionPrior:
+    """Read a prior, on the CPU.
+
+    Args:
+      spec_check: The layout the caller works with; None: any.
+
+    Raises:
+      UserError: The file is missing, cut short, not a prior, holds a tensor of another
+        name or shape, or its layout differs from ``spec_check``.
+    """
+    path = Path(path)
+    description, tensors = _read(path)
+    spec, sizes = _parse(path, description)
+    if spec_check is not None:
+      try:
+        spec.check(spec_check)
+      except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    prior = cls(
+      Denoiser(
+        feature_dim=sum(spec.feature_dims),
+        window=spec.window,
+        d_model=sizes["d_model"],
+        nhead=sizes["nhead"],
+        num_layers=sizes["num_layers"],
+      ),
+      torch.zeros(sum(spec.feature_dims)),
+      torch.zeros(sum(spec.feature_dims)),
+      spec,
+      sizes["num_timesteps"],
+      description.get("info", {}),
+    )
+    check_tensors(path, tensors, prior.state_dict())
+    prior.load_state_dict(tensors)
+    return prior
+
+
+class ScoreFunction(nn.Module):
+  """`MotionPrior.denoising_error` at fixed timesteps, all that depends on them ready.
+
+  No host synchronisation and no branch on values: fit for a CUDA graph. It shares the
+  denoiser with the prior it came from.
+  """
+
+  modulation: Tensor
+  signal: Tensor
+  noise_scale: Tensor
+
+  def __init__(self, prior: MotionPrior, timesteps: Sequence[int]):
+    super().__init__()
+    count = prior.schedule.num_timesteps
+    wrong = [t for t in timesteps if not 0 <= t < count]
+    if wrong or not timesteps:
+      raise UserError(
+        f"timesteps {tuple(timesteps)}: give at least one, each from 0 to {count - 1}"
+      )
+    self.prior = prior
+    steps = torch.tensor(tuple(timesteps), device=prior.q_low.device)
+    with torch.no_grad():
+      modulation = prior.denoiser.time_modulation(steps)
+    self.register_buffer("modulation", modulation, persistent=False)
+    self.register_buffer("signal", prior.schedule.signal[steps], persistent=False)
+    self.register_buffer("noise_scale", prior.schedule.noise[steps], persistent=False)
+
+  @torch.no_grad()
+  def forward(self, features: Tensor, noise: Tensor) -> Tensor:
+    """Errors (N, K) of raw ``features`` (N, W, F) under ``noise`` (K, N, W, F)."""
+    return _denoising_error(
+      self.prior, features, noise, self.modulation, self.signal, self.noise_scale
+    )
+
+
+def _denoising_error(
+  prior: MotionPrior,
+  features: Tensor,
+  noise: Tensor,
+  modulation: Tensor,
+  signal: Tensor,
+  noise_scale: Tensor,
+) -> Tensor:
+  """The K * N windows go through the denoiser together, as (K, N, W, F)."""
+  signal, noise_scale = signal.view(-1, 1, 1, 1), noise_scale.view(-1, 1, 1, 1)
+  noised = signal * prior.normalize(features) + noise_scale * noise
+  predicted = prior.denoiser.forward_modulated(noised, modulation.unsqueeze(2))
+  return (predicted - noise).square().mean(dim=(-2, -1)).transpose(0, 1)
+
+
+def check_tensors(
+  path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]
+) -> None:
+  """Refuse tensors that are not exactly those of the network described.
+
+  Raises:
+    UserError: Naming the first tensor that is missing, unknown, of another shape or
+      type, or not finite.
+  """
+  fix = "the file is damaged or from another program; train or download it again"
+  for name, want in expected.items():
+    if name not in found:
+      raise UserError(f"{path}: tensor '{name}' is missing; {fix}")
+    have = found[name]
+    if have.shape != want.shape or have.dtype != want.dtype:
+      raise UserError(
+        f"{path}: tensor '{name}' is {have.dtype} {tuple(have.shape)}, "
+        f"expected {want.dtype} {tuple(want.shape)}; {fix}"
+      )
+    if not bool(have.isfinite().all()):
+      raise UserError(f"{path}: tensor '{name}' has non-finite values; {fix}")
+  unknown = sorted(set(found) - set(expected))
+  if unknown:
+    raise UserError(f"{path}: unknown tensor '{unknown[0]}'; {fix}")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+  if not path.is_file():
+    raise UserError(f"{path}: no such file; give the path of a prior (.safetensors)")
+  try:
+    with safe_open(path, framework="pt") as file:
+      metadata = file.metadata() or {}
+      tensors = {name: file.get_tensor(name) for name in file.keys()}
+  except (SafetensorError, OSError, ValueError) as error:
+    raise UserError(
+      f"{path}: not a safetensors file, or cut short ({error}); train or copy it again "
+      "(a published .pt prior must go through scripts/import_prior.py first)"
+    ) from error
+  if METADATA_KEY not in metadata:
+    raise UserError(
+      f"{path}: a safetensors file without '{METADATA_KEY}' metadata, so not a motion "
+      "prior; give one written by scripts/pretrain.py or scripts/import_prior.py"
+    )
+  try:
+    description = json.loads(metadata[METADATA_KEY])
+  except json.JSONDecodeError as error:
+    raise UserError(
+      f"{path}: metadata '{METADATA_KEY}' is not JSON ({error}); train or copy it again"
+    ) from error
+  return description, tensors
+
+
+def _parse(path: Path, description: Any) -> tuple[FeatureSpec, dict[str, int]]:
+  """Spec and network sizes out of the metadata, each checked."""
+  if not isinstance(description, dict):
+    raise UserError(f"{path}: metadata '{METADATA_KEY}' is not a table; copy it again")
+  version = description.get("format_version")
+  if version != FORMAT_VERSION:
+    raise UserError(
+      f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}; "
+      "use the matching version of the program or train again"
+    )
+  spec = _parse_spec(path, description.get("spec"))
+  sizes: dict[str, int] = {}
+  for name in ("d_model", "nhead", "num_layers", "num_timesteps"):
+    value = description.get(name)
+    if type(value) is not int or not 1 <= value <= _LARGEST_SIZE:
+      raise UserError(
+        f"{path}: metadata field '{name}' is {value!r}, expected a whole number from 1 "
+        f"to {_LARGEST_SIZE}; train or copy it again"
+      )
+    sizes[name] = value
+  check_heads(str(path), sizes["d_model"], sizes["nhead"])
+  return spec, sizes
+
+
+def _parse_spec(path: Path, data: Any) -> FeatureSpec:
+  try:
+    spec = FeatureSpec.from_dict(data)
+  except (UserError, TypeError, AttributeError) as error:
+    raise UserError(
+      f"{path}: metadata field 'spec' is unreadable ({error}); train or copy it again"
+    ) from error
+  for name, value in (("window", (spec.window,)), ("feature_dims", spec.feature_dims)):
+    if not isinstance(value, tuple) or not all(
+      type(number) is int and 1 <= number <= _LARGEST_SIZE for number in value
+    ):
+      raise UserError(
+        f"{path}: spec field '{name}' is {value!r}, expected whole numbers from 1 to "
+        f"{_LARGEST_SIZE}; train or copy it again"
+      )
+  return spec
+
+
+def check_heads(where: str, d_model: int, nhead: int) -> None:
+  """Refuse sizes the attention cannot be split into."""
+  if d_model % nhead or d_model % 2:
+    raise UserError(
+      f"{where}: d_model {d_model} must be even and a multiple of nhead {nhead}"
+    )
