@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from smp import wandb_mode
 from smp.cli import play, train
 from smp.errors import run
-from smp import wandb_mode
 
 pytestmark = pytest.mark.slow
 TASK = "Smp-Forward-G1"

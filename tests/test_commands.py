@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,9 +10,16 @@ from typing import Any, cast
 import pytest
 import torch
 
-from smp.mdp.commands import SpeedCommand, SpeedCommandCfg
-from smp.mdp.metrics import velocity_error
-from smp.mdp.rewards import track_velocity
+from smp.mdp.commands import (
+  LocationCommand,
+  LocationCommandCfg,
+  SpeedCommand,
+  SpeedCommandCfg,
+  SteeringCommand,
+  SteeringCommandCfg,
+)
+from smp.mdp.metrics import facing_error, goal_distance, velocity_error
+from smp.mdp.rewards import face_direction, reach_goal, track_velocity
 from smp.mdp.terminations import root_too_low
 
 
@@ -33,12 +41,42 @@ def fake_env(num_envs: int) -> Any:
   )
 
 
-def with_command(num_envs: int, **cfg) -> tuple[Any, SpeedCommand]:
+def with_command(
+  num_envs: int, command_type: Any = SpeedCommand, **cfg
+) -> tuple[Any, Any]:
   env = fake_env(num_envs)
+  cfg_type = {
+    SpeedCommand: SpeedCommandCfg,
+    SteeringCommand: SteeringCommandCfg,
+    LocationCommand: LocationCommandCfg,
+  }[command_type]
   cfg = {"resampling_time_range": (3.0, 8.0), **cfg}
-  command = SpeedCommand(SpeedCommandCfg(**cfg), env)
+  command = command_type(cfg_type(**cfg), env)
   env.command_manager = SimpleNamespace(get_term=lambda _: command)
   return cast(Any, env), command
+
+
+def facing(angle_deg: float) -> torch.Tensor:
+  """An upright root (4,) that faces an angle from +x."""
+  half = math.radians(angle_deg) / 2
+  return torch.tensor([math.cos(half), 0.0, 0.0, math.sin(half)])
+
+
+def sliders_of(command: Any, env_idx: int) -> tuple[Any, dict[str, Any]]:
+  """Build the viewer's controls; the checkbox and the sliders by label."""
+  handles: dict[str, Any] = {}
+
+  def add(label: str, *_: Any, initial_value: Any, **__: Any) -> Any:
+    handles[label] = SimpleNamespace(value=initial_value)
+    return handles[label]
+
+  gui = SimpleNamespace(
+    add_folder=lambda *_: contextlib.nullcontext(), add_checkbox=add, add_slider=add
+  )
+  server = cast(Any, SimpleNamespace(gui=gui))
+  command.create_gui("command", server, lambda: env_idx)
+  enabled = handles.pop("Set by hand")
+  return enabled, handles
 
 
 def test_reward_at_known_velocities():
@@ -105,30 +143,110 @@ def test_slider_sets_only_the_robot_in_view():
   env, command = with_command(3)
   command._resample_command(torch.arange(3))
   before = command.speed.clone()
-  handles: list[Any] = []
-
-  def add(*_: Any, initial_value: Any, **__: Any) -> Any:
-    handles.append(SimpleNamespace(value=initial_value))
-    return handles[-1]
-
-  class Folder:
-    def __enter__(self):
-      return self
-
-    def __exit__(self, *_):
-      return None
-
-  gui = SimpleNamespace(
-    add_folder=lambda *_: Folder(), add_checkbox=add, add_slider=add
-  )
-  command.create_gui("command", cast(Any, SimpleNamespace(gui=gui)), lambda: 1)
+  enabled, sliders = sliders_of(command, env_idx=1)
   command._update_command(None)
   assert torch.equal(command.speed, before)
-  enabled, slider = handles
-  enabled.value, slider.value = True, 1.25
+  enabled.value, sliders["Speed (m/s)"].value = True, 1.25
   command._update_command(None)
   assert command.speed[1] == 1.25
   assert torch.equal(command.speed[[0, 2]], before[[0, 2]])
+
+
+# Steering.
+
+
+def test_steering_rewards_at_known_states():
+  env, command = with_command(4, SteeringCommand)
+  command.speed[:] = torch.tensor([1.0, 1.0, 2.0, 1.0])
+  command.direction_w[:] = torch.tensor([[1.0, 0], [0, 1.0], [0, 1.0], [1.0, 0]])
+  command.facing_w[:] = torch.tensor([[1.0, 0], [0, 1.0], [-1.0, 0], [0, 1.0]])
+  velocity = [[1.0, 0.0], [0.0, 0.5], [1.0, 1.0], [-0.1, 0.0]]
+  env.sim_data.qvel[:, :2] = torch.tensor(velocity)
+  env.sim_data.qpos[3, 3:7] = facing(60.0)
+  reward = track_velocity(env, "command", scale=1.0)
+  expected = [1.0, math.exp(-0.25), math.exp(-2.0), 0.0]
+  torch.testing.assert_close(reward, torch.tensor(expected))
+  cosines = [1.0, 0.0, 0.0, math.sin(math.radians(60))]
+  torch.testing.assert_close(face_direction(env, "command"), torch.tensor(cosines))
+  torch.testing.assert_close(
+    facing_error(env, "command"), torch.tensor([0.0, 90.0, 180.0, 30.0])
+  )
+
+
+def test_steering_observation_turns_with_the_robot():
+  env, command = with_command(1, SteeringCommand)
+  command.speed[:] = 1.5
+  command.direction_w[:] = torch.tensor([[1.0, 0.0]])
+  command.facing_w[:] = torch.tensor([[0.0, 1.0]])
+  env.sim_data.qpos[0, 3:7] = facing(90.0)
+  command._update_command(None)
+  torch.testing.assert_close(
+    command.command, torch.tensor([[0.0, -1.0, 1.5, 1.0, 0.0]])
+  )
+
+
+def test_steering_draws_both_directions_all_around():
+  torch.manual_seed(0)
+  env, command = with_command(4000, SteeringCommand)
+  command._resample_command(torch.arange(4000))
+  assert command.speed.min() >= 0.5 and command.speed.max() <= 2.0
+  for vector in (command.direction_w, command.facing_w):
+    torch.testing.assert_close(vector.norm(dim=-1), torch.ones(4000))
+    assert vector.mean(dim=0).abs().max() < 0.05
+  together = (command.direction_w * command.facing_w).sum(-1)
+  assert together.mean().abs() < 0.05
+
+
+def test_steering_sliders():
+  env, command = with_command(2, SteeringCommand)
+  enabled, sliders = sliders_of(command, env_idx=0)
+  enabled.value = True
+  sliders["Direction (deg)"].value, sliders["Facing (deg)"].value = 90.0, 180.0
+  command._update_command(None)
+  torch.testing.assert_close(command.direction_w[0], torch.tensor([0.0, 1.0]))
+  torch.testing.assert_close(command.facing_w[0], torch.tensor([-1.0, 0.0]))
+  assert command.direction_w[1].abs().max() == 0.0
+
+
+# Location.
+
+
+def test_location_reward_is_of_the_distance_not_its_square():
+  env, command = with_command(3, LocationCommand)
+  command.goal_w[:] = torch.tensor([[0.0, 0.0], [3.0, 4.0], [2.0, 0.0]])
+  env.sim_data.qpos[2, :2] = torch.tensor([1.0, 0.0])
+  env.sim_data.qpos[:, 2] = torch.tensor([0.3, 0.8, 0.9])
+  distances = torch.tensor([0.0, 5.0, 1.0])
+  torch.testing.assert_close(goal_distance(env, "command"), distances)
+  torch.testing.assert_close(
+    reach_goal(env, "command", scale=0.25), torch.exp(-0.25 * distances)
+  )
+
+
+def test_goals_lie_around_where_the_robot_is_now():
+  torch.manual_seed(0)
+  env, command = with_command(4000, LocationCommand)
+  env.sim_data.qpos[:, :2] = 50.0 * torch.randn(4000, 2)
+  command._resample_command(torch.arange(4000))
+  distance = command.offset_w.norm(dim=-1)
+  assert distance.min() >= 1.0 - 1e-4 and distance.max() <= 10.0 + 1e-4
+  assert abs(distance.mean() - 5.5) < 0.15
+  assert command.offset_w.mean(dim=0).abs().max() < 0.3
+
+
+def test_location_observation_and_sliders():
+  env, command = with_command(2, LocationCommand)
+  command.goal_w[:] = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+  env.sim_data.qpos[1, 3:7] = facing(90.0)
+  command._update_command(None)
+  torch.testing.assert_close(command.command, torch.tensor([[2.0, 0.0], [0.0, -2.0]]))
+  enabled, sliders = sliders_of(command, env_idx=1)
+  command._env.scene.env_origins[1, 0] = 10.0
+  enabled.value = True
+  sliders["Goal x (m)"].value, sliders["Goal y (m)"].value = 1.0, -3.0
+  command._update_command(None)
+  torch.testing.assert_close(command.goal_w[1], torch.tensor([11.0, -3.0]))
+  torch.testing.assert_close(command.goal_w[0], torch.tensor([2.0, 0.0]))
 
 
 def test_root_height_at_its_edge():

@@ -7,19 +7,40 @@ modules below; in this order that works whichever package a program imports firs
 
 import mjlab as mjlab
 
-from smp.mdp.commands import SpeedCommand, SpeedCommandCfg
+from smp.mdp.commands import (
+  LocationCommand,
+  LocationCommandCfg,
+  SpeedCommand,
+  SpeedCommandCfg,
+  SteeringCommand,
+  SteeringCommandCfg,
+)
 from smp.mdp.guidance import Guidance, GuidanceCfg
-from smp.mdp.metrics import velocity_error
-from smp.mdp.rewards import GuidedReward, prior_reward, track_velocity
+from smp.mdp.metrics import facing_error, goal_distance, velocity_error
+from smp.mdp.rewards import (
+  GuidedReward,
+  face_direction,
+  prior_reward,
+  reach_goal,
+  track_velocity,
+)
 from smp.mdp.terminations import root_too_low
 
 __all__ = [
   "Guidance",
   "GuidanceCfg",
   "GuidedReward",
+  "LocationCommand",
+  "LocationCommandCfg",
   "SpeedCommand",
   "SpeedCommandCfg",
+  "SteeringCommand",
+  "SteeringCommandCfg",
+  "face_direction",
+  "facing_error",
+  "goal_distance",
   "prior_reward",
+  "reach_goal",
   "root_too_low",
   "track_velocity",
   "velocity_error",

@@ -8,7 +8,8 @@ import torch
 from mjlab.entity import Entity
 
 from smp.mdp import state
-from smp.mdp.commands import SpeedCommand
+from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
+from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -16,7 +17,24 @@ if TYPE_CHECKING:
 
 def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """|v_cmd - v_xy| (N,), m/s, world frame, of the pelvis."""
-  command = cast(SpeedCommand, env.command_manager.get_term(command_name))
+  command = cast(
+    SpeedCommand | SteeringCommand, env.command_manager.get_term(command_name)
+  )
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   velocity = state.root_lin_vel_w(robot)[:, :2]
   return (command.velocity_w - velocity).norm(dim=-1)
+
+
+def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
+  """Angle between commanded facing and heading (N,), degrees, 0 to 180."""
+  command = cast(SteeringCommand, env.command_manager.get_term(command_name))
+  robot = cast(Entity, env.scene[command.cfg.entity_name])
+  cos, sin = heading(state.root_quat_w(robot))
+  x, y = command.facing_w.unbind(-1)
+  return torch.atan2(cos * y - sin * x, cos * x + sin * y).abs().rad2deg()
+
+
+def goal_distance(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
+  """|goal - xy| (N,), m, of the pelvis."""
+  command = cast(LocationCommand, env.command_manager.get_term(command_name))
+  return command.offset_w.norm(dim=-1)

@@ -10,8 +10,9 @@ from mjlab.entity import Entity
 from mjlab.managers.reward_manager import RewardTermCfg
 
 from smp.mdp import state
-from smp.mdp.commands import SpeedCommand
+from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
 from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -49,13 +50,36 @@ def track_velocity(
   """exp(-scale * |v_cmd - v_xy|^2) (N,); 0 while moving against the command.
 
   Velocities in m/s, world frame, of the pelvis. At a commanded speed of zero there is
-  no direction to move against. Source: design of the SMP target-speed task (Mu et al.,
-  arXiv 2512.03028) as the G1 reproduction states it.
+  no direction to move against. Source: the target-speed and steering tasks of SMP (Mu
+  et al., arXiv 2512.03028) as the G1 reproduction states them.
   """
-  command = cast(SpeedCommand, env.command_manager.get_term(command_name))
+  command = cast(
+    SpeedCommand | SteeringCommand, env.command_manager.get_term(command_name)
+  )
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   velocity = state.root_lin_vel_w(robot)[:, :2]
   target = command.velocity_w
   reward = torch.exp(-scale * (target - velocity).square().sum(dim=-1))
   backwards = (velocity * target).sum(dim=-1) < 0.0
   return torch.where(backwards, torch.zeros_like(reward), reward)
+
+
+def face_direction(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
+  """max(facing . heading, 0) (N,): the cosine of the angle between the two.
+
+  Source: the steering task of SMP (Mu et al., arXiv 2512.03028).
+  """
+  command = cast(SteeringCommand, env.command_manager.get_term(command_name))
+  robot = cast(Entity, env.scene[command.cfg.entity_name])
+  cos, sin = heading(state.root_quat_w(robot))
+  facing = command.facing_w
+  return (facing[:, 0] * cos + facing[:, 1] * sin).clamp(min=0.0)
+
+
+def reach_goal(env: ManagerBasedRlEnv, command_name: str, scale: float) -> torch.Tensor:
+  """exp(-scale * |goal - xy|) (N,); the distance, in m, is not squared.
+
+  Source: the location task of SMP (Mu et al., arXiv 2512.03028).
+  """
+  command = cast(LocationCommand, env.command_manager.get_term(command_name))
+  return torch.exp(-scale * command.offset_w.norm(dim=-1))

@@ -1,4 +1,4 @@
-"""What the policy is asked to do."""
+"""Go along a fixed direction of the world at a commanded speed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from mjlab.entity import Entity
 from mjlab.managers import CommandTerm, CommandTermCfg
 
 from smp.mdp import state
-from smp.motion.rotations import heading
+from smp.mdp.commands.common import (
+  ACTUAL_COLOR,
+  COMMAND_COLOR,
+  ArrowCfg,
+  HandControl,
+  draw_arrow,
+  in_heading_frame,
+)
 
 if TYPE_CHECKING:
   import viser
   from mjlab.envs import ManagerBasedRlEnv
   from mjlab.viewer.debug_visualizer import DebugVisualizer
-
-COMMAND_COLOR = (0.2, 0.2, 0.9, 0.8)
-ACTUAL_COLOR = (0.0, 0.7, 1.0, 0.8)
 
 
 @dataclass(kw_only=True)
@@ -38,14 +41,7 @@ class SpeedCommandCfg(CommandTermCfg):
   rel_standing_envs: float = 0.0
   """Share of the commands that ask to stand still instead."""
 
-  @dataclass
-  class VizCfg:
-    height: float = 1.0
-    """Height of the arrows above the floor, m."""
-    scale: float = 0.4
-    """Length of an arrow in m per m/s."""
-
-  viz: VizCfg = field(default_factory=VizCfg)
+  viz: ArrowCfg = field(default_factory=ArrowCfg)
 
   def build(self, env: ManagerBasedRlEnv) -> SpeedCommand:
     return SpeedCommand(self, env)
@@ -69,7 +65,7 @@ class SpeedCommand(CommandTerm):
     self.direction_w = direction / direction.norm()
     self.speed = torch.zeros(self.num_envs, device=self.device)
     self._command = torch.zeros(self.num_envs, 3, device=self.device)
-    self._slider: SpeedSlider | None = None
+    self._hand: HandControl | None = None
 
   @property
   def command(self) -> torch.Tensor:
@@ -93,12 +89,12 @@ class SpeedCommand(CommandTerm):
 
   def _update_command(self, env_ids: torch.Tensor | None) -> None:
     del env_ids  # A function of the current state: refreshing all is right.
-    if self._slider is not None:
-      self._slider.apply(self.speed)
-    cos, sin = heading(state.root_quat_w(self.robot))
-    x, y = self.direction_w[0], self.direction_w[1]
-    self._command[:, 0] = cos * x + sin * y
-    self._command[:, 1] = cos * y - sin * x
+    held = self._hand.held() if self._hand is not None else None
+    if held is not None:
+      index, values = held
+      self.speed[index] = values["Speed (m/s)"]
+    quat = state.root_quat_w(self.robot)
+    self._command[:, :2] = in_heading_frame(self.direction_w, quat)
     self._command[:, 2] = self.speed
 
   # Viewer.
@@ -113,43 +109,17 @@ class SpeedCommand(CommandTerm):
   ) -> None:
     """A slider for the speed of the robot in view."""
     del on_change, request_action
-    with server.gui.add_folder(name.capitalize()):
-      enabled = server.gui.add_checkbox("Set by hand", initial_value=False)
-      speed = server.gui.add_slider(
-        "Speed (m/s)",
-        min=0.0,
-        max=max(self.cfg.speed_range),
-        step=0.05,
-        initial_value=min(self.cfg.speed_range),
-      )
-    self._slider = SpeedSlider(enabled, speed, get_env_idx)
+    low, high = self.cfg.speed_range
+    self._hand = HandControl.build(
+      name, server, get_env_idx, {"Speed (m/s)": (0.0, high, low)}
+    )
 
   def _debug_vis_impl(self, visualizer: DebugVisualizer) -> None:
     """Commanded velocity (blue) and actual velocity (cyan)."""
     position = state.root_pos_w(self.robot).cpu().numpy()
     actual = state.root_lin_vel_w(self.robot).cpu().numpy()
     target = self.velocity_w.cpu().numpy()
-    viz = self.cfg.viz
     for i in visualizer.get_env_indices(self.num_envs):
-      start = np.array([position[i, 0], position[i, 1], viz.height])
-      for velocity, color, lift in (
-        (target[i], COMMAND_COLOR, 0.0),
-        (actual[i], ACTUAL_COLOR, 0.05),
-      ):
-        offset = np.array([velocity[0] * viz.scale, velocity[1] * viz.scale, 0.0])
-        base = start + np.array([0.0, 0.0, lift])
-        visualizer.add_arrow(base, base + offset, color=color, width=0.015)
-
-
-@dataclass
-class SpeedSlider:
-  """The viewer's hold on the speed of one robot."""
-
-  enabled: viser.GuiCheckboxHandle
-  speed: viser.GuiSliderHandle
-  get_env_idx: Callable[[], int]
-
-  def apply(self, speed: torch.Tensor) -> None:
-    """Overwrite the speed (N,) of the robot in view while enabled."""
-    if self.enabled.value:
-      speed[self.get_env_idx()] = float(self.speed.value)
+      viz = self.cfg.viz
+      draw_arrow(visualizer, position[i], target[i], COMMAND_COLOR, viz)
+      draw_arrow(visualizer, position[i], actual[i], ACTUAL_COLOR, viz, lift=0.05)

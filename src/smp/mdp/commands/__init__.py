@@ -1,0 +1,14 @@
+"""What the policy is asked to do: one module per command."""
+
+from smp.mdp.commands.location import LocationCommand, LocationCommandCfg
+from smp.mdp.commands.speed import SpeedCommand, SpeedCommandCfg
+from smp.mdp.commands.steering import SteeringCommand, SteeringCommandCfg
+
+__all__ = [
+  "LocationCommand",
+  "LocationCommandCfg",
+  "SpeedCommand",
+  "SpeedCommandCfg",
+  "SteeringCommand",
+  "SteeringCommandCfg",
+]

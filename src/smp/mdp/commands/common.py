@@ -1,0 +1,105 @@
+"""What commands share: directions in the heading frame, arrows, control by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from smp.motion.rotations import heading
+
+if TYPE_CHECKING:
+  import viser
+  from mjlab.viewer.debug_visualizer import DebugVisualizer
+
+COMMAND_COLOR = (0.2, 0.2, 0.9, 0.8)
+ACTUAL_COLOR = (0.0, 0.7, 1.0, 0.8)
+FACING_COLOR = (0.9, 0.5, 0.1, 0.8)
+GOAL_COLOR = (0.9, 0.2, 0.2, 0.8)
+
+
+@dataclass
+class ArrowCfg:
+  """How arrows are drawn."""
+
+  height: float = 1.0
+  """Height of the arrows above the floor, m."""
+
+  scale: float = 0.4
+  """Length of an arrow in m per m/s."""
+
+
+def in_heading_frame(vector_w: torch.Tensor, root_quat_w: torch.Tensor) -> torch.Tensor:
+  """World xy vectors (N, 2) as a robot sees them from where it is heading (N, 2).
+
+  Args:
+    vector_w: (N, 2) or (2,), any unit.
+    root_quat_w: (N, 4), wxyz.
+  """
+  cos, sin = heading(root_quat_w)
+  x, y = vector_w[..., 0], vector_w[..., 1]
+  return torch.stack((cos * x + sin * y, cos * y - sin * x), dim=-1)
+
+
+def random_directions(count: int, device: str | torch.device) -> torch.Tensor:
+  """Unit vectors (count, 2), uniform over the circle."""
+  angle = 2.0 * math.pi * torch.rand(count, device=device)
+  return torch.stack((angle.cos(), angle.sin()), dim=-1)
+
+
+def draw_arrow(
+  visualizer: DebugVisualizer,
+  root_pos_w: np.ndarray,
+  vector_w: np.ndarray,
+  color: tuple[float, float, float, float],
+  cfg: ArrowCfg,
+  lift: float = 0.0,
+) -> None:
+  """A horizontal arrow over a robot.
+
+  Args:
+    root_pos_w: (3,), m.
+    vector_w: (2,) or more, of which xy count; times ``cfg.scale`` is the length in m.
+    lift: Height above the others, m, so that arrows do not hide each other.
+  """
+  start = np.array([root_pos_w[0], root_pos_w[1], cfg.height + lift])
+  offset = np.array([vector_w[0] * cfg.scale, vector_w[1] * cfg.scale, 0.0])
+  visualizer.add_arrow(start, start + offset, color=color, width=0.015)
+
+
+@dataclass
+class HandControl:
+  """The viewer's sliders, and which robot they hold."""
+
+  enabled: viser.GuiCheckboxHandle
+  sliders: dict[str, viser.GuiSliderHandle]
+  get_env_idx: Callable[[], int]
+
+  @staticmethod
+  def build(
+    name: str,
+    server: viser.ViserServer,
+    get_env_idx: Callable[[], int],
+    ranges: dict[str, tuple[float, float, float]],
+  ) -> HandControl:
+    """A folder with a checkbox and a slider per range (min, max, initial)."""
+    with server.gui.add_folder(name.capitalize()):
+      enabled = server.gui.add_checkbox("Set by hand", initial_value=False)
+      sliders = {
+        label: server.gui.add_slider(
+          label, min=low, max=high, step=0.05, initial_value=initial
+        )
+        for label, (low, high, initial) in ranges.items()
+      }
+    return HandControl(enabled, sliders, get_env_idx)
+
+  def held(self) -> tuple[int, dict[str, float]] | None:
+    """The robot in view and the sliders' values, while control by hand is on."""
+    if not self.enabled.value:
+      return None
+    values = {label: float(slider.value) for label, slider in self.sliders.items()}
+    return self.get_env_idx(), values
