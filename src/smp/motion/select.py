@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import torch
 import yaml
@@ -54,6 +55,11 @@ class SelectCfg:
 
   min_height: float = 0.68
   """Lowest pelvis, m."""
+
+  max_penetration: float = 0.0
+  """How deep parts of the robot may lie in each other, m. In a quarter of the retargeted
+  frames of forward locomotion a hand or wrist is inside the hip. The tasks end episodes
+  at such contacts, so a prior that has learnt them works against the task."""
 
   skip_s: float = 4.0
   """Seconds left out at both ends of each clip, where actors stand in a T-pose: quietly,
@@ -153,6 +159,27 @@ def is_locomotion(m: Measures, cfg: SelectCfg) -> np.ndarray:
   return straight & (moving | quiet)
 
 
+def penetration(clip: Clip, rows: np.ndarray) -> np.ndarray:
+  """How deep the robot is in itself (T,), m, by MuJoCo's collision of its shapes.
+
+  Args:
+    clip: T frames.
+    rows: (T,) bool, where to look; 0 elsewhere.
+  """
+  model = g1.load_model()
+  data = mujoco.MjData(model)
+  depth = np.zeros(len(clip))
+  for row in np.flatnonzero(rows):
+    data.qpos[:3], data.qpos[3:7] = clip.root_pos[row], clip.root_quat[row]
+    data.qpos[7:] = clip.joint_pos[row]
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_collision(model, data)
+    if data.ncon:
+      depth[row] = max(0.0, -data.contact.dist[: data.ncon].min())
+  return depth
+
+
 def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
   """The stretches of a clip that qualify, cut into pieces of about ``chunk_s``."""
   m = measure(clip)
@@ -160,6 +187,7 @@ def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
   skip = round(cfg.skip_s * clip.fps)
   rows[:skip] = False
   rows[max(0, len(rows) - skip) :] = False
+  rows &= penetration(clip, rows) <= cfg.max_penetration
   good = np.concatenate(([False], rows, [False]))
   edges = np.flatnonzero(np.diff(good.astype(int)))
   pieces = []
