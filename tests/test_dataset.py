@@ -12,7 +12,14 @@ import yaml
 from smp.errors import UserError, atomic_path, run
 from smp.motion import convert, dataset
 from smp.motion.features import FEATURE_DIM, WINDOW, g1_spec, mirror_features
-from smp.motion.select import SelectCfg, is_locomotion, measure, pieces_of, select
+from smp.motion.select import (
+  SelectCfg,
+  is_locomotion,
+  measure,
+  penetration,
+  pieces_of,
+  select,
+)
 from smp.motion.stats import StatsCfg, feature_labels, run_stats, span_difference
 from smp.paths import MOTIONS
 from tests.test_clips import synthetic_clip, write_csv
@@ -343,6 +350,26 @@ def test_selection_leaves_out_the_poses_that_clips_begin_and_end_with():
   assert (min(p.start for p in whole), max(p.stop for p in whole)) == (0, 600)
   short = still.cut(0, 100)
   assert not pieces_of(short, SelectCfg(output=Path("unused"), skip_s=4.0))
+
+
+def test_selection_leaves_self_collisions_out():
+  clip = synthetic_clip(200)
+  still = np.tile([0.0, 0.0, 0.76], (200, 1))
+  upright = np.tile([1.0, 0.0, 0.0, 0.0], (200, 1))
+  arms_out = np.zeros((200, 29))
+  arms_out[:, [16, 23]] = 0.6, -0.6  # Shoulder roll, left and right.
+  cfg = SelectCfg(output=Path("unused"), skip_s=0.0)
+  free = type(clip)("c", 30, still, upright, arms_out)
+  everywhere = np.ones(200, dtype=bool)
+  assert penetration(free, everywhere).max() == 0.0
+  assert sum(p.seconds for p in pieces_of(free, cfg)) > 6.0
+  arms_in = arms_out.copy()
+  arms_in[100:, [16, 23]] = -0.3, 0.3
+  inside = type(clip)("c", 30, still, upright, arms_in)
+  depth = penetration(inside, everywhere)
+  assert depth[:100].max() == 0.0 and depth[100:].min() > 0.005
+  # The arms' jump is no quiet standing either, hence a few rows less.
+  assert 85 < max(p.stop for p in pieces_of(inside, cfg)) <= 100
 
 
 def test_selection_writes_a_motion_set_and_a_picture(tmp_path, lafan_dir):
