@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -17,14 +18,11 @@ from smp.paths import ROOT
 Cfg = TypeVar("Cfg")
 
 
-def load_config(path: Path, kind: type[Cfg]) -> Cfg:
-  """Read ``path`` as a ``kind``, a dataclass of plain fields that all have defaults.
-
-  Relative paths in it start at the checkout, so that a shipped configuration works from
-  any working directory.
+def read_table(path: Path) -> dict[str, Any]:
+  """A YAML file of keys and values; an empty file has none.
 
   Raises:
-    UserError: Naming the file and the key: unreadable, unknown, or of another type.
+    UserError: Naming the file: missing, not YAML, or not a table.
   """
   try:
     table = yaml.safe_load(path.read_text())
@@ -34,17 +32,42 @@ def load_config(path: Path, kind: type[Cfg]) -> Cfg:
     detail = " ".join(str(error).split())[:160]
     raise UserError(f"{path}: not valid YAML ({detail})") from error
   if table is None:
-    table = {}
+    return {}
   if not isinstance(table, dict):
     raise UserError(f"{path}: expected 'key: value' lines")
-  hints = typing.get_type_hints(kind)
-  known = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
-  values: dict[str, Any] = {}
-  for key, value in table.items():
+  return table
+
+
+def check_keys(
+  path: Path, table: dict[str, Any], known: Sequence[str], where: str = ""
+) -> None:
+  """Refuse keys that mean nothing.
+
+  Raises:
+    UserError: Naming the file, the key, and the nearest known one.
+  """
+  for key in table:
     if key not in known:
       close = difflib.get_close_matches(str(key), known, n=1)
       hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-      raise UserError(f"{path}: unknown key '{key}'; {hint}")
+      raise UserError(f"{path}: {where}unknown key '{key}'; {hint}")
+
+
+def load_config(path: Path, kind: type[Cfg]) -> Cfg:
+  """Read ``path`` as a ``kind``, a dataclass of plain fields that all have defaults.
+
+  Relative paths in it start at the checkout, so that a shipped configuration works from
+  any working directory.
+
+  Raises:
+    UserError: Naming the file and the key: unreadable, unknown, or of another type.
+  """
+  table = read_table(path)
+  hints = typing.get_type_hints(kind)
+  known = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+  values: dict[str, Any] = {}
+  check_keys(path, table, known)
+  for key, value in table.items():
     try:
       values[key] = _convert(value, hints[key])
     except (TypeError, ValueError):

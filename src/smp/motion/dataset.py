@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import zipfile
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-import yaml
 
+from smp.config import check_keys, read_table
 from smp.errors import UserError, atomic_path
 from smp.motion.features import FeatureSpec
 
@@ -55,8 +54,8 @@ def load_motions(path: str | Path) -> Motions:
     UserError: names the file and the key or clip that is wrong.
   """
   path = Path(path)
-  data = read_yaml(path)
-  _check_keys(path, data, ("name", "description", "mirror", "clips"), "")
+  data = read_table(path)
+  check_keys(path, data, ("name", "description", "mirror", "clips"))
   mirror = data.get("mirror", False)
   entries = data.get("clips")
   if not isinstance(entries, list) or not entries:
@@ -73,41 +72,13 @@ def load_motions(path: str | Path) -> Motions:
   )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-  """A YAML file whose top level is a table.
-
-  Raises:
-    UserError: missing, not YAML, or not a table.
-  """
-  try:
-    data = yaml.safe_load(path.read_text())
-  except OSError as error:
-    raise UserError(f"{path}: cannot read ({error.strerror})") from error
-  except (yaml.YAMLError, UnicodeDecodeError) as error:
-    detail = " ".join(str(error).split())[:120]
-    raise UserError(f"{path}: not valid YAML ({detail})") from None
-  if not isinstance(data, dict):
-    raise UserError(f"{path}: expected keys and values at the top level")
-  return data
-
-
-def _check_keys(
-  path: Path, data: dict[str, Any], known: Sequence[str], where: str
-) -> None:
-  for key in data:
-    if key not in known:
-      close = difflib.get_close_matches(str(key), known, n=1)
-      hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-      raise UserError(f"{path}: {where}unknown key '{key}'; {hint}")
-
-
 def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
   if isinstance(item, str):
     item = {"clip": item}
   if not isinstance(item, dict) or not isinstance(item.get("clip"), str):
     raise UserError(f"{path}: each entry of 'clips' needs a 'clip' name, got {item!r}")
   where = f"clip '{item['clip']}': "
-  _check_keys(path, item, ("clip", "ranges", "mirror", "split"), where)
+  check_keys(path, item, ("clip", "ranges", "mirror", "split"), where)
   split = item.get("split", "train")
   if split not in ("train", "val"):
     raise UserError(f"{path}: {where}'split' is '{split}', expected train or val")
