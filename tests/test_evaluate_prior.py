@@ -17,6 +17,7 @@ from smp.diffusion.evaluate import (
   altered_windows,
   auc,
   evaluate_prior,
+  poses_shuffled,
   shrunk,
   speeds,
   time_reversed,
@@ -29,7 +30,7 @@ from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
 from smp.motion.clips import Clip, clip_windows
 from smp.motion.dataset import save_windows
-from smp.motion.features import SLICES, g1_spec
+from smp.motion.features import SLICES, decode, g1_spec, window_velocities
 from smp.motion.rotations import HeadingKind
 
 JOINTS = SLICES["joint_pos"]
@@ -158,6 +159,19 @@ def test_shuffling_keeps_every_frame_and_moves_most():
   shuffled = time_shuffled(features, torch.Generator().manual_seed(0))
   torch.testing.assert_close(shuffled.sort(dim=1).values, features.sort(dim=1).values)
   assert ((shuffled - features).abs().amax(-1) > 0).float().mean() > 0.8
+
+
+def test_shuffled_poses_have_the_velocities_of_their_order():
+  source = _source([_clip()])
+  moved = poses_shuffled(source.features, source.spec, torch.Generator().manual_seed(0))
+  joints = moved[..., JOINTS]
+  want = source.features[..., JOINTS]
+  torch.testing.assert_close(joints.sort(dim=1).values, want.sort(dim=1).values)
+  state = decode(moved.double())
+  lin, ang = window_velocities(state.root_pos_w, state.root_quat_w, 50)
+  torch.testing.assert_close(state.root_lin_vel_w, lin, rtol=1e-4, atol=1e-3)
+  torch.testing.assert_close(state.root_ang_vel_w, ang, rtol=1e-4, atol=1e-3)
+  assert moved[:, -1, :2].abs().max() < 1e-6
 
 
 def test_joint_noise_is_as_large_as_asked_and_only_on_joints():

@@ -212,6 +212,16 @@ def test_best_and_last_weights_are_kept(data: TrainData, cfg: PretrainCfg):
   )
 
 
+def test_the_last_weights_can_be_asked_for(data: TrainData, cfg: PretrainCfg):
+  trainer = pretrain(data, replace(cfg, steps=10, keep="last"))
+  trainer.cfg = replace(trainer.cfg, learning_rate=0.3)
+  for _ in range(10):
+    trainer.train_step()
+  trainer.evaluate(trainer.take_loss())
+  assert trainer.history["val_loss"][1] > trainer.history["val_loss"][0]
+  assert trainer.best["step"] == 20
+
+
 def test_without_held_out_clips_the_last_weights_win(data: TrainData, cfg: PretrainCfg):
   trainer = pretrain(replace(data, val=data.val[:0]), cfg)
   assert trainer.best["step"] == 20

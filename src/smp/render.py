@@ -10,16 +10,9 @@ import numpy as np
 
 from smp import g1
 from smp.errors import UserError, atomic_path
-from smp.motion.features import MotionState
 
 FRAME_SIZE = (260, 180)
 """Height and width of one picture, pixels."""
-
-
-def qpos_of(state: MotionState) -> np.ndarray:
-  """Poses (..., 36) for MuJoCo: root xyz, root wxyz, joint angles."""
-  parts = (state.root_pos_w, state.root_quat_w, state.joint_pos)
-  return np.concatenate([part.cpu().numpy() for part in parts], axis=-1)
 
 
 def render_poses(qpos: np.ndarray, azimuth: float = 60.0) -> list[np.ndarray]:

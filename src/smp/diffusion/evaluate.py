@@ -190,6 +190,20 @@ def time_shuffled(features: Tensor, generator: torch.Generator) -> Tensor:
   return features.gather(1, order.unsqueeze(-1).expand_as(features))
 
 
+def poses_shuffled(
+  features: Tensor, spec: FeatureSpec, generator: torch.Generator
+) -> Tensor:
+  """The poses of each window in random order, encoded as such a motion would be.
+
+  Anchored at its new last frame, with the velocities that these poses have: what the
+  guidance would see of a robot that moved so.
+  """
+  state = decode(time_shuffled(features, generator).double())
+  lin, ang = window_velocities(state.root_pos_w, state.root_quat_w, spec.fps)
+  state = state._replace(root_lin_vel_w=lin, root_ang_vel_w=ang)
+  return encode(state, spec.heading).float()
+
+
 def with_joint_noise(
   features: Tensor, scale: float, generator: torch.Generator
 ) -> Tensor:
@@ -223,6 +237,7 @@ def altered_windows(
   }
   return {
     "time-shuffled": time_shuffled(features, generator()),
+    "poses shuffled": poses_shuffled(features, spec, generator()),
     **noisy,
     "mirrored": mirror_features(features),
     "time-reversed": time_reversed(features, spec),

@@ -56,7 +56,10 @@ class PretrainCfg:
   """Quantiles to normalise by (scripts/compute_norm_stats.py)."""
 
   output: Path = Path("prior.safetensors")
-  """Prior to write: the weights that did best on the held-out clips."""
+  """Prior to write: the weights that ``keep`` chooses."""
+
+  keep: Literal["best", "last"] = "best"
+  """``best``: the weights that did best on the held-out clips; ``last``: the last."""
 
   run_dir: Path | None = None
   """Folder for the training state, last weights, picture and logs. Default:
@@ -329,7 +332,8 @@ class Trainer:
       self.history.setdefault(name, []).append(value)
     # Without held-out clips there is nothing to choose by: the last is kept.
     judged = values.get("val_loss", -float(self.step))
-    if not self.best or judged < self.best["judged"]:
+    newest = not self.best or self.cfg.keep == "last"
+    if newest or judged < self.best["judged"]:
       weights = {k: v.cpu().clone() for k, v in prior.denoiser.state_dict().items()}
       self.best = {"judged": judged, "step": self.step, "weights": weights}
     return values

@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from smp import g1
@@ -74,6 +75,12 @@ class MotionState(NamedTuple):
   """Joint angles (..., 29)."""
   ee_pos_w: torch.Tensor
   """End-effector positions (..., 5, 3)."""
+
+
+def qpos_of(state: MotionState) -> np.ndarray:
+  """Poses (..., 36) for MuJoCo: root xyz, root wxyz, joint angles."""
+  parts = (state.root_pos_w, state.root_quat_w, state.joint_pos)
+  return np.concatenate([part.cpu().numpy() for part in parts], axis=-1)
 
 
 class Anchor(NamedTuple):
