@@ -16,7 +16,6 @@ from smp.motion.select import (
   SelectCfg,
   is_locomotion,
   measure,
-  penetration,
   pieces_of,
   select,
 )
@@ -356,18 +355,13 @@ def test_selection_leaves_self_collisions_out():
   clip = synthetic_clip(200)
   still = np.tile([0.0, 0.0, 0.76], (200, 1))
   upright = np.tile([1.0, 0.0, 0.0, 0.0], (200, 1))
-  arms_out = np.zeros((200, 29))
-  arms_out[:, [16, 23]] = 0.6, -0.6  # Shoulder roll, left and right.
+  arms = np.zeros((200, 29))
+  arms[:, [16, 23]] = 0.6, -0.6  # Shoulder roll, left and right: away from the body.
   cfg = SelectCfg(output=Path("unused"), skip_s=0.0)
-  free = type(clip)("c", 30, still, upright, arms_out)
-  everywhere = np.ones(200, dtype=bool)
-  assert penetration(free, everywhere).max() == 0.0
+  free = type(clip)("c", 30, still, upright, arms)
   assert sum(p.seconds for p in pieces_of(free, cfg)) > 6.0
-  arms_in = arms_out.copy()
-  arms_in[100:, [16, 23]] = -0.3, 0.3
-  inside = type(clip)("c", 30, still, upright, arms_in)
-  depth = penetration(inside, everywhere)
-  assert depth[:100].max() == 0.0 and depth[100:].min() > 0.005
+  arms[100:, [16, 23]] = -0.3, 0.3
+  inside = type(clip)("c", 30, still, upright, arms)
   # The arms' jump is no quiet standing either, hence a few rows less.
   assert 85 < max(p.stop for p in pieces_of(inside, cfg)) <= 100
 

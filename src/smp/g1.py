@@ -32,6 +32,7 @@ JOINT_NAMES: tuple[str, ...] = (
 NUM_JOINTS = len(JOINT_NAMES)
 
 ROOT_BODY = "pelvis"
+FLOOR = "floor"
 
 EE_BODY_NAMES: tuple[str, ...] = (
   "left_ankle_roll_link",
@@ -76,10 +77,13 @@ def model_path() -> Path:
 
 
 @functools.cache
-def load_model() -> mujoco.MjModel:
+def load_model(floor: bool = False) -> mujoco.MjModel:
   """mjlab's G1: kinematics and collision shapes, without the visual meshes.
 
   The model is shared by all callers: treat it as read-only.
+
+  Args:
+    floor: With a plane at z = 0, to find what lies under it.
 
   Raises:
     RuntimeError: the model's joints are not in the order of ``JOINT_NAMES``.
@@ -89,6 +93,10 @@ def load_model() -> mujoco.MjModel:
     spec.delete(geom)
   for mesh in list(spec.meshes):
     spec.delete(mesh)
+  if floor:
+    spec.worldbody.add_geom(
+      name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.0, 0.0, 1.0]
+    )
   model = spec.compile()
   found = tuple(
     model.joint(j).name

@@ -65,6 +65,10 @@ class GuidanceCfg(CommandTermCfg):
   pool_size: int = 4096
   """Generated windows kept to start episodes from."""
 
+  repair_starts: bool = True
+  """Whether generated windows are lifted out of the floor, and drawn again where their
+  last frame is in self-collision or outside the joint limits."""
+
   refresh_interval: int = 2400
   """Environment steps between two partial replacements of the pool; 0: never."""
 
@@ -120,8 +124,11 @@ class Guidance(CommandTerm):
     self._task_reward = torch.zeros(self.num_envs, device=self.device)
     self._amplitude = torch.zeros(len(LIMBS), device=self.device)
     self._scored_step = -1
-    self.pool = StartPool(self.prior, self._kinematics, cfg.pool_size, self.device)
+    self.pool = StartPool(
+      self.prior, self._kinematics, cfg.pool_size, self.device, cfg.repair_starts
+    )
     self.pool.refresh(cfg.pool_size)
+    print(f"[INFO] Start states: {self.pool.report}")
     self._pool_amplitude = self._limbs @ self.pool.joint_pos.std(dim=1).mean(dim=0)
 
   # What rewards and terminations ask for.

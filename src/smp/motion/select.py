@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import torch
 import yaml
@@ -21,6 +20,7 @@ from scipy.ndimage import uniform_filter1d
 from smp import g1
 from smp.errors import UserError, atomic_path
 from smp.motion.clips import Clip, load_csv
+from smp.motion.contact import penetration
 from smp.motion.convert import find_input
 from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import heading, quat_to_matrix
@@ -159,27 +159,6 @@ def is_locomotion(m: Measures, cfg: SelectCfg) -> np.ndarray:
   return straight & (moving | quiet)
 
 
-def penetration(clip: Clip, rows: np.ndarray) -> np.ndarray:
-  """How deep the robot is in itself (T,), m, by MuJoCo's collision of its shapes.
-
-  Args:
-    clip: T frames.
-    rows: (T,) bool, where to look; 0 elsewhere.
-  """
-  model = g1.load_model()
-  data = mujoco.MjData(model)
-  depth = np.zeros(len(clip))
-  for row in np.flatnonzero(rows):
-    data.qpos[:3], data.qpos[3:7] = clip.root_pos[row], clip.root_quat[row]
-    data.qpos[7:] = clip.joint_pos[row]
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    mujoco.mj_collision(model, data)
-    if data.ncon:
-      depth[row] = max(0.0, -data.contact.dist[: data.ncon].min())
-  return depth
-
-
 def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
   """The stretches of a clip that qualify, cut into pieces of about ``chunk_s``."""
   m = measure(clip)
@@ -187,7 +166,8 @@ def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
   skip = round(cfg.skip_s * clip.fps)
   rows[:skip] = False
   rows[max(0, len(rows) - skip) :] = False
-  rows &= penetration(clip, rows) <= cfg.max_penetration
+  qpos = np.concatenate((clip.root_pos, clip.root_quat, clip.joint_pos), axis=1)
+  rows[rows] = penetration(qpos[rows]).of_itself <= cfg.max_penetration
   good = np.concatenate(([False], rows, [False]))
   edges = np.flatnonzero(np.diff(good.astype(int)))
   pieces = []
