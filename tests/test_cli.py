@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ import torch
 
 from smp import wandb_mode
 from smp.cli import play, train
+from smp.diffusion.denoiser import Denoiser
+from smp.diffusion.prior import MotionPrior
 from smp.errors import run
+from smp.paths import resolve_prior
 
 pytestmark = pytest.mark.slow
 TASK = "Smp-Forward-G1"
@@ -79,6 +83,28 @@ def test_missing_prior_is_one_line(monkeypatch, capsys):
   monkeypatch.setenv("WANDB_MODE", "disabled")
   type_in(monkeypatch, *words, "--log-root", "unused")
   assert "nowhere.safetensors" in exit_line(capsys, train.main)
+
+
+@pytest.mark.parametrize(
+  "field, other", [("window", 8), ("fps", 30.0), ("joint_names", None)]
+)
+def test_a_prior_that_does_not_fit_is_refused(
+  monkeypatch, capsys, tmp_path, field, other
+):
+  good = MotionPrior.load(resolve_prior("loco"))
+  names = good.spec.joint_names
+  value = (*names[1:], names[0]) if other is None else other
+  size = 8 if field == "window" else 10
+  denoiser = Denoiser(feature_dim=59, window=size, d_model=16, nhead=2, num_layers=1)
+  spec = replace(good.spec, **{field: value})
+  path = tmp_path / "other.safetensors"
+  MotionPrior(denoiser, good.q_low, good.q_high, spec, 50).save(path)
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  monkeypatch.setenv("WANDB_MODE", "disabled")
+  words = f"train {TASK} --env.scene.num-envs 1 --env.commands.smp.prior {path}"
+  type_in(monkeypatch, *words.split(), "--log-root", str(tmp_path))
+  line = exit_line(capsys, train.main)
+  assert "other.safetensors" in line and f"'{field}'" in line
 
 
 def test_play_says_which_policy_it_needs(monkeypatch, capsys):

@@ -12,6 +12,7 @@ from mjlab.managers import CommandTerm, CommandTermCfg
 
 from smp import g1
 from smp.diffusion.prior import MotionPrior
+from smp.errors import UserError
 from smp.mdp import state
 from smp.mdp.normalizer import ErrorNormalizer
 from smp.mdp.pool import StartPool
@@ -99,15 +100,8 @@ class Guidance(CommandTerm):
   def __init__(self, cfg: GuidanceCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
     self.robot = cast(Entity, env.scene[cfg.entity_name])
-    prior = MotionPrior.load(resolve_prior(cfg.prior))
-    spec = g1_spec(
-      joint_names=tuple(self.robot.joint_names),
-      fps=round(1.0 / env.step_dt, 6),
-      heading=prior.spec.heading,
-      velocity=prior.spec.velocity,
-    )
-    prior.spec.check(spec)
-    self.prior = prior.to(self.device)
+    self.prior = _load_prior(cfg.prior, self.robot, env.step_dt).to(self.device)
+    spec = self.prior.spec
     self._kinematics = Kinematics(g1.load_model()).to(self.device)
     self._score = self.prior.score_at(cfg.timesteps).to(self.device)
     self.normalizer = ErrorNormalizer(len(cfg.timesteps), cfg.freeze_after).to(
@@ -274,6 +268,28 @@ class Guidance(CommandTerm):
     request_action: Callable[[str, Any], None] | None = None,
   ) -> None:
     """The score is shown as a plot by the viewer; there is nothing to set."""
+
+
+def _load_prior(name: str, robot: Entity, step_dt: float) -> MotionPrior:
+  """A prior that fits the robot and the control rate.
+
+  Raises:
+    UserError: names the file and the field that does not fit, with both values.
+  """
+  path = resolve_prior(name)
+  prior = MotionPrior.load(path)
+  expected = g1_spec(
+    joint_names=tuple(robot.joint_names),
+    fps=round(1.0 / step_dt, 6),
+    # How headings and velocities are found is the prior's choice: the encoder follows.
+    heading=prior.spec.heading,
+    velocity=prior.spec.velocity,
+  )
+  try:
+    prior.spec.check(expected)
+  except UserError as error:
+    raise UserError(f"{path} does not fit this environment: {error}") from None
+  return prior
 
 
 LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")
