@@ -1,0 +1,9 @@
+"""Cut the get-ups out of LAFAN1 clips, sorted by start pose. See --help."""
+
+import tyro
+
+from smp.errors import run
+from smp.motion.select_getups import SelectGetupsCfg, select
+
+if __name__ == "__main__":
+  run(lambda: select(tyro.cli(SelectGetupsCfg, description=SelectGetupsCfg.__doc__)))
