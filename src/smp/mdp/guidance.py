@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -22,7 +21,6 @@ from smp.motion.kinematics import Kinematics
 from smp.paths import resolve_prior
 
 if TYPE_CHECKING:
-  import viser
   from mjlab.envs import ManagerBasedRlEnv
 
 Composition = Literal["product", "weighted_sum", "task_only", "prior_only"]
@@ -256,18 +254,6 @@ class Guidance(CommandTerm):
     ratio = self._amplitude / self._pool_amplitude.clamp(min=1e-6)
     for i, limb in enumerate(LIMBS):
       log[f"Smp/amplitude_{limb}"] = ratio[i]
-
-  # Viewer.
-
-  def create_gui(
-    self,
-    name: str,
-    server: viser.ViserServer,
-    get_env_idx: Callable[[], int],
-    on_change: Callable[[], None] | None = None,
-    request_action: Callable[[str, Any], None] | None = None,
-  ) -> None:
-    """The score is shown as a plot by the viewer; there is nothing to set."""
 
 
 def _load_prior(name: str, robot: Entity, step_dt: float) -> MotionPrior:
