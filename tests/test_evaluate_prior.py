@@ -13,30 +13,40 @@ from smp.cli import evaluate_prior as cli
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.evaluate import (
   EvaluateCfg,
-  SourceWindows,
+  EvaluationData,
   altered_windows,
   auc,
   evaluate_prior,
   poses_shuffled,
+  seen_clips,
   shrunk,
-  speeds,
+  spread,
   time_reversed,
   time_shuffled,
-  to_spec,
   window_errors,
   with_joint_noise,
+  yardstick,
 )
 from smp.diffusion.prior import MotionPrior
-from smp.errors import UserError
+from smp.diffusion.source import (
+  SourceWindows,
+  kind_of,
+  rows_to_spec,
+  speeds,
+  to_spec,
+)
+from smp.diffusion.table import markdown
+from smp.errors import UserError, run
 from smp.motion.clips import Clip, clip_windows
-from smp.motion.dataset import save_windows
+from smp.motion.dataset import load_stats, save_windows
 from smp.motion.features import SLICES, decode, g1_spec, window_velocities
 from smp.motion.rotations import HeadingKind
+from smp.paths import NORM_STATS
 
 JOINTS = SLICES["joint_pos"]
 
 
-def _clip(frames: int = 40, speed: float = 1.2) -> Clip:
+def made_up_clip(frames: int = 40, speed: float = 1.2) -> Clip:
   """A made-up gait that turns, sways and pitches, at 50 Hz."""
   t = np.arange(frames) / 50.0
   yaw, pitch, roll = (
@@ -79,13 +89,26 @@ def _source(
     for clip in clips
   ]
   spec = g1_spec(heading=heading, velocity=velocity)
-  return SourceWindows(torch.cat(parts), spec, stride)
+  names = tuple(clip.name for clip in clips)
+  return SourceWindows(torch.cat(parts), spec, stride, names)
 
 
-def _prior(**spec) -> MotionPrior:
+def _data(own: SourceWindows, held_out: SourceWindows | None = None, **others):
+  sets = {"own": own} if held_out is None else {"own": own, "held out": held_out}
+  return EvaluationData(sets, load_stats(NORM_STATS), others)
+
+
+def _prior(info: dict | None = None, **spec) -> MotionPrior:
   torch.manual_seed(0)
   denoiser = Denoiser(59, 10, d_model=16, nhead=4, num_layers=1)
-  return MotionPrior(denoiser, -torch.ones(59), torch.ones(59), g1_spec(**spec), 50)
+  return MotionPrior(
+    denoiser, -torch.ones(59), torch.ones(59), g1_spec(**spec), 50, info
+  )
+
+
+FEW = EvaluateCfg(
+  windows_per_bin=5, auc_windows=20, samples=4, real_windows=16, draws=1
+)
 
 
 # The same poses.
@@ -98,7 +121,7 @@ def _prior(**spec) -> MotionPrior:
 def test_conversion_equals_converting_the_clips_anew(
   to_heading: HeadingKind, from_velocity: str, to_velocity: str, stride: int
 ):
-  clips = [_clip(), _clip(34, speed=2.0)]
+  clips = [made_up_clip(), made_up_clip(34, speed=2.0)]
   clips = [replace(clip, joint_pos=clip.joint_pos + i) for i, clip in enumerate(clips)]
   # The frames after the last window of a clip are in no window.
   used = [(len(clip) - 10) // stride * stride + 10 for clip in clips]
@@ -112,19 +135,42 @@ def test_conversion_equals_converting_the_clips_anew(
 
 
 def test_without_overlap_the_ends_of_windows_stay_one_sided():
-  source = _source([_clip()], stride=9)
+  source = _source([made_up_clip()], stride=9)
   got = to_spec(source, replace(source.spec, velocity="clip"))
   torch.testing.assert_close(got, source.features, atol=1e-4, rtol=1e-4)
 
 
 def test_windows_of_another_rate_are_refused():
-  source = _source([_clip()])
+  source = _source([made_up_clip()])
   with pytest.raises(UserError, match="fps"):
     to_spec(source, replace(source.spec, fps=30.0))
 
 
+def test_converting_some_rows_equals_converting_all():
+  source = _source([made_up_clip(), made_up_clip(34, speed=2.0)], stride=3)
+  spec = g1_spec(heading="yaw", velocity="clip")
+  rows = torch.tensor([0, 4, 5, 10, 11, len(source.features) - 1])
+  some = rows_to_spec(source, rows, spec)
+  torch.testing.assert_close(some, to_spec(source, spec)[rows])
+  # Not for want of neighbours: those give the ends their velocities.
+  alone = to_spec(replace(source, features=source.features[4:5]), spec)
+  assert not torch.allclose(some[1:2], alone, atol=1e-3)
+
+
+def test_kinds_are_the_letters_a_name_begins_with():
+  names = {
+    "dance2_subject1": "dance",
+    "fallAndGetUp1_subject4": "fallAndGetUp",
+    "fightAndSports1_subject1": "fightAndSports",
+    "ground_x": "ground",
+    "walk": "walk",
+    "07_boxing": "07_boxing",
+  }
+  assert {name: kind_of(name) for name in names} == names
+
+
 def test_speed_is_that_of_the_poses():
-  clip = _clip(speed=3.0)
+  clip = made_up_clip(speed=3.0)
   source = _source([clip])
   moved = np.linalg.norm(clip.root_pos[9:, :2] - clip.root_pos[:-9, :2], axis=1) / 0.18
   torch.testing.assert_close(
@@ -136,11 +182,11 @@ def test_speed_is_that_of_the_poses():
 
 
 def test_reversing_twice_changes_nothing_but_reversing_once_does():
-  source = _source([_clip()])
+  source = _source([made_up_clip()])
   once = time_reversed(source.features, source.spec)
   twice = time_reversed(once, source.spec)
   torch.testing.assert_close(twice, source.features, atol=1e-4, rtol=1e-4)
-  expected = _source([_reverse(_clip())]).features.flip(0)
+  expected = _source([_reverse(made_up_clip())]).features.flip(0)
   torch.testing.assert_close(once, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -155,14 +201,14 @@ def _reverse(clip: Clip) -> Clip:
 
 
 def test_shuffling_keeps_every_frame_and_moves_most():
-  features = _source([_clip()]).features
+  features = _source([made_up_clip()]).features
   shuffled = time_shuffled(features, torch.Generator().manual_seed(0))
   torch.testing.assert_close(shuffled.sort(dim=1).values, features.sort(dim=1).values)
   assert ((shuffled - features).abs().amax(-1) > 0).float().mean() > 0.8
 
 
 def test_shuffled_poses_have_the_velocities_of_their_order():
-  source = _source([_clip()])
+  source = _source([made_up_clip()])
   moved = poses_shuffled(source.features, source.spec, torch.Generator().manual_seed(0))
   joints = moved[..., JOINTS]
   want = source.features[..., JOINTS]
@@ -175,7 +221,7 @@ def test_shuffled_poses_have_the_velocities_of_their_order():
 
 
 def test_joint_noise_is_as_large_as_asked_and_only_on_joints():
-  features = _source([_clip()]).features.repeat(20, 1, 1)
+  features = _source([made_up_clip()]).features.repeat(20, 1, 1)
   before = features.clone()
   change = with_joint_noise(features, 0.1, torch.Generator().manual_seed(0)) - features
   assert torch.equal(features, before)
@@ -185,7 +231,7 @@ def test_joint_noise_is_as_large_as_asked_and_only_on_joints():
 
 
 def test_shrinking_halves_the_spread_and_keeps_the_mean():
-  features = _source([_clip()]).features
+  features = _source([made_up_clip()]).features
   before = features.clone()
   small = shrunk(features)
   assert torch.equal(features, before)
@@ -198,7 +244,7 @@ def test_shrinking_halves_the_spread_and_keeps_the_mean():
 
 
 def test_every_alteration_alters_and_repeats():
-  source = _source([_clip()])
+  source = _source([made_up_clip()])
   first = altered_windows(source.features, source.spec, seed=3)
   again = altered_windows(source.features, source.spec, seed=3)
   assert len(first) == 8
@@ -229,7 +275,7 @@ def test_auc_equals_counting_pairs():
 
 
 def test_errors_do_not_depend_on_what_else_is_scored():
-  features = _source([_clip(60)]).features
+  features = _source([made_up_clip(60)]).features
   whole = window_errors(_prior(), features, draws=2, seed=0)
   torch.testing.assert_close(window_errors(_prior(), features, 2, 0), whole)
   assert whole.shape == (len(features),)
@@ -240,37 +286,107 @@ def test_errors_do_not_depend_on_what_else_is_scored():
 def test_report_counts_windows_by_speed():
   # Straight lines: 1.2 m/s is in bin 2, 2.2 m/s in bin 4.
   def line(speed: float) -> Clip:
-    clip = _clip()
+    clip = made_up_clip()
     pos = np.zeros_like(clip.root_pos)
     pos[:, 0] = speed * np.arange(len(pos)) / 50.0
     return replace(clip, root_pos=pos)
 
   source = _source([line(1.2), line(2.2)])
-  cfg = EvaluateCfg(windows_per_bin=5, auc_windows=20, samples=4, draws=1)
   report = evaluate_prior(
-    "p", _prior(heading="yaw", velocity="clip"), {"own": source}, cfg
+    "p", _prior(heading="yaw", velocity="clip"), _data(source), FEW
   )
   counts = [b.count for b in report.sets["own"].bins]
   assert counts == [0, 0, 31, 0, 31, 0, 0, 0, 0]
   medians = [b.median for b in report.sets["own"].bins]
   assert medians[0] is None and medians[2] is not None and medians[4] is not None
-  assert all(0.0 <= value <= 1.0 for value in report.sets["own"].auc.values())
-  assert report.samples > 0.0
+  assert report.held_out_auc is None and report.yardstick is None
   assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
 
 
-def test_a_set_without_windows_is_refused():
-  source = _source([_clip()])
+def test_every_altered_kind_has_its_own_error():
+  source = _source([made_up_clip(60)])
+  prior = _prior()
+  report = evaluate_prior("p", prior, _data(source), FEW)
+  rows = torch.linspace(0, len(source.features) - 1, FEW.auc_windows).round().long()
+  real = source.features[rows]
+  real_errors = window_errors(prior, real, FEW.draws, FEW.seed)
+  assert report.sets["own"].median == real_errors.median()
+  altered = report.sets["own"].altered
+  for name, windows in altered_windows(real, prior.spec, FEW.seed).items():
+    errors = window_errors(prior, windows, FEW.draws, FEW.seed)
+    assert altered[name].median == errors.median(), name
+    assert altered[name].auc == auc(real_errors, errors), name
+  medians = [told.median for told in altered.values()]
+  assert len(set(medians)) == len(medians) == 8
+
+
+def test_other_kinds_are_told_from_the_held_out_windows():
+  own = _source([made_up_clip()])
+  held_out = SourceWindows(own.features + 3.0, own.spec, 1)
+  # Windows far from what the normalisation expects have a high error.
+  data = _data(own, held_out, same=held_out, near=own)
+  report = evaluate_prior("p", _prior(), data, FEW)
+  assert report.others["same"].auc == 0.5
+  assert report.others["same"].median == report.sets["held out"].median
+  assert report.others["near"].median == report.sets["own"].median
+  assert report.held_out_auc is not None
+  assert report.others["near"].auc == pytest.approx(1.0 - report.held_out_auc)
+  assert report.others["near"].auc != 0.5
+  without = evaluate_prior("p", _prior(), _data(own, near=own), FEW)
+  assert without.others["near"].auc == 0.5
+
+
+def test_held_out_windows_are_the_yardstick_of_samples():
+  own = _source([made_up_clip(80)])
+  same = yardstick(_data(own, own), replace(FEW, samples=200, real_windows=200))
+  assert same is not None and same.fidelity == same.coverage == 0.0
+  other = _source([made_up_clip(80, speed=3.0)])
+  cfg = replace(FEW, samples=7, real_windows=9)
+  like = yardstick(_data(own, other), cfg)
+  assert like is not None and (like.windows, like.real) == (7, 9)
+  assert like.fidelity > 0.0
+  assert like.shifts["speed"] == pytest.approx(1.8, abs=0.2)
+  report = evaluate_prior("p", _prior(), _data(own, other), cfg)
+  assert report.yardstick == like
+  assert (report.samples.likeness.windows, report.samples.likeness.real) == (7, 9)
+
+
+def test_windows_are_spread_evenly_and_none_is_taken_twice():
+  assert spread(9, 5).tolist() == [0, 2, 4, 6, 8]
+  assert spread(3, 5).tolist() == [0, 1, 2]
+  assert spread(1, 1).tolist() == [0]
+
+
+def test_clips_that_a_prior_was_trained_on_are_found():
+  def named(*clips: str) -> SourceWindows:
+    return replace(_source([made_up_clip()]), clips=clips)
+
+  data = _data(named("a", "b"), named("c", "d"), walk=named("e"), run=named("f"))
+  entries = [{"clip": clip, "split": "train"} for clip in "abce"]
+  entries.append({"clip": "d", "split": "val"})
+  assert seen_clips(_prior({"data": entries}), data) == {
+    "held out": ["c"],
+    "walk": ["e"],
+  }
+  for unknown in ({}, {"data": "a folder"}, {"data": ["c"]}, {"data": None}):
+    assert seen_clips(_prior(unknown), data) == {}
+
+
+def test_a_set_that_does_not_fit_is_refused_by_name():
+  source = _source([made_up_clip()])
   empty = SourceWindows(source.features[:0], source.spec, 1)
   with pytest.raises(UserError, match="own: no windows"):
-    evaluate_prior("p", _prior(), {"own": empty}, EvaluateCfg())
+    evaluate_prior("p", _prior(), _data(empty), EvaluateCfg())
+  slow = SourceWindows(source.features, replace(source.spec, fps=30.0), 1)
+  with pytest.raises(UserError, match="'dance' do not fit the prior: .*fps"):
+    evaluate_prior("p", _prior(), _data(source, dance=slow), EvaluateCfg())
 
 
 # The script.
 
 
 def _write(path: Path, split: str, seed: int) -> Tensor:
-  source = _source([_clip(30, speed=1.0 + seed)])
+  source = _source([made_up_clip(30, speed=1.0 + seed)])
   save_windows(
     path,
     source.features.numpy(),
@@ -298,29 +414,45 @@ QUICK = [
 def test_reads_priors_of_different_specs_side_by_side(tmp_path: Path, capsys):
   _write(tmp_path / "npz" / "a.npz", "train", 0)
   _write(tmp_path / "npz" / "b.npz", "val", 1)
-  _prior().save(tmp_path / "ours.safetensors")
+  for name in ("a", "dance1_subject1", "dance2_subject1", "jumps1_subject2"):
+    _write(tmp_path / "others" / f"{name}.npz", "train", 2)
+  trained = [{"clip": clip, "split": "train"} for clip in ("a", "b")]
+  _prior({"data": trained}).save(tmp_path / "ours.safetensors")
   _prior(heading="yaw", velocity="clip").save(tmp_path / "published.safetensors")
-  out, picture = tmp_path / "out.json", tmp_path / "out.png"
-  cli.main(
-    [
-      str(tmp_path / "ours.safetensors"),
-      str(tmp_path / "published.safetensors"),
-      *("--windows", str(tmp_path / "npz")),
-      *("--json", str(out), "--plot", str(picture)),
-      *QUICK,
-    ]
-  )
+  out, picture, table = (tmp_path / f"out.{end}" for end in ("json", "png", "md"))
+  arguments = [
+    str(tmp_path / "ours.safetensors"),
+    str(tmp_path / "published.safetensors"),
+    *("--windows", str(tmp_path / "npz"), "--others", str(tmp_path / "others")),
+    *("--json", str(out), "--plot", str(picture), "--markdown", str(table)),
+    *QUICK,
+  ]
+  cli.main(arguments)
   content = json.loads(out.read_text())
   assert [p["prior"] for p in content["priors"]] == ["ours", "published"]
   assert [p["heading"] for p in content["priors"]] == ["twist", "yaw"]
   for prior in content["priors"]:
     assert set(prior["sets"]) == {"own", "held out"}
     assert prior["sets"]["own"]["windows"] == 21
+    # The clip that is an own one is no other kind.
+    found = {kind: told["windows"] for kind, told in prior["others"].items()}
+    assert found == {"dance": 42, "jumps": 21}
   # Same weights, same poses: the encodings differ little, the scores too.
   ours, published = (p["sets"]["own"]["median"] for p in content["priors"])
   assert ours == pytest.approx(published, rel=0.2) and ours != published
   assert picture.stat().st_size > 10_000
-  assert "time-shuffled" in capsys.readouterr().out
+  printed = capsys.readouterr()
+  assert "time-shuffled" in printed.out and "fightAndSports" not in printed.out
+  assert "warning: ours was trained on b, held out here" in printed.err
+  assert "published was" not in printed.err
+  assert table.read_text().startswith("|  | ours | published |\n")
+
+  # A later run joins its column to these.
+  shorter = [*arguments[1:], "--names", "theirs", "--join", str(out)]
+  cli.main(shorter)
+  assert table.read_text().startswith("|  | ours | published | theirs |\n")
+  rows = [line.split(" | ") for line in table.read_text().splitlines()[2:]]
+  assert all(row[-2] == row[-1].removesuffix(" |") for row in rows if len(row) == 4)
 
 
 def test_held_out_files_can_be_named(tmp_path: Path):
@@ -333,17 +465,54 @@ def test_held_out_files_can_be_named(tmp_path: Path):
     held_out=(tmp_path / "b.npz",),
   )
   sets = cli.load_sets(options)
-  assert set(sets) == {"own", "held out"}
+  assert {name: source.clips for name, source in sets.items()} == {
+    "own": ("a",),
+    "held out": ("b",),
+  }
   assert not torch.equal(sets["own"].features, sets["held out"].features)
 
 
+def test_clips_that_are_all_held_out_are_a_set(tmp_path: Path):
+  features = _write(tmp_path / "a.npz", "val", 0)
+  options = cli.Options(priors=("p",), windows=(tmp_path / "a.npz",))
+  sets = cli.load_sets(options)
+  assert set(sets) == {"held out"}
+  data = EvaluationData(sets, load_stats(NORM_STATS))
+  report = evaluate_prior("p", _prior(), data, FEW)
+  assert report.samples.likeness.real == min(FEW.real_windows, len(features))
+  assert "held-out clips" in markdown([report.to_dict()])
+
+
 def test_bad_input_is_refused(tmp_path: Path):
+  windows = ("--windows", str(tmp_path / "a.npz"))
   _write(tmp_path / "a.npz", "train", 0)
   with pytest.raises(UserError, match="neither a file nor a shipped prior"):
-    cli.main(["nonesuch", "--windows", str(tmp_path / "a.npz")])
+    cli.main(["nonesuch", *windows])
   _prior().save(tmp_path / "p.safetensors")
   prior = str(tmp_path / "p.safetensors")
-  with pytest.raises(UserError, match="no such file"):
-    cli.main([prior, "--windows", str(tmp_path / "b.npz")])
-  with pytest.raises(UserError, match="draws is 0"):
-    cli.main([prior, "--windows", str(tmp_path / "a.npz"), "--draws", "0"])
+  (tmp_path / "bad.json").write_text('{"priors": [{"prior": "x"}]}')
+  (tmp_path / "worse.json").write_text("[1")
+  for arguments, message in (
+    (["--windows", str(tmp_path / "b.npz")], "no such file"),
+    ([*windows, "--draws", "0"], "draws is 0"),
+    ([*windows, "--real-windows", "0"], "real_windows is 0"),
+    ([*windows, "--others", str(tmp_path / "none.npz")], "no such file"),
+    ([*windows, "--others", str(tmp_path)], "every clip there is among"),
+    ([*windows, "--names", "x", "y"], "2 for 1 priors"),
+    ([*windows, "--stats", str(tmp_path / "none.npz")], "no such file"),
+    ([*windows, "--join", str(tmp_path / "none.json")], "none.json: cannot read"),
+    ([*windows, "--join", str(tmp_path / "bad.json")], "bad.json: not a report"),
+    ([*windows, "--join", str(tmp_path / "worse.json")], "worse.json: not a JSON"),
+  ):
+    with pytest.raises(UserError, match=message):
+      cli.main([prior, *arguments])
+
+
+def test_bad_input_ends_with_code_2_and_one_line(tmp_path: Path, capsys):
+  _write(tmp_path / "a.npz", "train", 0)
+  path = str(tmp_path / "a.npz")
+  with pytest.raises(SystemExit) as ended:
+    run(lambda: cli.main(["loco", "--windows", path, "--others", path]))
+  assert ended.value.code == 2
+  error = capsys.readouterr().err
+  assert error.startswith("error: --others") and error.count("\n") == 1

@@ -34,6 +34,10 @@ NUM_JOINTS = len(JOINT_NAMES)
 ROOT_BODY = "pelvis"
 FLOOR = "floor"
 
+HEAD_BODY = "torso_link"
+HEAD_OFFSET = (0.0, 0.0, 0.43)
+"""The head: a point of ``HEAD_BODY``, m, in that body's frame. The G1 has no head body."""
+
 EE_BODY_NAMES: tuple[str, ...] = (
   "left_ankle_roll_link",
   "right_ankle_roll_link",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -15,25 +15,28 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from smp import paths
 from smp.diffusion.evaluate import (
   EvaluateCfg,
+  EvaluationData,
   PriorReport,
-  SourceWindows,
   evaluate_prior,
 )
 from smp.diffusion.plots import save_evaluation_picture
 from smp.diffusion.prior import MotionPrior
+from smp.diffusion.source import HELD_OUT, OWN, SourceWindows, kind_of
+from smp.diffusion.table import NOTE, SEEN, markdown, side_by_side
 from smp.errors import UserError, atomic_path
-from smp.motion.dataset import WindowSet, load_windows
-from smp.paths import resolve_prior
-
-OWN, HELD_OUT = "own", "held out"
+from smp.motion.dataset import WindowSet, load_stats, load_windows
 
 
 @dataclass(frozen=True)
 class Options:
-  """Report what priors find familiar: raw error by speed, and how well they tell real
-  windows from altered ones. All priors are scored on the same poses."""
+  """Report what priors find familiar, how well they tell real windows from altered ones
+  and from other motion, and what they generate. All are judged by the same poses.
+
+  A prior trained on all its clips has no figures on unseen ones. Train its twin with
+  them held out (scripts/pretrain.py --hold-out) and name that as one more prior."""
 
   priors: Annotated[tuple[str, ...], tyro.conf.Positional]
   """Shipped priors by name, or files (.safetensors). Import a published .pt first."""
@@ -45,72 +48,155 @@ class Options:
   held_out: tuple[Path, ...] = ()
   """NPZ files or folders of windows no prior was trained on."""
 
+  others: tuple[Path, ...] = ()
+  """NPZ files or folders of other motion, grouped by the letters that clip names begin
+  with. Clips that are among --windows or --held-out are left out."""
+
+  stats: Path = paths.NORM_STATS
+  """Quantiles that distances between windows are measured in, for all priors alike."""
+
+  names: tuple[str, ...] = ()
+  """Titles of the columns, one for each prior. Default: the names of the files."""
+
   plot: Path | None = None
   """Picture to write (PNG)."""
 
   json: Path | None = None
   """Numbers to write (JSON)."""
 
+  markdown: Path | None = None
+  """Table to write (Markdown), a column for each prior."""
+
+  join: tuple[Path, ...] = ()
+  """JSON of earlier runs, whose priors come first in the Markdown table."""
+
   device: str = "cpu"
 
   how: tyro.conf.OmitArgPrefixes[EvaluateCfg] = field(default_factory=EvaluateCfg)
 
 
-def _source(windows: WindowSet, chosen: np.ndarray) -> SourceWindows:
-  features = torch.from_numpy(windows.windows[chosen])
-  return SourceWindows(features, windows.spec, windows.stride)
+def _source(windows: WindowSet, clips: Sequence[int]) -> SourceWindows:
+  """The windows of some clips, by their number."""
+  features = torch.from_numpy(windows.windows[np.isin(windows.clip_index, clips)])
+  names = tuple(windows.clips[i] for i in clips)
+  return SourceWindows(features, windows.spec, windows.stride, names)
 
 
 def load_sets(options: Options) -> dict[str, SourceWindows]:
   """The windows to judge by, own and held out."""
   own = load_windows(options.windows)
-  everything = np.ones(len(own.windows), dtype=bool)
+  clips = range(len(own.clips))
   if options.held_out:
     other = load_windows(options.held_out)
-    all_other = np.ones(len(other.windows), dtype=bool)
-    return {OWN: _source(own, everything), HELD_OUT: _source(other, all_other)}
-  clips = [i for i, split in enumerate(own.splits) if split == "val"]
-  held_out = np.isin(own.clip_index, clips)
-  if held_out.all() or not held_out.any():
-    return {HELD_OUT if held_out.all() else OWN: _source(own, everything)}
-  return {OWN: _source(own, ~held_out), HELD_OUT: _source(own, held_out)}
+    all_other = range(len(other.clips))
+    return {OWN: _source(own, clips), HELD_OUT: _source(other, all_other)}
+  val = [i for i in clips if own.splits[i] == "val"]
+  parts = {OWN: [i for i in clips if i not in val], HELD_OUT: val}
+  return {name: _source(own, part) for name, part in parts.items() if part}
+
+
+def load_others(
+  folders: Sequence[Path], sets: dict[str, SourceWindows]
+) -> dict[str, SourceWindows]:
+  """Windows of clips that are in none of the sets, by kind.
+
+  Raises:
+    UserError: Every clip is in one of them.
+  """
+  if not folders:
+    return {}
+  windows = load_windows(folders)
+  known = {clip for source in sets.values() for clip in source.clips}
+  kinds: dict[str, list[int]] = {}
+  for i, clip in enumerate(windows.clips):
+    if clip not in known:
+      kinds.setdefault(kind_of(clip), []).append(i)
+  if not kinds:
+    raise UserError(
+      f"--others {' '.join(map(str, folders))}: every clip there is among --windows or "
+      "--held-out; name windows of other clips"
+    )
+  return {kind: _source(windows, clips) for kind, clips in sorted(kinds.items())}
 
 
 def print_tables(reports: Sequence[PriorReport], console: Console) -> None:
+  """Errors by speed, and everything else side by side."""
   columns = [
-    (f"{report.prior}, {name}", report.sets[name], report)
+    (f"{report.prior}, {name}", result)
     for report in reports
-    for name in report.sets
+    for name, result in report.sets.items()
   ]
-  first = columns[0][1]
-  errors = Table(title="Median raw error")
-  errors.add_column("speed (m/s)")
-  told = Table(title="AUC, real against altered windows (1: told apart, 0.5: not)")
-  told.add_column("altered")
-  for title, _, _ in columns:
+  errors = Table("speed (m/s)", title="Median raw error by speed")
+  for title, _ in columns:
     errors.add_column(title, justify="right")
-    told.add_column(title, justify="right")
   for name in reports[0].sets:
     errors.add_column(f"windows, {name}", justify="right", style="dim")
-  for i, bin_ in enumerate(first.bins):
-    scored = (result.bins[i].median for _, result, _ in columns)
+  for i, bin_ in enumerate(columns[0][1].bins):
+    scored = (result.bins[i].median for _, result in columns)
     cells = ["-" if median is None else f"{median:.4f}" for median in scored]
     counts = (str(result.bins[i].count) for result in reports[0].sets.values())
     errors.add_row(f"{bin_.low:.1f} to {bin_.high:.1f}", *cells, *counts)
-  counts = (str(result.windows) for result in reports[0].sets.values())
-  every = (f"{result.median:.4f}" for _, result, _ in columns)
-  errors.add_row("all", *every, *counts)
-  errors.add_row("own samples", *(f"{report.samples:.4f}" for _, _, report in columns))
-  for kind in first.auc:
-    told.add_row(kind, *(f"{result.auc[kind]:.3f}" for _, result, _ in columns))
   console.print(errors)
-  console.print(told)
+  table = Table("", title="Side by side (AUC 1: told apart, 0.5: not)")
+  for report in reports:
+    table.add_column(report.prior, justify="right")
+  for title, rows in side_by_side([report.to_dict() for report in reports]):
+    table.add_row(f"[bold]{title}[/]")
+    for label, cells in rows:
+      table.add_row(f"  {label}", *cells)
+    table.add_section()
+  console.print(table)
+  if any(report.seen for report in reports):
+    console.print(NOTE)
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-  """Short names, unless two files share one."""
-  stems = [path.stem for path in paths]
-  return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+def warn_of_seen(report: PriorReport) -> None:
+  """Say which clips are no test of this prior, as it was trained on them."""
+  for name, clips in report.seen.items():
+    what = "held out here" if name == HELD_OUT else f"of the kind '{name}'"
+    print(
+      f"warning: {report.prior} was trained on {', '.join(clips)}, {what}: figures marked "
+      f"{SEEN} are not of unseen motion; name a twin trained without as one more prior",
+      file=sys.stderr,
+    )
+
+
+def _names(options: Options, files: Sequence[Path]) -> list[str]:
+  """The names given, or short ones, unless two files share one."""
+  if options.names:
+    if len(options.names) != len(files):
+      raise UserError(
+        f"--names: {len(options.names)} for {len(files)} priors; give one for each"
+      )
+    return list(options.names)
+  stems = [file.stem for file in files]
+  return stems if len(set(stems)) == len(stems) else [str(file) for file in files]
+
+
+def load_reports(path: Path) -> list[dict[str, Any]]:
+  """The reports in a JSON of an earlier run.
+
+  Raises:
+    UserError: No such file, or not one of this version.
+  """
+  try:
+    reports = json.loads(path.read_text())["priors"]
+    side_by_side(reports)
+  except OSError as error:
+    raise UserError(f"{path}: cannot read ({error.strerror})") from error
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f"{path}: not a JSON of scripts/evaluate_prior.py; write it anew with --json"
+    ) from error
+  except UserError as error:
+    raise UserError(f"{path}: {error}") from error
+  return reports
+
+
+def _write(path: Path | None, text: str) -> None:
+  if path:
+    with atomic_path(path) as temporary:
+      temporary.write_text(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -119,25 +205,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
   if not options.priors:
     raise UserError("no prior: name at least one")
   options.how.check()
-  files = [resolve_prior(name) for name in options.priors]
+  earlier = [report for path in options.join for report in load_reports(path)]
+  files = [paths.resolve_prior(name) for name in options.priors]
+  names = _names(options, files)
   priors = [MotionPrior.load(file).to(options.device) for file in files]
   sets = load_sets(options)
+  others = load_others(options.others, sets)
+  data = EvaluationData(sets, load_stats(options.stats), others)
   # In a file or a pipe there is no width to fit, and no reason to cut columns.
   console = Console() if sys.stdout.isatty() else Console(width=240)
   with Console(stderr=True).status("") as status:
     reports = [
-      evaluate_prior(name, prior, sets, options.how, status.update)
-      for name, prior in zip(_names(files), priors, strict=True)
+      evaluate_prior(name, prior, data, options.how, status.update)
+      for name, prior in zip(names, priors, strict=True)
     ]
   print_tables(reports, console)
-  if options.json:
-    content = {
-      "windows": [str(path) for path in options.windows],
-      "held_out": [str(path) for path in options.held_out],
-      "how": vars(options.how),
-      "priors": [report.to_dict() for report in reports],
-    }
-    with atomic_path(options.json) as temporary:
-      temporary.write_text(json.dumps(content, indent=2) + "\n")
+  for report in reports:
+    warn_of_seen(report)
+  as_dicts = [report.to_dict() for report in reports]
+  content = {
+    "windows": [str(path) for path in options.windows],
+    "held_out": [str(path) for path in options.held_out],
+    "others": [str(path) for path in options.others],
+    "how": vars(options.how),
+    "priors": as_dicts,
+  }
+  _write(options.json, json.dumps(content, indent=2) + "\n")
+  _write(options.markdown, markdown([*earlier, *as_dicts]))
   if options.plot:
     save_evaluation_picture(options.plot, reports)

@@ -1,20 +1,35 @@
-"""What a prior finds familiar: its error by speed, and what it tells from real motion.
+"""What a prior finds familiar, what it tells from real motion, and what it generates.
 
-Every prior sees the same poses, in the features of its own spec (`to_spec`). Errors are
-raw ones, as guidance uses them: mean over timesteps 8, 15 and 22 and over several draws
-of noise, which are the same for every prior and every kind of window.
+Every prior sees the same poses, in the features of its own spec (`source.to_spec`).
+Errors are raw ones, as guidance uses them: mean over timesteps 8, 15 and 22 and over
+several draws of noise, which are the same for every prior and every kind of window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
+from smp.diffusion.samples import (
+  Likeness,
+  SampleReport,
+  judge_samples,
+  likeness,
+  recoded,
+)
+from smp.diffusion.source import (
+  HELD_OUT,
+  OWN,
+  SourceWindows,
+  rows_to_spec,
+  speeds,
+)
 from smp.errors import UserError
+from smp.motion.dataset import NormStats
 from smp.motion.features import (
   SLICES,
   FeatureSpec,
@@ -24,8 +39,6 @@ from smp.motion.features import (
   mirror_features,
   window_velocities,
 )
-from smp.motion.rotations import heading as heading_of
-from smp.motion.rotations import rotate_z
 
 BIN_WIDTH = 0.5
 """m/s."""
@@ -37,14 +50,15 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class SourceWindows:
-  """Windows as they lie in a file, whatever prior they were made for."""
+class EvaluationData:
+  """What priors are judged by; the same for all of them."""
 
-  features: Tensor
-  """(N, W, F), raw units; the windows of a clip in their order."""
-  spec: FeatureSpec
-  stride: int
-  """Frames between the starts of two successive windows of a clip."""
+  sets: dict[str, SourceWindows]
+  """By name: `OWN`, or `HELD_OUT`, or both."""
+  stats: NormStats
+  """What distances between windows are measured in."""
+  others: dict[str, SourceWindows] = field(default_factory=dict)
+  """Windows of other kinds of motion, by kind."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +69,15 @@ class EvaluateCfg:
   """Windows taken from each bin of speed, spread evenly."""
 
   auc_windows: int = 400
-  """Windows told from their altered copies, spread evenly over all speeds."""
+  """Windows told from their altered copies, and from as many of each other kind, spread
+  evenly over their clips."""
 
-  samples: int = 256
-  """Windows sampled from the prior, to score those too."""
+  samples: int = 512
+  """Windows sampled from the prior, to judge those too, and held-out windows held against
+  them. Distances to the nearest window depend on the number: keep it when you compare."""
+
+  real_windows: int = 2048
+  """Windows that samples are compared with, spread evenly over their clips."""
 
   draws: int = 4
   """Draws of noise per window and timestep."""
@@ -66,7 +85,13 @@ class EvaluateCfg:
   seed: int = 0
 
   def check(self) -> None:
-    for name in ("windows_per_bin", "auc_windows", "samples", "draws"):
+    for name in (
+      "windows_per_bin",
+      "auc_windows",
+      "samples",
+      "real_windows",
+      "draws",
+    ):
       if getattr(self, name) <= 0:
         raise UserError(f"{name} is {getattr(self, name)}, expected more than 0")
 
@@ -83,6 +108,19 @@ class BinError:
 
 
 @dataclass(frozen=True)
+class Told:
+  """How a prior sees windows that differ from the real ones of its kind."""
+
+  windows: int
+  """How many there are (of which at most auc_windows were scored)."""
+  median: float
+  """Median raw error."""
+  auc: float
+  """Chance that one of them has a higher error than a real one: 1 always told apart, 0.5
+  never."""
+
+
+@dataclass(frozen=True)
 class SetReport:
   """One prior on one set of windows."""
 
@@ -90,9 +128,8 @@ class SetReport:
   bins: list[BinError]
   median: float
   """Median raw error over the windows the AUCs are made of."""
-  auc: dict[str, float]
-  """Chance that an altered window has a higher error than a real one: 1 always told
-  apart, 0.5 never."""
+  altered: dict[str, Told]
+  """Altered copies of these windows, against these windows."""
 
 
 @dataclass(frozen=True)
@@ -103,71 +140,18 @@ class PriorReport:
   heading: str
   velocity: str
   sets: dict[str, SetReport]
-  samples: float
-  """Median raw error of the prior's own samples."""
+  held_out_auc: float | None
+  """Chance that a held-out window has a higher error than an own one; None without both."""
+  others: dict[str, Told]
+  """Other kinds of motion, against the held-out windows, or the own ones without any."""
+  seen: dict[str, list[str]]
+  """Sets and kinds, `OWN` apart, with clips that the prior says it was trained on."""
+  samples: SampleReport
+  yardstick: Likeness | None
+  """Held-out windows compared with own ones as samples are; None without both."""
 
   def to_dict(self) -> dict:
     return asdict(self)
-
-
-# The same poses for every prior.
-
-
-def to_spec(source: SourceWindows, spec: FeatureSpec) -> Tensor:
-  """The windows (N, W, F) as a prior of ``spec`` would have been trained on them.
-
-  - Another ``heading``: the windows are anchored anew.
-  - ``velocity`` "window": derived from the poses of each window.
-  - ``velocity`` "clip" from "window": inside a window the two agree. At its two ends
-    "clip" looks one frame beyond, and finds it in the window before or after where the
-    two overlap. So the result is what converting the clip anew would give, except for a
-    stride too wide for an overlap (over W - 2), where the ends stay one-sided.
-
-  Raises:
-    UserError: The windows differ from ``spec`` in anything else, such as fps or joints.
-  """
-  have = source.spec
-  replace(have, heading=spec.heading, velocity=spec.velocity).check(spec)
-  if (have.heading, have.velocity) == (spec.heading, spec.velocity):
-    return source.features
-  state = decode(source.features.double())
-  if spec.velocity == "window" and have.velocity != "window":
-    lin, ang = window_velocities(state.root_pos_w, state.root_quat_w, have.fps)
-    state = state._replace(root_lin_vel_w=lin, root_ang_vel_w=ang)
-  if spec.velocity == "clip" and have.velocity == "window":
-    state = _look_beyond(state, source)
-  return encode(state, spec.heading).float()
-
-
-def _look_beyond(state: MotionState, source: SourceWindows) -> MotionState:
-  """Velocities of the end frames from the neighbouring windows.
-
-  ``state`` holds windows (N, W, ...), each in the frame of its own anchor.
-  """
-  stride, last = source.stride, source.spec.window - 1
-  lin, ang = state.root_lin_vel_w.clone(), state.root_ang_vel_w.clone()
-  if stride > last - 1 or len(lin) < 2:
-    return state
-  # The same poses in both windows: they are neighbours in one clip.
-  joints = state.joint_pos
-  same = (joints[:-1, stride:] - joints[1:, : last + 1 - stride]).abs()
-  neighbours = same.amax(dim=(1, 2)) < 1e-6
-  # The last frame of a window is frame last - stride of the next one; its heading there
-  # is the turn between the two anchors.
-  cos, sin = heading_of(state.root_quat_w[1:, last - stride], kind=source.spec.heading)
-  for velocity in (lin, ang):
-    original = velocity.clone()
-    following = rotate_z(cos, -sin, original[1:, last - stride])
-    preceding = rotate_z(cos, sin, original[:-1, stride])
-    velocity[:-1, last][neighbours] = following[neighbours]
-    velocity[1:, 0][neighbours] = preceding[neighbours]
-  return state._replace(root_lin_vel_w=lin, root_ang_vel_w=ang)
-
-
-def speeds(features: Tensor, spec: FeatureSpec) -> Tensor:
-  """Mean horizontal speed (N,) of windows, m/s, from their poses."""
-  xy = features[..., SLICES["root_pos"]][..., :2]
-  return (xy[:, -1] - xy[:, 0]).norm(dim=-1) * spec.fps / (spec.window - 1)
 
 
 # Altered windows.
@@ -281,18 +265,15 @@ def window_errors(
   return torch.cat(parts)
 
 
-def _spread(rows: Tensor, count: int) -> Tensor:
-  """At most ``count`` of ``rows`` (n,), evenly."""
-  if len(rows) <= count:
-    return rows
-  return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
+def spread(count: int, at_most: int) -> Tensor:
+  """At most so many of the numbers (n,) below ``count``, evenly."""
+  return torch.linspace(0, count - 1, min(count, at_most)).round().long()
 
 
 def evaluate_set(
   prior: MotionPrior, source: SourceWindows, cfg: EvaluateCfg
-) -> SetReport:
-  """Score one set of windows under one prior."""
-  features = to_spec(source, prior.spec)
+) -> tuple[SetReport, Tensor]:
+  """Score one set of windows under one prior; also the errors of its real windows."""
   speed = speeds(source.features, source.spec)
 
   def errors(windows: Tensor) -> Tensor:
@@ -302,48 +283,120 @@ def evaluate_set(
   for i in range(round(TOP_SPEED / BIN_WIDTH)):
     low, high = i * BIN_WIDTH, (i + 1) * BIN_WIDTH
     rows = ((speed >= low) & (speed < high)).nonzero().squeeze(1)
-    chosen = features[_spread(rows, cfg.windows_per_bin)]
-    median = float(errors(chosen).median()) if len(chosen) else None
+    median = None
+    if len(rows):
+      chosen = rows[spread(len(rows), cfg.windows_per_bin)]
+      median = float(errors(rows_to_spec(source, chosen, prior.spec)).median())
     bins.append(BinError(low, high, len(rows), median))
-  real = features[_spread(torch.arange(len(features)), cfg.auc_windows)]
+  chosen = spread(len(source.features), cfg.auc_windows)
+  real = rows_to_spec(source, chosen, prior.spec)
   real_errors = errors(real)
-  return SetReport(
-    windows=len(features),
-    bins=bins,
-    median=float(real_errors.median()),
-    auc={
-      name: auc(real_errors, errors(windows))
-      for name, windows in altered_windows(real, prior.spec, cfg.seed).items()
-    },
-  )
+  altered = {
+    name: told(len(source.features), errors(windows), real_errors)
+    for name, windows in altered_windows(real, prior.spec, cfg.seed).items()
+  }
+  report = SetReport(len(source.features), bins, float(real_errors.median()), altered)
+  return report, real_errors
+
+
+def told(windows: int, errors: Tensor, real: Tensor) -> Told:
+  """The errors (n,) of some of so many windows, against those of real ones (m,)."""
+  return Told(windows, float(errors.median()), auc(real, errors))
 
 
 def evaluate_prior(
   name: str,
   prior: MotionPrior,
-  sets: dict[str, SourceWindows],
+  data: EvaluationData,
   cfg: EvaluateCfg,
   progress: Callable[[str], None] = lambda what: None,
 ) -> PriorReport:
-  """Score every set of windows, and the prior's own samples, under one prior.
+  """Judge one prior by every set and kind of windows, and by what it generates.
 
   Raises:
     UserError: Windows that do not fit the prior, or a set without windows.
   """
   cfg.check()
-  reports = {}
-  for set_name, source in sets.items():
-    if not len(source.features):
-      raise UserError(f"{set_name}: no windows to evaluate on")
+  _check(prior, data)
+  reports, errors, others = {}, {}, {}
+  for set_name, source in data.sets.items():
     progress(f"{name}: {set_name}")
-    reports[set_name] = evaluate_set(prior, source, cfg)
+    reports[set_name], errors[set_name] = evaluate_set(prior, source, cfg)
+  real = errors[HELD_OUT if HELD_OUT in errors else OWN]
+  for kind, source in data.others.items():
+    progress(f"{name}: {kind}")
+    rows = spread(len(source.features), cfg.auc_windows)
+    windows = rows_to_spec(source, rows, prior.spec)
+    scored = window_errors(prior, windows, cfg.draws, cfg.seed)
+    others[kind] = told(len(source.features), scored, real)
   progress(f"{name}: own samples")
-  generator = torch.Generator(prior.q_low.device).manual_seed(cfg.seed)
-  samples = prior.sample(cfg.samples, generator).cpu()
   return PriorReport(
     prior=name,
     heading=prior.spec.heading,
     velocity=prior.spec.velocity,
     sets=reports,
-    samples=float(window_errors(prior, samples, cfg.draws, cfg.seed).median()),
+    held_out_auc=auc(errors[OWN], errors[HELD_OUT]) if len(errors) == 2 else None,
+    others=others,
+    seen=seen_clips(prior, data),
+    samples=_evaluate_samples(prior, data, cfg),
+    yardstick=yardstick(data, cfg),
   )
+
+
+def _check(prior: MotionPrior, data: EvaluationData) -> None:
+  """Refuse windows that cannot be converted for the prior, naming where they are from."""
+  for name, source in {**data.others, **data.sets}.items():
+    if not len(source.features):
+      raise UserError(f"{name}: no windows to evaluate on")
+    have = replace(
+      source.spec, heading=prior.spec.heading, velocity=prior.spec.velocity
+    )
+    try:
+      have.check(prior.spec)
+    except UserError as error:
+      raise UserError(f"windows '{name}' do not fit the prior: {error}") from None
+
+
+def seen_clips(prior: MotionPrior, data: EvaluationData) -> dict[str, list[str]]:
+  """Clips among held-out ones and other kinds that ``prior`` says it was trained on.
+
+  A prior that does not say (a published one) has none.
+  """
+  entries = prior.info.get("data")
+  trained = {
+    entry.get("clip")
+    for entry in (entries if isinstance(entries, list) else [])
+    if isinstance(entry, dict) and entry.get("split") == "train"
+  }
+  unseen = {name: source for name, source in data.sets.items() if name != OWN}
+  found = {
+    name: [clip for clip in source.clips if clip in trained]
+    for name, source in {**unseen, **data.others}.items()
+  }
+  return {name: clips for name, clips in found.items() if clips}
+
+
+def _real(source: SourceWindows, count: int) -> Tensor:
+  chosen = source.features[spread(len(source.features), count)]
+  return recoded(chosen, source.spec)
+
+
+def yardstick(data: EvaluationData, cfg: EvaluateCfg) -> Likeness | None:
+  """How real windows of other clips compare with the own ones: what is to be expected of
+  samples that are as good as real."""
+  if len(data.sets) < 2:
+    return None
+  own, held_out = data.sets[OWN], data.sets[HELD_OUT]
+  stand_ins, real = _real(held_out, cfg.samples), _real(own, cfg.real_windows)
+  return likeness(stand_ins, real, own.spec, data.stats)
+
+
+def _evaluate_samples(
+  prior: MotionPrior, data: EvaluationData, cfg: EvaluateCfg
+) -> SampleReport:
+  generator = torch.Generator(prior.q_low.device).manual_seed(cfg.seed)
+  samples = prior.sample(cfg.samples, generator).cpu()
+  error = float(window_errors(prior, samples, cfg.draws, cfg.seed).median())
+  source = data.sets.get(OWN) or data.sets[HELD_OUT]
+  real = _real(source, cfg.real_windows)
+  return judge_samples(samples, prior.spec, error, real, data.stats)

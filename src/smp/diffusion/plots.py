@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from smp.diffusion.prior import MotionPrior
+from smp.diffusion.source import HELD_OUT
 from smp.errors import atomic_path
 from smp.motion.features import SLICES
 
@@ -62,47 +65,115 @@ def save_training_picture(
 def save_evaluation_picture(
   path: str | os.PathLike[str], reports: Sequence[PriorReport]
 ) -> None:
-  """Draw ``path`` (PNG): error by speed, and what each prior tells from real motion."""
-  figure = Figure(figsize=(15, 5.5), layout="constrained")
-  by_speed, by_kind = figure.subplots(1, 2)
-  styles = ("-", "--", ":", "-.")
+  """Draw ``path`` (PNG): error by speed, error and AUC of every kind of windows, and
+  histograms of samples. One colour for each prior."""
+  rows = max(len(_dots(report)) for report in reports)
+  figure = Figure(figsize=(18, 6.5 + 0.22 * rows), layout="constrained")
+  upper, lower = figure.subfigures(2, 1, height_ratios=(2.0 + 0.22 * rows, 4.5))
+  by_speed, error, auc = upper.subplots(1, 3, width_ratios=(1.0, 1.0, 0.7))
+  _errors_by_speed(by_speed, reports)
+  _kinds(error, auc, reports)
+  _sample_histograms(lower.subplots(1, len(reports[0].samples.histograms)), reports)
+  with atomic_path(path) as temporary:
+    figure.savefig(temporary, dpi=100)
+
+
+def _errors_by_speed(axis: Axes, reports: Sequence[PriorReport]) -> None:
+  styles = ("-", "--")
   for i, report in enumerate(reports):
     for j, (name, result) in enumerate(report.sets.items()):
-      scored = [b for b in result.bins if b.median is not None]
-      by_speed.plot(
-        [0.5 * (b.low + b.high) for b in scored],
-        [b.median for b in scored],
+      medians = [np.nan if b.median is None else b.median for b in result.bins]
+      axis.plot(
+        [0.5 * (b.low + b.high) for b in result.bins],
+        medians,
         marker="o",
         linestyle=styles[j % len(styles)],
         color=f"C{i % 10}",
         label=f"{report.prior}, {name}",
       )
-  by_speed.set(
+  axis.set(
     title="median raw error by speed", xlabel="horizontal speed (m/s)", yscale="log"
   )
-  by_speed.grid(alpha=0.3)
-  by_speed.legend(fontsize=8)
-  columns = [(report, name) for report in reports for name in report.sets]
-  height = 0.8 / max(len(columns), 1)
-  for k, (report, name) in enumerate(columns):
-    auc = report.sets[name].auc
-    places = np.arange(len(auc)) + k * height
-    by_kind.barh(
-      places,
-      list(auc.values()),
-      height,
-      label=f"{report.prior}, {name}",
-      color=f"C{reports.index(report) % 10}",
-      alpha=1.0 if name == next(iter(report.sets)) else 0.5,
+  _plain_ticks(axis.yaxis)
+  axis.grid(alpha=0.3)
+  axis.legend(fontsize=8)
+
+
+def _plain_ticks(axis: Axis) -> None:
+  """1, 2 and 5 in each decade of a log axis, written as such."""
+  axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+  axis.set_major_formatter("{x:g}")
+  axis.set_minor_formatter(NullFormatter())
+
+
+_Dot = tuple[str, float, float | None, bool]
+"""Kind of windows, median raw error, AUC, whether made of held-out windows."""
+
+
+def _dots(report: PriorReport) -> list[_Dot]:
+  dots: list[_Dot] = []
+  for name, result in report.sets.items():
+    held_out = name == HELD_OUT
+    against = report.held_out_auc if held_out else None
+    dots.append((f"{name} clips", result.median, against, held_out))
+  dots.append(("own samples", report.samples.error, None, False))
+  for name, result in report.sets.items():
+    for kind, told in result.altered.items():
+      dots.append((kind, told.median, told.auc, name == HELD_OUT))
+  for kind, told in report.others.items():
+    dots.append((f"{kind} clips", told.median, told.auc, False))
+  return dots
+
+
+def _kinds(error: Axes, auc: Axes, reports: Sequence[PriorReport]) -> None:
+  """A row for each kind of windows, a dot for each prior and set."""
+  dots = [_dots(report) for report in reports]
+  labels = list(dict.fromkeys(dot[0] for part in dots for dot in part))
+  for i, (report, part) in enumerate(zip(reports, dots, strict=True)):
+    shift = 0.5 * ((i + 0.5) / len(reports) - 0.5)
+    for label, median, told, hollow in part:
+      place = labels.index(label) + shift
+      for axis, value in ((error, median), (auc, told)):
+        if value is not None:
+          axis.plot(
+            value,
+            place,
+            "o",
+            color=f"C{i % 10}",
+            markerfacecolor="white" if hollow else f"C{i % 10}",
+          )
+    error.plot([], [], "o", color=f"C{i % 10}", label=report.prior)
+  error.plot([], [], "o", color="grey", markerfacecolor="white", label="from held out")
+  for axis in (error, auc):
+    axis.set_yticks(np.arange(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.grid(alpha=0.3)
+  error.set(title="median raw error by kind of windows", xscale="log")
+  _plain_ticks(error.xaxis)
+  error.legend(fontsize=8)
+  auc.tick_params(labelleft=False)
+  auc.axvline(0.5, color="black", linewidth=0.8)
+  auc.set(title="AUC, real against each (0.5: not told apart)", xlim=(-0.02, 1.02))
+
+
+def _sample_histograms(axes: np.ndarray, reports: Sequence[PriorReport]) -> None:
+  for axis, name in zip(axes, reports[0].samples.histograms, strict=True):
+    first = reports[0].samples.histograms[name]
+    axis.stairs(
+      first.real, first.edges, fill=True, color="lightgrey", label="own clips"
     )
-    by_kind.set_yticks(np.arange(len(auc)) + 0.4 - height / 2, list(auc))
-  by_kind.axvline(0.5, color="black", linewidth=0.8)
-  by_kind.invert_yaxis()
-  by_kind.set(title="AUC, real against altered windows (0.5: not told apart)")
-  by_kind.set(xlim=(0.0, 1.0))
-  by_kind.legend(fontsize=8)
-  with atomic_path(path) as temporary:
-    figure.savefig(temporary, dpi=110)
+    for i, report in enumerate(reports):
+      sampled = report.samples.histograms[name].sampled
+      shift = report.samples.likeness.shifts[name]
+      axis.stairs(
+        sampled,
+        first.edges,
+        color=f"C{i % 10}",
+        linewidth=1.5,
+        label=f"samples of {report.prior}: {shift:.2g} {first.unit} off",
+      )
+    axis.set(title=f"share of windows by {name} ({first.unit})")
+    axis.legend(fontsize=8)
 
 
 def _curves(
