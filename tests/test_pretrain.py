@@ -441,6 +441,16 @@ def test_files_in_files_out(files: list[str], tmp_path: Path, monkeypatch, capsy
   assert "out.safetensors" in capsys.readouterr().out
 
 
+def test_everything_can_be_trained_on(files: list[str], tmp_path: Path, capsys):
+  cli.main([*files, "--steps", "2", "--no-hold-out"])
+  prior = MotionPrior.load(tmp_path / "out.safetensors")
+  assert {entry["split"] for entry in prior.info["data"]} == {"train"}
+  assert (prior.info["train_windows"], prior.info["val_windows"]) == (100, 0)
+  captured = capsys.readouterr()
+  assert "no held-out clips" in captured.out
+  assert "held out -" in captured.err and "nan" not in captured.err
+
+
 def test_windows_must_be_named(tmp_path: Path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(UserError, match="--windows"):

@@ -52,6 +52,8 @@ def load_data(cfg: PretrainCfg) -> TrainData:
   if not cfg.windows:
     raise UserError("no windows: give --windows with NPZ files or folders, or --config")
   windows, stats = load_windows(cfg.windows), load_stats(cfg.stats)
+  if not cfg.hold_out:
+    windows = replace(windows, splits=("train",) * len(windows.clips))
   return TrainData(
     train=torch.from_numpy(windows.select("train")),
     val=torch.from_numpy(windows.select("val")),

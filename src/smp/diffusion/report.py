@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -71,16 +70,18 @@ class Report:
     trainer, speed = self._trainer, self._speed()
     left = trainer.cfg.steps - trainer.step
     per_step = trainer.cfg.batch_size * trainer.cfg.draws
-    held_out = values.get("val_loss", math.nan)
+    held_out, error = "-", "-"  # There may be no held-out clips.
+    if "val_loss" in values:
+      held_out, error = f"{values['val_loss']:.4f}", f"{values['val_error']:.4f}"
     self._progress.update(
       self._task,
       loss=f"{values['loss']:.4f}",
-      val=f"{held_out:.4f}",
+      val=held_out,
       speed=f"{speed:.0f}",
     )
     self._console.print(
-      f"step {trainer.step:>7}  loss {values['loss']:.4f}  held out {held_out:.4f}  "
-      f"raw error {values.get('val_error', math.nan):.4f}  {speed:.0f} windows/s  "
+      f"step {trainer.step:>7}  loss {values['loss']:.4f}  held out {held_out}  "
+      f"raw error {error}  {speed:.0f} windows/s  "
       f"{left * per_step / max(speed, 1.0) / 60.0:.1f} min left",
       highlight=False,
       soft_wrap=True,

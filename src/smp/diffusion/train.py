@@ -52,6 +52,10 @@ class PretrainCfg:
   windows: tuple[Path, ...] = ()
   """NPZ files of windows, or folders of them. Clips of split ``val`` are held out."""
 
+  hold_out: bool = True
+  """Off: train on the clips of split ``val`` too, and judge on none. For the prior to
+  ship, after the same training with them held out has said what to expect."""
+
   stats: Path = paths.NORM_STATS
   """Quantiles to normalise by (scripts/compute_norm_stats.py)."""
 

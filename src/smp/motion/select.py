@@ -86,6 +86,7 @@ class SelectCfg:
 
   seed: int = 0
   name: str = ""
+  description: str = "Standing, walking, jogging and running straight ahead, upright"
   plot: Path | None = None
   """Write a picture of what was chosen."""
 
@@ -241,8 +242,7 @@ def _write(cfg: SelectCfg, train: list[Piece], val: list[Piece]) -> None:
   ]
   data = {
     "name": cfg.name or cfg.output.stem,
-    "description": "Standing, walking, jogging and running straight ahead, upright; "
-    "chosen by scripts/select_clips.py.",
+    "description": f"{cfg.description}; chosen by scripts/select_clips.py.",
     "mirror": True,
     "clips": entries,
   }
