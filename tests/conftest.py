@@ -60,6 +60,17 @@ def forward_env() -> Iterator:
   env.close()
 
 
+@pytest.fixture(scope="module")
+def getup_env() -> Iterator:
+  """Smp-Getup-G1 with 16 environments and a small pool, on the CPU."""
+  from mjlab.envs import ManagerBasedRlEnv
+
+  env = ManagerBasedRlEnv(small_env_cfg("Smp-Getup-G1", num_envs=16), "cpu")
+  env.reset()
+  yield env
+  env.close()
+
+
 def small_env_cfg(task: str, num_envs: int, play: bool = False):
   """A registered task's configuration, cut down to test size."""
   from mjlab.tasks.registry import load_env_cfg
@@ -71,4 +82,5 @@ def small_env_cfg(task: str, num_envs: int, play: bool = False):
   cfg.seed = 0
   guidance = cfg.commands["smp"]
   guidance.pool_size, guidance.refresh_size = 32, 8  # pyright: ignore[reportAttributeAccessIssue]
+  guidance.fallen_pool_size = 8  # pyright: ignore[reportAttributeAccessIssue]
   return cfg

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from smp import wandb_mode
-from smp.cli import play, train
+from smp.cli import check_starts, play, train
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
 from smp.errors import run
@@ -86,7 +86,13 @@ def test_missing_prior_is_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-  "field, other", [("window", 8), ("fps", 30.0), ("joint_names", None)]
+  "field, other",
+  [
+    ("window", 8),
+    ("fps", 30.0),
+    ("joint_names", None),
+    ("feature_dims", (3, 6, 28, 15, 3, 3)),
+  ],
 )
 def test_a_prior_that_does_not_fit_is_refused(
   monkeypatch, capsys, tmp_path, field, other
@@ -95,16 +101,34 @@ def test_a_prior_that_does_not_fit_is_refused(
   names = good.spec.joint_names
   value = (*names[1:], names[0]) if other is None else other
   size = 8 if field == "window" else 10
-  denoiser = Denoiser(feature_dim=59, window=size, d_model=16, nhead=2, num_layers=1)
+  dim = 58 if field == "feature_dims" else 59
+  denoiser = Denoiser(feature_dim=dim, window=size, d_model=16, nhead=2, num_layers=1)
   spec = replace(good.spec, **{field: value})
   path = tmp_path / "other.safetensors"
-  MotionPrior(denoiser, good.q_low, good.q_high, spec, 50).save(path)
+  MotionPrior(denoiser, good.q_low[:dim], good.q_high[:dim], spec, 50).save(path)
   monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
   monkeypatch.setenv("WANDB_MODE", "disabled")
   words = f"train {TASK} --env.scene.num-envs 1 --env.commands.smp.prior {path}"
   type_in(monkeypatch, *words.split(), "--log-root", str(tmp_path))
   line = exit_line(capsys, train.main)
   assert "other.safetensors" in line and f"'{field}'" in line
+
+
+def test_start_states_are_reported_with_and_without_repair(monkeypatch, capsys):
+  words = ["--num-envs", "4", "--seconds", "0.04", "--prior", "loco"]
+  type_in(monkeypatch, "check_starts", TASK, *words)
+  check_starts.main()
+  out = capsys.readouterr().out
+  assert "as generated" in out and "repaired" in out and "windows sampled" in out
+
+
+def test_check_starts_refuses_what_it_cannot_do(monkeypatch, capsys):
+  type_in(monkeypatch, "check_starts", TASK, "--num-envs", "0")
+  assert "num_envs is 0" in exit_line(capsys, check_starts.main)
+  type_in(monkeypatch, "check_starts", "Smp-Foward-G1")
+  assert "did you mean" in exit_line(capsys, check_starts.main)
+  type_in(monkeypatch, "check_starts")
+  assert "no task" in exit_line(capsys, check_starts.main)
 
 
 def test_play_says_which_policy_it_needs(monkeypatch, capsys):

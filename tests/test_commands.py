@@ -21,24 +21,7 @@ from smp.mdp.commands import (
 from smp.mdp.metrics import facing_error, goal_distance, velocity_error
 from smp.mdp.rewards import face_direction, reach_goal, track_velocity
 from smp.mdp.terminations import root_too_low
-
-
-def fake_env(num_envs: int) -> Any:
-  """As much of an environment as commands and rewards read: one free joint."""
-  qpos = torch.zeros(num_envs, 36)
-  qpos[:, 2], qpos[:, 3] = 0.8, 1.0
-  data = SimpleNamespace(qpos=qpos, qvel=torch.zeros(num_envs, 35))
-  indexing = SimpleNamespace(
-    free_joint_q_adr=torch.arange(7), free_joint_v_adr=torch.arange(6)
-  )
-  robot = SimpleNamespace(indexing=indexing, data=SimpleNamespace(data=data))
-
-  class Scene(dict):
-    env_origins = torch.zeros(num_envs, 3)
-
-  return SimpleNamespace(
-    num_envs=num_envs, device="cpu", scene=Scene(robot=robot), sim_data=data
-  )
+from tests.fakes import fake_env
 
 
 def with_command(

@@ -133,7 +133,7 @@ def test_episodes_start_on_a_pool_window(fresh_env):
 def test_score_is_meaningful_from_the_first_step_and_anywhere(fresh_env):
   """The same window in every environment gives the same score at every origin."""
   term = guidance_of(fresh_env)
-  start = term.pool.draw(1)
+  start, _ = term.starts.draw(1)
   same = MotionState(*(part.expand(8, *part.shape[1:]) for part in start))
   term.buffer.fill(torch.arange(8), same)
   noise = torch.randn(term._noise[:, :1].shape).expand_as(term._noise)
@@ -161,6 +161,23 @@ def test_compositions(fresh_env, monkeypatch, composition, task, prior):
   value = term.compose_task(torch.full((8,), 0.5), weight=1.0)
   torch.testing.assert_close(value, torch.full((8,), task))
   torch.testing.assert_close(term.compose_prior(), torch.full((8,), prior))
+
+
+def test_floor_under_the_prior_where_episodes_start_fallen(fresh_env, monkeypatch):
+  term = guidance_of(fresh_env)
+  monkeypatch.setattr(term.cfg, "fallen_floor", 0.4)
+  kinds = torch.tensor([0, 1, 4, 0])
+  draw = term.starts.draw
+  monkeypatch.setattr(term.starts, "draw", lambda n: (draw(n)[0], kinds))
+  term._resample_command(torch.arange(4))
+  term.r_smp()
+  term._r_smp.fill_(0.25)
+  value = term.compose_task(torch.full((8,), 0.5), weight=1.0)
+  fallen, other = 0.5 * (0.4 + 0.6 * 0.25), 0.5 * 0.25
+  expected = torch.tensor([other, fallen, fallen, other] + 4 * [other])
+  torch.testing.assert_close(value, expected)
+  assert term.start_kind[:4].tolist() == [0, 1, 4, 0]
+  term._floor.zero_()  # As it was, for the tests that share this environment.
 
 
 def test_reward_is_the_product(fresh_env):

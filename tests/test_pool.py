@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from smp import g1
-from smp.mdp.pool import MAX_ROUNDS, StartPool
+from smp.errors import UserError
+from smp.mdp.pool import MAX_DRAWS, FallPool, StartPool
+from smp.mdp.starts import START_KINDS, Starts
 from smp.motion.contact import outside_limits, penetration
 from smp.motion.features import (
   WINDOW,
@@ -52,14 +54,15 @@ class ListPrior:
     return torch.stack([self.windows[i] for i in picks])
 
 
-def pool_of(*windows: torch.Tensor, size: int = 12, repair: bool = True) -> StartPool:
-  pool = StartPool(cast(Any, ListPrior(*windows)), KINEMATICS, size, "cpu", repair)
+def pool_of(*windows: torch.Tensor, size: int = 12, **options) -> StartPool:
+  prior = cast(Any, ListPrior(*windows))
+  pool = StartPool(prior, KINEMATICS, size, "cpu", **options)
   pool.refresh(size)
   return pool
 
 
-def everything(pool: StartPool) -> MotionState:
-  return pool.draw(4 * pool.size)
+def everything(pool: StartPool | FallPool) -> MotionState:
+  return pool.windows(torch.arange(pool.size))
 
 
 COLLIDING = {"roll": -0.4}
@@ -72,8 +75,9 @@ def test_unsound_windows_are_drawn_again():
   assert penetration(qpos).of_itself.max() == 0.0
   assert outside_limits(qpos[:, 7:]).max() == 0.0
   report = pool.report
-  assert report.in_itself > 0 and report.outside_limits > 0 and report.unsound == 0
-  assert report.sampled == 12 + report.in_itself + report.outside_limits
+  assert report.in_itself > 0 and report.outside_limits > 0
+  assert report.kept == 12 and report.copied == 0
+  assert (pool.root_quat.norm(dim=-1) - 1.0).abs().max() < 1e-5  # No place is empty.
 
 
 def test_windows_are_lifted_out_of_the_floor_as_a_whole():
@@ -105,19 +109,73 @@ def test_without_repair_everything_is_taken_as_it_comes():
   assert penetration(qpos_of(everything(pool))[:, -1]).of_itself.max() > 0.0
 
 
-def test_a_prior_without_sound_windows_still_fills_the_pool_and_says_so():
-  pool = pool_of(window(**COLLIDING), size=5)
-  assert pool.report.unsound == 5
-  assert pool.report.sampled == 5 * MAX_ROUNDS
-  assert "unsound" in str(pool.report)
-  assert pool.root_pos[:, -1, 2].min() > 0.5
+def test_a_prior_without_sound_windows_is_refused_with_the_reasons():
+  with pytest.raises(UserError, match="150 are in self-collision.*repair-starts"):
+    pool_of(window(**COLLIDING), size=5)
+  assert MAX_DRAWS == 30
+
+
+def test_rare_sound_windows_fill_the_pool_with_copies():
+  pool = pool_of(window(height=0.95), *[window(**COLLIDING)] * 99, size=12)
+  assert pool.report.sampled == 12 * MAX_DRAWS
+  assert pool.report.kept == 4 and pool.report.copied == 8
+  assert (everything(pool).root_pos_w[..., 2] - 0.95).abs().max() < 1e-5
+  assert "copies" in str(pool.report)
+
+
+def test_an_episode_on_the_ground_does_not_start_standing():
+  low, high = window(height=0.1), window(height=0.8)
+  pool = pool_of(low, high, max_head_height=0.9, repair=False)
+  assert (everything(pool).root_pos_w[..., 2] - 0.1).abs().max() < 1e-5
+  assert pool.report.standing > 0 and "not on the ground" in str(pool.report)
+  # The robot counts as it will start: after the lift.
+  with pytest.raises(UserError, match="not on the ground"):
+    pool_of(low, max_head_height=0.6 + 0.1)
+
+
+def test_refreshing_replaces_the_oldest():
+  heights = [0.80 + 0.01 * i for i in range(12)]
+  pool = pool_of(*(window(height=h) for h in heights), repair=False)
+  before = pool.root_pos.clone()
+  cast(Any, pool)._prior.windows = (window(height=0.5),)
+  pool.refresh(5)
+  assert (pool.root_pos[:5, :, 2] - 0.5).abs().max() < 1e-5
+  torch.testing.assert_close(pool.root_pos[5:], before[5:])
+  pool.refresh(9)
+  assert (pool.root_pos[..., 2] - 0.5).abs().max() < 1e-5
+
+
+def test_falls_are_shared_out_evenly_and_stand_on_the_anchor():
+  pool = FallPool(8, g1_spec(), KINEMATICS, "cpu")
+  assert pool.pose.bincount().tolist() == [2, 2, 2, 2]
+  state = everything(pool)
+  assert state.root_pos_w[:, -1, :2].abs().max() < 1e-6
+  assert penetration(qpos_of(state)[:, -1]).of_floor.max() < 1e-3
+  ee = KINEMATICS.ee_positions(state.root_pos_w, state.root_quat_w, state.joint_pos)
+  torch.testing.assert_close(state.ee_pos_w, ee)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_share_of_falls(share: float):
+  torch.manual_seed(0)
+  fallen = FallPool(4, g1_spec(), KINEMATICS, "cpu")
+  starts = Starts(pool_of(window(height=0.95)), fallen, share)
+  state, kind = starts.draw(1000)
+  assert (kind > 0).float().mean() == pytest.approx(share, abs=0.05)
+  low = state.root_pos_w[:, -1, 2] < 0.4
+  assert torch.equal(low, kind > 0)
+  if share:  # The kind says how it lies.
+    names = [START_KINDS[k] for k in kind[low].unique()]
+    assert names == ["prone", "supine", "left", "right"]
+    matching = fallen.root_pos[kind[low] - 1]
+    torch.testing.assert_close(state.root_pos_w[low], matching)
 
 
 def test_velocities_and_end_effectors_are_made_consistent():
   features = window()
   features[..., 53:56] += 3.0  # A velocity that the poses do not have.
   features[..., 38:53] += 0.5
-  state = pool_of(features).draw(4)
+  state = everything(pool_of(features))
   lin, _ = window_velocities(state.root_pos_w, state.root_quat_w, 50)
   torch.testing.assert_close(state.root_lin_vel_w, lin)
   assert (lin[..., 0] - 1.0).abs().max() < 1e-3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 
 import mjlab
 import pytest
@@ -21,7 +21,13 @@ from smp.mdp.guidance import GuidanceCfg
 from tests.conftest import small_env_cfg
 
 TASKS = [task for task in list_tasks() if task.startswith("Smp-")]
-COMMAND_DIM = {"Smp-Forward-G1": 3}
+NAMES = ("Forward", "Steering", "Location", "Getup")
+COMMAND_DIM = {
+  "Smp-Forward-G1": 3,
+  "Smp-Steering-G1": 5,
+  "Smp-Location-G1": 2,
+  "Smp-Getup-G1": 0,
+}
 pytestmark = pytest.mark.slow
 
 
@@ -70,7 +76,7 @@ def test_numbers_of_the_design(task: str):
     name: getattr(term.noise, "n_max", None)
     for name, term in cfg.observations["actor"].terms.items()
   }
-  assert noise == {
+  expected = {
     "base_lin_vel": 0.5,
     "base_ang_vel": 0.2,
     "projected_gravity": 0.05,
@@ -79,10 +85,46 @@ def test_numbers_of_the_design(task: str):
     "actions": None,
     "command": None,
   }
+  if COMMAND_DIM[task] == 0:
+    del expected["command"]
+  assert noise == expected
   assert all(term.noise is None for term in cfg.observations["critic"].terms.values())
   assert next(iter(cfg.commands)) == "smp"
   assert agent.max_iterations == 30_000 and agent.save_interval == 500
   assert agent.num_steps_per_env == 24 and agent.wandb_project == "smp"
+
+
+def test_numbers_of_each_task():
+  """Section 8 of the design: priors, sharpness, commands, weights, ends."""
+  forward, steering, location, getup = (
+    load_env_cfg(f"Smp-{name}-G1") for name in NAMES
+  )
+  guidance = [
+    cast(Any, cfg.commands["smp"]) for cfg in (forward, steering, location, getup)
+  ]
+  assert [g.prior for g in guidance] == ["loco", "lafan_run", "lafan_run", "getup"]
+  assert [g.sharpness for g in guidance] == [6.0, 6.0, 4.0, 6.0]
+  assert [cfg.episode_length_s for cfg in (forward, steering, location)] == [20.0] * 3
+  assert getup.episode_length_s == 5.0
+  command = cast(Any, forward.commands["command"])
+  assert command.speed_range == (0.5, 5.0)
+  assert command.resampling_time_range == (3.0, 8.0)
+  command = cast(Any, steering.commands["command"])
+  assert command.speed_range == (0.5, 2.0)
+  assert command.resampling_time_range == (3.0, 8.0)
+  command = cast(Any, location.commands["command"])
+  assert command.distance_range == (1.0, 10.0)
+  assert command.resampling_time_range == (5.0, 10.0)
+  assert steering.rewards["track_velocity"].weight == 0.5
+  assert steering.rewards["track_velocity"].params["scale"] == 1.0
+  assert steering.rewards["face_direction"].weight == 0.5
+  assert forward.rewards["track_velocity"].params["scale"] == 0.5
+  assert location.rewards["reach_goal"].params["scale"] == 0.25
+  assert getup.rewards["raise_head"].weight == 0.7
+  assert getup.rewards["hold_head_high"].weight == 0.3
+  assert set(getup.terminations) == {"time_out", "unfamiliar_motion", "stood_up"}
+  for cfg in (forward, steering, location):
+    assert set(cfg.terminations) == {"time_out", "self_collision", "root_too_low"}
 
 
 @pytest.mark.parametrize("task", TASKS)

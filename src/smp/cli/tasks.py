@@ -8,26 +8,39 @@ import sys
 from smp.errors import UserError
 
 
+def check_task(task: str) -> None:
+  """Refuse a task that is not registered.
+
+  Raises:
+    UserError: names what may have been meant.
+  """
+  tasks, ours = _tasks()
+  if task not in tasks:
+    close = difflib.get_close_matches(task, tasks, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"tasks: {', '.join(ours)}"
+    raise UserError(f"no task '{task}'; {hint}")
+
+
+def _tasks() -> tuple[list[str], list[str]]:
+  """All registered tasks, and ours."""
+  import mjlab.tasks  # noqa: F401  Fills the registry with mjlab's own tasks.
+  from mjlab.tasks.registry import list_tasks
+
+  import smp.tasks  # noqa: F401  And with ours, should the entry point be missing.
+
+  return list_tasks(), [task for task in list_tasks() if task.startswith("Smp-")]
+
+
 def task_from_argv(program: str) -> tuple[str, list[str]]:
   """The task named first on the command line, and the arguments after it.
 
   Raises:
     UserError: no task, or none of that name.
   """
-  import mjlab.tasks  # noqa: F401  Fills the registry with mjlab's own tasks.
-  from mjlab.tasks.registry import list_tasks
-
-  import smp.tasks  # noqa: F401  And with ours, should the entry point be missing.
-
-  arguments = sys.argv[1:]
-  ours = [task for task in list_tasks() if task.startswith("Smp-")]
+  arguments, (_, ours) = sys.argv[1:], _tasks()
   if not arguments or arguments[0] in ("-h", "--help"):
     print(f"usage: {program} TASK [OPTIONS]\n\nTasks: {', '.join(ours)}")
     print(f"Options of a task: {program} {ours[0]} --help")
     sys.exit(0 if arguments else 2)
-  task = arguments[0]
-  if task not in list_tasks():
-    close = difflib.get_close_matches(task, list_tasks(), n=1)
-    hint = f"did you mean {close[0]}?" if close else f"tasks: {', '.join(ours)}"
-    raise UserError(f"no task '{task}'; {hint}")
-  return task, arguments[1:]
+  check_task(arguments[0])
+  return arguments[0], arguments[1:]

@@ -14,7 +14,8 @@ from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
 from smp.mdp import state
 from smp.mdp.normalizer import ErrorNormalizer
-from smp.mdp.pool import StartPool
+from smp.mdp.pool import FallPool, StartPool
+from smp.mdp.starts import Starts
 from smp.motion.buffer import MotionBuffer
 from smp.motion.features import encode, g1_spec
 from smp.motion.kinematics import Kinematics
@@ -46,7 +47,7 @@ class GuidanceCfg(CommandTermCfg):
 
   composition: Composition = "product"
   """How the reward is made of the task reward and r_smp:
-  ``product``: task * r_smp; ``weighted_sum`` (the original's form): task_weight * task
+  ``product``: task * r_smp (see ``fallen_floor``); ``weighted_sum`` (the original's form): task_weight * task
   + prior_weight * r_smp; ``task_only``; ``prior_only``."""
 
   task_weight: float = 0.5
@@ -67,6 +68,22 @@ class GuidanceCfg(CommandTermCfg):
   repair_starts: bool = True
   """Whether generated windows are lifted out of the floor, and drawn again where their
   last frame is in self-collision or outside the joint limits."""
+
+  max_start_head_height: float | None = None
+  """Generated windows that end with the head above this height (m) start no episode.
+  None: all may. For tasks that begin on the ground."""
+
+  fallen_share: float = 0.0
+  """Share of episodes that start on the ground, prone, supine or on a side, in a pose
+  that physics made and the prior has not seen."""
+
+  fallen_pool_size: int = 256
+  """How many such poses there are."""
+
+  fallen_floor: float = 0.0
+  """Floor under r_smp in episodes that start so: ``product`` becomes task * (floor +
+  (1 - floor) * r_smp). The prior may find nothing familiar there, and without a floor
+  no task reward would show the way out."""
 
   refresh_interval: int = 2400
   """Environment steps between two partial replacements of the pool; 0: never."""
@@ -117,11 +134,33 @@ class Guidance(CommandTerm):
     self._amplitude = torch.zeros(len(LIMBS), device=self.device)
     self._scored_step = -1
     self.pool = StartPool(
-      self.prior, self._kinematics, cfg.pool_size, self.device, cfg.repair_starts
+      self.prior,
+      self._kinematics,
+      cfg.pool_size,
+      self.device,
+      cfg.repair_starts,
+      cfg.max_start_head_height,
     )
     self.pool.refresh(cfg.pool_size)
     print(f"[INFO] Start states: {self.pool.report}")
+    self.starts = Starts(self.pool, self._fall_pool(), cfg.fallen_share)
+    self.start_kind = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
+    """(N,) where each episode started, in `smp.mdp.starts.START_KINDS`."""
+    self._floor = torch.zeros(self.num_envs, device=self.device)
     self._pool_amplitude = self._limbs @ self.pool.joint_pos.std(dim=1).mean(dim=0)
+
+  def _fall_pool(self) -> FallPool | None:
+    if not 0.0 <= self.cfg.fallen_share <= 1.0:
+      raise UserError(
+        f"fallen_share is {self.cfg.fallen_share}, expected a share from 0 to 1"
+      )
+    if self.cfg.fallen_share == 0.0:
+      return None
+    size, spec = self.cfg.fallen_pool_size, self.prior.spec
+    pool = FallPool(size, spec, self._kinematics, self.device)
+    share = f"{100 * self.cfg.fallen_share:.0f} %"
+    print(f"[INFO] Start states: {share} of episodes start as one of {size} falls")
+    return pool
 
   # What rewards and terminations ask for.
 
@@ -145,7 +184,7 @@ class Guidance(CommandTerm):
     r_smp = self.r_smp()
     self._task_reward.add_(value, alpha=weight)
     if self.cfg.composition == "product":
-      return value * r_smp
+      return value * torch.lerp(r_smp, torch.ones_like(r_smp), self._floor)
     if self.cfg.composition == "weighted_sum":
       return value * self.cfg.task_weight
     if self.cfg.composition == "task_only":
@@ -168,7 +207,7 @@ class Guidance(CommandTerm):
     return {
       "mean": self.normalizer.mean,
       "count": self.normalizer.count,
-      "pool": self.pool.state_dict(),
+      "pool": self.starts.state_dict(),
     }
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -178,7 +217,7 @@ class Guidance(CommandTerm):
     else:
       self.normalizer.mean.copy_(saved["mean"])
       self.normalizer.count.copy_(saved["count"])
-    if not self.pool.load_state_dict(saved["pool"]):
+    if not self.starts.load_state_dict(saved["pool"]):
       print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
 
   # mjlab's command interface.
@@ -191,8 +230,10 @@ class Guidance(CommandTerm):
     """Nothing: means over environments go to the log every step instead."""
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
-    """Start episodes: the last frame of a generated window becomes the state."""
-    start = self.pool.draw(len(env_ids))
+    """Start episodes: the last frame of a drawn window becomes the state."""
+    start, kind = self.starts.draw(len(env_ids))
+    self.start_kind[env_ids] = kind
+    self._floor[env_ids] = self.cfg.fallen_floor * (kind > 0)
     self.buffer.fill(env_ids, start)
     last = start.root_pos_w[:, -1] + self._env.scene.env_origins[env_ids]
     velocity = torch.cat(

@@ -38,3 +38,9 @@ def goal_distance(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """|goal - xy| (N,), m, of the pelvis."""
   command = cast(LocationCommand, env.command_manager.get_term(command_name))
   return command.offset_w.norm(dim=-1)
+
+
+def head_height(env: ManagerBasedRlEnv, entity_name: str = "robot") -> torch.Tensor:
+  """Height of the head above its origin's floor (N,), m."""
+  position, _ = state.head_w(cast(Entity, env.scene[entity_name]))
+  return position[:, 2] - env.scene.env_origins[:, 2]

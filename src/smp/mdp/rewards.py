@@ -12,6 +12,7 @@ from mjlab.managers.reward_manager import RewardTermCfg
 from smp.mdp import state
 from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
 from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.mdp.metrics import head_height
 from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
@@ -83,3 +84,33 @@ def reach_goal(env: ManagerBasedRlEnv, command_name: str, scale: float) -> torch
   """
   command = cast(LocationCommand, env.command_manager.get_term(command_name))
   return torch.exp(-scale * command.offset_w.norm(dim=-1))
+
+
+def raise_head(
+  env: ManagerBasedRlEnv,
+  height: float,
+  speed: float,
+  scale: float,
+  entity_name: str = "robot",
+) -> torch.Tensor:
+  """1 with the head at ``height`` m or above; below, how fast it rises (N,).
+
+  There: exp(-scale * max(speed - v_head_z, 0)^2), velocities in m/s. Source: the get-up
+  task of SMP (Mu et al., arXiv 2512.03028) as the G1 reproduction states it.
+  """
+  robot = cast(Entity, env.scene[entity_name])
+  position, velocity = state.head_w(robot)
+  rising = torch.exp(-scale * (speed - velocity[:, 2]).clamp(min=0.0).square())
+  above = position[:, 2]
+  return torch.where(above >= height, torch.ones_like(rising), rising)
+
+
+def hold_head_high(
+  env: ManagerBasedRlEnv, height: float, scale: float, entity_name: str = "robot"
+) -> torch.Tensor:
+  """exp(-scale * max(height - z_head, 0)^2) (N,), heights in m above the floor.
+
+  Source: as `raise_head`.
+  """
+  below = height - head_height(env, entity_name)
+  return torch.exp(-scale * below.clamp(min=0.0).square())

@@ -8,8 +8,14 @@ which are current everywhere, also right after a reset has written them.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from mjlab.entity import Entity
+
+from smp import g1
+from smp.motion.head import Head
+from smp.motion.rotations import quat_rotate
 
 
 def root_pos_w(robot: Entity) -> torch.Tensor:
@@ -31,3 +37,24 @@ def root_lin_vel_w(robot: Entity) -> torch.Tensor:
   """
   indexing = robot.indexing
   return robot.data.data.qvel[:, indexing.free_joint_v_adr[0:3]]
+
+
+def head_w(robot: Entity) -> tuple[torch.Tensor, torch.Tensor]:
+  """Position (N, 3), m, and velocity (N, 3), m/s, of the head, world axes."""
+  quat = root_quat_w(robot)
+  # MuJoCo keeps the angular velocity of a free joint in the body's axes.
+  spin = robot.data.data.qvel[:, robot.indexing.free_joint_v_adr[3:6]]
+  return _head(quat.device)(
+    root_pos_w(robot),
+    quat,
+    robot.data.joint_pos,
+    root_lin_vel_w(robot),
+    quat_rotate(quat, spin),
+    robot.data.joint_vel,
+  )
+
+
+@functools.cache
+def _head(device: torch.device) -> Head:
+  """Constants of the robot on a device."""
+  return Head(g1.load_model()).to(device)

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from mjlab.entity import Entity
+from mjlab.managers.termination_manager import TerminationTermCfg
 
 from smp.mdp import state
+from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.mdp.metrics import head_height
+from smp.mdp.starts import START_KINDS
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -20,3 +24,81 @@ def root_too_low(
   robot = cast(Entity, env.scene[entity_name])
   height = state.root_pos_w(robot)[:, 2] - env.scene.env_origins[:, 2]
   return height < minimum_height
+
+
+def unfamiliar_motion(
+  env: ManagerBasedRlEnv, sharpness: float, minimum: float, grace_steps: int
+) -> torch.Tensor:
+  """Whether exp(-sharpness * raw error) is under ``minimum`` (N,), beyond the first
+  ``grace_steps`` steps of an episode.
+
+  The raw error is this step's, mean over the scored timesteps. Source: the get-up task
+  of the G1 reproduction of SMP.
+  """
+  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+  familiar = torch.exp(-sharpness * guidance.raw_error().mean(dim=-1))
+  return (familiar < minimum) & (env.episode_length_buf > grace_steps)
+
+
+class StoodUp:
+  """Whether the robot has stood up and kept standing; ends an episode as a success.
+
+  It has stood up after ``stand_steps`` steps in a row with the head at ``height`` m or
+  above and the pelvis slower than ``speed`` m/s, and has then to keep the head up, if
+  pushed around, until ``hold_s`` seconds after it stood up. A lower head starts it all
+  over. Source of the first part: the get-up task of the G1 reproduction of SMP.
+
+  The share of episodes that end so is logged, over the last few hundred of each kind of
+  start: starts from the prior are easier than falls it has not seen.
+  """
+
+  MEMORY = 200
+  """Episodes of a kind that the logged share reaches back."""
+
+  def __init__(self, cfg: TerminationTermCfg, env: ManagerBasedRlEnv):
+    self._guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+    shape, device = env.num_envs, env.device
+    self.steps = torch.zeros(shape, dtype=torch.long, device=device)
+    """(N,) steps in a row of standing."""
+    self._done = torch.zeros(shape, dtype=torch.bool, device=device)
+    # Kinds as of the last step: at a reset the guidance has drawn the next ones already.
+    self._kind = torch.full((shape,), -1, dtype=torch.long, device=device)
+    self._share = torch.zeros(len(START_KINDS), device=device)
+    self._seen = torch.zeros(len(START_KINDS), device=device)
+
+  def __call__(
+    self,
+    env: ManagerBasedRlEnv,
+    height: float,
+    speed: float,
+    stand_steps: int,
+    hold_s: float,
+    entity_name: str = "robot",
+  ) -> torch.Tensor:
+    robot = cast(Entity, env.scene[entity_name])
+    still = state.root_lin_vel_w(robot).norm(dim=-1) < speed
+    up = (head_height(env, entity_name) >= height) & (
+      still | (self.steps >= stand_steps)
+    )
+    self.steps.add_(1).mul_(up)
+    hold_steps = round(hold_s / env.step_dt)
+    torch.ge(self.steps, stand_steps + hold_steps, out=self._done)
+    self._kind.copy_(self._guidance.start_kind)
+    log = env.extras["log"]
+    for i, name in enumerate(START_KINDS):
+      log[f"Success/{name}"] = self._share[i]
+    return self._done
+
+  def reset(self, env_ids: torch.Tensor | slice) -> None:
+    """Note how the episodes of ``env_ids`` ended, and begin anew."""
+    kind, done = self._kind[env_ids], self._done[env_ids]
+    for i in range(len(START_KINDS)):
+      ended = kind == i
+      count = ended.sum()
+      share = (done & ended).sum() / count.clamp(min=1)
+      self._seen[i] += count
+      # The mean over all, until there are more than MEMORY.
+      weight = count / self._seen[i].clamp(min=1.0, max=float(self.MEMORY))
+      self._share[i] += weight.clamp(max=1.0) * (share - self._share[i])
+    self.steps[env_ids] = 0
+    self._kind[env_ids] = -1

@@ -9,13 +9,22 @@ import mjlab as mjlab
 from mjlab.tasks.registry import register_mjlab_task
 
 from smp.tasks.forward import forward_env_cfg
+from smp.tasks.getup import getup_env_cfg
+from smp.tasks.location import location_env_cfg
 from smp.tasks.ppo import ppo_cfg
 from smp.tasks.runner import SmpRunner
+from smp.tasks.steering import steering_env_cfg
 
-register_mjlab_task(
-  task_id="Smp-Forward-G1",
-  env_cfg=forward_env_cfg(),
-  play_env_cfg=forward_env_cfg(play=True),
-  rl_cfg=ppo_cfg("smp_forward_g1"),
-  runner_cls=SmpRunner,
-)
+for _name, _make in (
+  ("Forward", forward_env_cfg),
+  ("Steering", steering_env_cfg),
+  ("Location", location_env_cfg),
+  ("Getup", getup_env_cfg),
+):
+  register_mjlab_task(
+    task_id=f"Smp-{_name}-G1",
+    env_cfg=_make(),
+    play_env_cfg=_make(play=True),
+    rl_cfg=ppo_cfg(f"smp_{_name.lower()}_g1"),
+    runner_cls=SmpRunner,
+  )

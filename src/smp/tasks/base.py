@@ -40,15 +40,23 @@ FOOT_GEOMS = tuple(
 
 
 def base_env_cfg(
-  guidance: GuidanceCfg, command: CommandTermCfg
+  guidance: GuidanceCfg, command: CommandTermCfg | None
 ) -> ManagerBasedRlEnvCfg:
   """The environment of a task, without the task's own rewards and metrics.
 
   Args:
     guidance: The prior and how it enters. It comes first among the commands, since
       it writes the state that episodes start in.
-    command: What the policy is asked to do; observed under the name "command".
+    command: What the policy is asked to do; observed under the name "command". None
+      if the task is always the same.
   """
+  commands: dict[str, CommandTermCfg] = {GUIDANCE: guidance}
+  observations = _observations()
+  if command is not None:
+    commands["command"] = command
+  else:
+    for group in observations.values():
+      del group.terms["command"]
   return ManagerBasedRlEnvCfg(
     scene=SceneCfg(
       terrain=TerrainEntityCfg(terrain_type="plane"),
@@ -57,7 +65,7 @@ def base_env_cfg(
       num_envs=4096,
       extent=2.0,
     ),
-    observations=_observations(),
+    observations=observations,
     actions={
       "joint_pos": JointPositionActionCfg(
         entity_name="robot",
@@ -66,7 +74,7 @@ def base_env_cfg(
         use_default_offset=True,
       )
     },
-    commands={GUIDANCE: guidance, "command": command},
+    commands=commands,
     events=_events(),
     rewards={"prior": RewardTermCfg(func=prior_reward, weight=1.0)},
     terminations={

@@ -1,0 +1,59 @@
+"""Smp-Getup-G1: get up from the ground, and stay up."""
+
+from __future__ import annotations
+
+from mjlab.envs import ManagerBasedRlEnvCfg
+from mjlab.managers.metrics_manager import MetricsTermCfg
+from mjlab.managers.reward_manager import RewardTermCfg
+from mjlab.managers.termination_manager import TerminationTermCfg
+
+from smp.mdp.guidance import GuidanceCfg
+from smp.mdp.metrics import head_height
+from smp.mdp.rewards import GuidedReward, hold_head_high, raise_head
+from smp.mdp.terminations import StoodUp, unfamiliar_motion
+from smp.tasks.base import base_env_cfg, play_env_cfg
+
+EPISODE_S = 5.0
+LYING_HEAD_HEIGHT = 0.6
+"""Starts from the prior have the head below this, m."""
+FALLEN_SHARE = 0.5
+CONTACTS_LYING = 60
+"""Contacts per robot to make room for: one that lies has more than one that walks."""
+
+
+def getup_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
+  """The environment of Smp-Getup-G1, for training or to look at."""
+  cfg = base_env_cfg(
+    guidance=GuidanceCfg(
+      prior="getup",
+      max_start_head_height=LYING_HEAD_HEIGHT,
+      fallen_share=FALLEN_SHARE,
+    ),
+    command=None,
+  )
+  cfg.episode_length_s = EPISODE_S
+  cfg.sim.nconmax = CONTACTS_LYING
+  cfg.rewards["raise_head"] = RewardTermCfg(
+    func=GuidedReward,
+    weight=0.7,
+    params={"task": raise_head, "height": 0.9, "speed": 0.25, "scale": 100.0},
+  )
+  cfg.rewards["hold_head_high"] = RewardTermCfg(
+    func=GuidedReward,
+    weight=0.3,
+    params={"task": hold_head_high, "height": 1.1, "scale": 1.0},
+  )
+  # Who gets up touches the ground, and itself, with everything.
+  del cfg.terminations["self_collision"], cfg.terminations["root_too_low"]
+  cfg.scene.sensors = ()
+  cfg.terminations["unfamiliar_motion"] = TerminationTermCfg(
+    func=unfamiliar_motion,
+    params={"sharpness": 6.0, "minimum": 0.02, "grace_steps": 5},
+  )
+  cfg.terminations["stood_up"] = TerminationTermCfg(
+    func=StoodUp,
+    time_out=True,
+    params={"height": 1.2, "speed": 0.5, "stand_steps": 25, "hold_s": 2.0},
+  )
+  cfg.metrics["head_height"] = MetricsTermCfg(func=head_height)
+  return play_env_cfg(cfg) if play else cfg
