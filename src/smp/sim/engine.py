@@ -1,0 +1,106 @@
+"""Which engine computes the physics: MuJoCo Warp, or MuJoCo's own in C."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg, manager_based_rl_env
+from mjlab.sim.sim import Simulation
+
+from smp.errors import UserError
+from smp.sim.native import NativeSimulation
+
+Engine = Literal["auto", "native", "warp"]
+
+
+def make_env(
+  cfg: ManagerBasedRlEnvCfg,
+  engine: str = "auto",
+  device: str | None = None,
+  threads: int | None = None,
+  render_mode: str | None = None,
+) -> ManagerBasedRlEnv:
+  """Build mjlab's environment on an engine.
+
+  Args:
+    cfg: mjlab's configuration.
+    engine: "warp", "native", or "auto": warp on a GPU and native on a CPU.
+    device: Default: the GPU where there is one.
+    threads: Threads of the native engine. Default: one per core.
+    render_mode: As for mjlab.
+
+  Raises:
+    UserError: no such engine, too many threads, or a feature that the engine lacks.
+  """
+  device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+  with use_engine(engine, threads):
+    return ManagerBasedRlEnv(cfg, device, render_mode=render_mode)
+
+
+@contextmanager
+def use_engine(engine: str = "auto", threads: int | None = None) -> Iterator[None]:
+  """Environments that are built in this context compute on ``engine``.
+
+  For code that builds the environment itself, such as mjlab's ``launch_training``.
+
+  Raises:
+    UserError: no such engine, or too many threads.
+  """
+  check_engine(engine)
+  threads = thread_count(threads)
+
+  def build(*args: Any, device: str, **kwargs: Any) -> Simulation:
+    if resolve_engine(engine, device) == "warp":
+      return Simulation(*args, device=device, **kwargs)
+    return NativeSimulation(*args, device=device, threads=threads, **kwargs)
+
+  original = manager_based_rl_env.Simulation
+  manager_based_rl_env.Simulation = build  # pyright: ignore[reportAttributeAccessIssue]
+  try:
+    yield
+  finally:
+    manager_based_rl_env.Simulation = original
+
+
+def check_engine(engine: str) -> None:
+  """Raise ``UserError`` for a name that no engine has."""
+  if engine not in get_args(Engine):
+    raise UserError(
+      f"--engine {engine}: no such engine; choose one of {', '.join(get_args(Engine))}"
+    )
+
+
+def resolve_engine(engine: str, device: str) -> Literal["native", "warp"]:
+  """The engine that computes on ``device``."""
+  check_engine(engine)
+  if engine == "auto":
+    return "native" if torch.device(device).type == "cpu" else "warp"
+  return "native" if engine == "native" else "warp"
+
+
+def thread_count(threads: int | None) -> int:
+  """The number of threads, by default one per core this process may use.
+
+  Raises:
+    UserError: fewer than one, or more than there are cores.
+  """
+  cores = core_count()
+  if threads is None:
+    return cores
+  if not 1 <= threads <= cores:
+    raise UserError(
+      f"--threads {threads}: give 1 to {cores} (the cores of this machine), or leave "
+      "it out to use them all"
+    )
+  return threads
+
+
+def core_count() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
