@@ -16,6 +16,9 @@ from smp.sim.native import NativeSimulation
 
 Engine = Literal["auto", "native", "warp"]
 
+_NAME = "Simulation"
+"""What mjlab's environment module calls the class that it builds."""
+
 
 def make_env(
   cfg: ManagerBasedRlEnvCfg,
@@ -58,12 +61,12 @@ def use_engine(engine: str = "auto", threads: int | None = None) -> Iterator[Non
       return Simulation(*args, device=device, **kwargs)
     return NativeSimulation(*args, device=device, threads=threads, **kwargs)
 
-  original = manager_based_rl_env.Simulation
-  manager_based_rl_env.Simulation = build  # pyright: ignore[reportAttributeAccessIssue]
+  original = getattr(manager_based_rl_env, _NAME)
+  setattr(manager_based_rl_env, _NAME, build)
   try:
     yield
   finally:
-    manager_based_rl_env.Simulation = original
+    setattr(manager_based_rl_env, _NAME, original)
 
 
 def check_engine(engine: str) -> None:

@@ -103,7 +103,7 @@ class Row:
     values = int(np.prod(self.batch.shape[1:], initial=1))
     if self.one.size != values:
       raise FieldMismatch(f"{self.name} ({self.one.size} values, Warp has {values})")
-    pair = tuple(array.dtype.str[1:] for array in (self.one, self.batch))
+    pair = (self.one.dtype.str[1:], self.batch.dtype.str[1:])
     kind = _KINDS.get(pair)
     if kind is None:
       raise FieldMismatch(f"{self.name} ({pair[0]}, Warp has {pair[1]})")
