@@ -12,7 +12,6 @@ from typing import Literal
 import mjlab
 import torch
 import tyro
-from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg, load_runner_cls
 from mjlab.utils.os import get_wandb_checkpoint_path
@@ -23,6 +22,7 @@ from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 from smp.cli.tasks import task_from_argv
 from smp.errors import UserError, atomic_path
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+from smp.sim.engine import default_device, make_env
 
 CPU_POOL_SIZE = 64
 """Start states sampled to watch a policy on a CPU."""
@@ -48,6 +48,13 @@ class PlayArgs:
 
   device: str | None = None
   """Default: the GPU where there is one."""
+
+  engine: str = "auto"
+  """``native`` (MuJoCo's own, on the CPU), ``warp`` (MuJoCo Warp), or ``auto``: warp on
+  a GPU and native on a CPU."""
+
+  threads: int | None = None
+  """Threads of the native engine. Default: one per core."""
 
   viewer: Literal["auto", "native", "viser"] = "auto"
   """``viser`` is in the browser; ``auto`` takes a window where there is a display."""
@@ -198,12 +205,13 @@ def build_env(task: str, args: PlayArgs, render: bool) -> RslRlVecEnvWrapper:
   cfg.viewer.height, cfg.viewer.width = args.video_height, args.video_width
   if args.no_terminations:
     cfg.terminations = {}
-  device = args.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+  device = args.device or default_device(args.engine)
   guidance = cfg.commands.get(GUIDANCE)
   if device == "cpu" and isinstance(guidance, GuidanceCfg):
     # Sampling takes a CPU 15 ms a window, and nobody watches a thousand starts.
     guidance.pool_size = min(guidance.pool_size, CPU_POOL_SIZE)
-  env = ManagerBasedRlEnv(cfg, device, render_mode="rgb_array" if render else None)
+  render_mode = "rgb_array" if render else None
+  env = make_env(cfg, args.engine, device, args.threads, render_mode)
   return RslRlVecEnvWrapper(env, clip_actions=load_rl_cfg(task).clip_actions)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
 
 import mjlab
@@ -16,19 +16,32 @@ from mjlab.scripts.train import TrainConfig, launch_training
 from smp.cli.tasks import task_from_argv
 from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+from smp.sim.engine import check_engine, thread_count, use_engine
 
 CPU_NUM_ENVS = 64
 CPU_POOL_SIZE = 512
 CPU_SAVE_INTERVAL = 50
 
 
-def default_config(task: str, has_gpu: bool) -> TrainConfig:
+@dataclass(frozen=True)
+class TrainArgs(TrainConfig):
+  """mjlab's options, and which engine computes the physics."""
+
+  engine: str = "auto"
+  """``native`` (MuJoCo's own, on all cores of the CPU), ``warp`` (MuJoCo Warp), or
+  ``auto``: warp on a GPU and native on a CPU."""
+
+  threads: int | None = None
+  """Threads of the native engine. Default: one per core."""
+
+
+def default_config(task: str, has_gpu: bool) -> TrainArgs:
   """mjlab's options for a task; on a machine without a GPU, ones it can bear.
 
   There, 64 environments give about 350 steps per second on two cores, so fewer start
   states are sampled up front and checkpoints come sooner.
   """
-  config = TrainConfig.from_task(task)
+  config = TrainArgs(**vars(TrainConfig.from_task(task)))
   if has_gpu:
     return config
   config.env.scene.num_envs = CPU_NUM_ENVS
@@ -44,27 +57,36 @@ def main() -> None:
   """``train TASK [OPTIONS]``."""
   task, arguments = task_from_argv("train")
   has_gpu = torch.cuda.device_count() > 0
-  default = default_config(task, has_gpu)
-  config = tyro.cli(
-    TrainConfig,
-    args=arguments,
-    default=default,
-    prog=f"{sys.argv[0]} {task}",
-    config=mjlab.TYRO_FLAGS,
-  )
+  config = _parse(task, arguments, has_gpu)
+  check_engine(config.engine)
+  threads = thread_count(config.threads)
+  if config.engine == "native" and has_gpu:
+    # As on a machine without a GPU, in the number of environments too.
+    config = replace(_parse(task, arguments, has_gpu=False), gpu_ids=None)
   if config.gpu_ids is not None and not has_gpu:
     raise UserError(
       f"--gpu-ids {config.gpu_ids}: this machine has no CUDA GPU; leave the option out"
     )
-  if not has_gpu:
+  if config.gpu_ids is None:
     print(
-      f"[INFO] No CUDA GPU found: training on the CPU with "
-      f"{config.env.scene.num_envs} environments."
+      f"[INFO] Training on the CPU with {config.env.scene.num_envs} environments, "
+      + ("MuJoCo Warp." if config.engine == "warp" else f"MuJoCo on {threads} threads.")
     )
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
   signal.signal(signal.SIGTERM, _interrupt)
-  launch_training(task, config)
+  with use_engine(config.engine, threads):
+    launch_training(task, config)
+
+
+def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:
+  return tyro.cli(
+    TrainArgs,
+    args=arguments,
+    default=default_config(task, has_gpu),
+    prog=f"{sys.argv[0]} {task}",
+    config=mjlab.TYRO_FLAGS,
+  )
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -32,16 +32,17 @@ def make_env(
   Args:
     cfg: mjlab's configuration.
     engine: "warp", "native", or "auto": warp on a GPU and native on a CPU.
-    device: Default: the GPU where there is one.
+    device: Default: the GPU where there is one, unless the engine is "native".
     threads: Threads of the native engine. Default: one per core.
     render_mode: As for mjlab.
 
   Raises:
     UserError: no such engine, too many threads, or a feature that the engine lacks.
   """
-  device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
   with use_engine(engine, threads):
-    return ManagerBasedRlEnv(cfg, device, render_mode=render_mode)
+    return ManagerBasedRlEnv(
+      cfg, device or default_device(engine), render_mode=render_mode
+    )
 
 
 @contextmanager
@@ -67,6 +68,11 @@ def use_engine(engine: str = "auto", threads: int | None = None) -> Iterator[Non
     yield
   finally:
     setattr(manager_based_rl_env, _NAME, original)
+
+
+def default_device(engine: str) -> str:
+  """Where an engine computes when nobody says."""
+  return "cuda:0" if engine != "native" and torch.cuda.is_available() else "cpu"
 
 
 def check_engine(engine: str) -> None:
