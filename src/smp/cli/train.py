@@ -68,9 +68,15 @@ def main() -> None:
       f"--gpu-ids {config.gpu_ids}: this machine has no CUDA GPU; leave the option out"
     )
   if config.gpu_ids is None:
+    reason = "No GPU asked for" if has_gpu else "No CUDA GPU found"
+    engine = (
+      "MuJoCo Warp"
+      if config.engine == "warp"
+      else f"MuJoCo's own engine, {threads} threads"
+    )
     print(
-      f"[INFO] Training on the CPU with {config.env.scene.num_envs} environments, "
-      + ("MuJoCo Warp." if config.engine == "warp" else f"MuJoCo on {threads} threads.")
+      f"[INFO] {reason}: training on the CPU with {config.env.scene.num_envs} "
+      f"environments ({engine})."
     )
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).

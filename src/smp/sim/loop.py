@@ -217,7 +217,10 @@ class RobotLoop:
 def _array(owner: Any, name: str) -> np.ndarray:
   """A field of ``MjModel`` or ``MjData`` as an array that shares its memory."""
   if name != "time":
-    return getattr(owner, name)
+    array = getattr(owner, name, None)
+    if isinstance(array, np.ndarray):
+      return array
+    raise FieldMismatch(f"{name} (not an array in MuJoCo)")
   # A plain number in Python. In memory it lies right before `energy`.
   address = owner.energy.ctypes.data - owner.energy.itemsize
   time = np.ctypeslib.as_array((ctypes.c_double * 1).from_address(address))

@@ -28,10 +28,9 @@ from typing import Any
 import mujoco
 import numpy as np
 import torch
-import warp as wp
 from mjlab.managers.event_manager import _DERIVED_FIELDS, RecomputeLevel
 from mjlab.sim.sim import Simulation, SimulationCfg
-from mjlab.sim.sim_data import WarpBridge
+from mjlab.sim.sim_data import TorchArray, WarpBridge
 
 from smp.errors import UserError
 from smp.sim.loop import FieldMismatch, RobotLoop
@@ -106,13 +105,12 @@ class NativeData(WarpBridge):
   """mjlab's view of the data, without the arrays that this engine does not fill."""
 
   def __getattr__(self, name: str) -> Any:
-    value = getattr(self._struct, name)
-    array = isinstance(value, wp.array) or name in ("contact", "efc")
-    if array and name not in _FILLED:
+    value = super().__getattr__(name)
+    if name not in _FILLED and isinstance(value, (TorchArray, WarpBridge)):
       raise UserError(
         f"sim.data.{name}: the native engine does not fill this array; {WAY_OUT}"
       )
-    return super().__getattr__(name)
+    return value
 
 
 _FILLED = frozenset(STATE + CONTROLS + RESULTS)

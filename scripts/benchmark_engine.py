@@ -1,0 +1,8 @@
+"""Compare the engines. Usage: uv run scripts/benchmark_engine.py [OPTIONS]"""
+
+from smp.errors import run
+
+if __name__ == "__main__":
+  from smp.cli.benchmark_engine import main
+
+  run(main)

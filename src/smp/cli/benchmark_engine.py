@@ -1,0 +1,177 @@
+"""MuJoCo's C engine against MuJoCo Warp on this machine's CPU, in one run."""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+import tyro
+from mjlab.envs import ManagerBasedRlEnv
+from mjlab.tasks.registry import load_env_cfg
+from rich.console import Console
+from rich.table import Table
+
+import smp.tasks  # noqa: F401
+from smp.errors import atomic_path
+from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
+from smp.sim.engine import core_count, make_env, thread_count
+
+POOL_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Options:
+  """Time the physics alone and whole steps of a task, with and without guidance.
+
+  Every repetition times a few calls; tables show the median, and in brackets the
+  quarters below and above it. Compare the two engines, not runs: the machine may be
+  busy with other work.
+  """
+
+  task: str = "Smp-Forward-G1"
+
+  robots: tuple[int, ...] = (1, 16, 64, 256, 1024)
+
+  threads: tuple[int, ...] = (1, 2)
+  """Threads of the native engine; numbers above the cores of this machine are left
+  out."""
+
+  seconds: float = 3.0
+  """For each measurement, about."""
+
+  warp_robots: int = 256
+  """Warp is measured with up to this many robots: beyond, its time is proportional."""
+
+  json: Path | None = None
+  """Numbers to write (JSON)."""
+
+
+@dataclass(frozen=True)
+class Timing:
+  """One measurement, in milliseconds per call."""
+
+  what: str
+  engine: str
+  threads: int
+  robots: int
+  median: float
+  lower: float
+  upper: float
+  repetitions: int
+
+
+def main() -> None:
+  """``benchmark_engine [OPTIONS]``."""
+  options = tyro.cli(Options, prog=sys.argv[0])
+  threads = [count for count in options.threads if count <= core_count()]
+  timings: list[Timing] = []
+  for robots in options.robots:
+    for count in threads:
+      timings += measure(options, "native", count, robots)
+    if robots <= options.warp_robots:
+      timings += measure(options, "warp", 1, robots)
+    gc.collect()
+    show(timings, robots)
+  print(f"[INFO] {core_count()} cores; torch computes on {torch.get_num_threads()}.")
+  if options.json is not None:
+    with atomic_path(options.json) as temporary:
+      content = {"cores": core_count(), "timings": [asdict(t) for t in timings]}
+      temporary.write_text(json.dumps(content, indent=2))
+    print(f"[INFO] Wrote {options.json}")
+
+
+def measure(options: Options, engine: str, threads: int, robots: int) -> list[Timing]:
+  """Time one engine with one number of robots."""
+  env = build(options.task, engine, thread_count(threads), robots)
+  action = torch.zeros(robots, env.action_manager.total_action_dim)
+  generator = torch.Generator().manual_seed(0)
+  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+  score = guidance._score_current_step
+
+  def step() -> None:
+    action.copy_(0.3 * torch.randn(action.shape, generator=generator))
+    env.step(action)
+
+  def timed(what: str, call: Callable[[], None]) -> Timing:
+    numbers = repeat(call, options.seconds)
+    lower, median, upper = statistics.quantiles(numbers, n=4)
+    return Timing(what, engine, threads, robots, median, lower, upper, len(numbers))
+
+  timings = [timed("env.step", step)]
+  # Without the score, which is the same network on both engines.
+  guidance._score_current_step = lambda: None
+  timings.append(timed("env.step, no guidance", step))
+  guidance._score_current_step = score
+  # The state is that of the last step: robots in the middle of their episodes.
+  state = [array[:].clone() for array in (env.sim.data.qpos, env.sim.data.qvel)]
+
+  def substeps() -> None:
+    env.sim.data.qpos[:], env.sim.data.qvel[:] = state
+    for _ in range(env.cfg.decimation):
+      env.sim.step()
+
+  timings.append(timed("physics", substeps))
+  env.close()
+  return timings
+
+
+def build(task: str, engine: str, threads: int, robots: int) -> ManagerBasedRlEnv:
+  """The training environment of a task, with few start states."""
+  cfg = load_env_cfg(task)
+  cfg.scene.num_envs, cfg.seed = robots, 0
+  guidance = cfg.commands[GUIDANCE]
+  assert isinstance(guidance, GuidanceCfg)
+  guidance.pool_size, guidance.refresh_interval = POOL_SIZE, 0
+  env = make_env(cfg, engine, "cpu", threads)
+  env.reset()
+  return env
+
+
+def repeat(call: Callable[[], None], seconds: float) -> list[float]:
+  """Milliseconds of single calls, after a warm-up, for about ``seconds``."""
+  for _ in range(3):
+    call()
+  numbers: list[float] = []
+  end = time.perf_counter() + seconds
+  while len(numbers) < 5 or time.perf_counter() < end:
+    start = time.perf_counter()
+    call()
+    numbers.append(1e3 * (time.perf_counter() - start))
+  return numbers
+
+
+def show(timings: list[Timing], robots: int) -> None:
+  """Print what was measured with one number of robots."""
+  chosen = [timing for timing in timings if timing.robots == robots]
+  table = Table(title=f"{robots} robots: milliseconds per control step")
+  for column in (
+    "",
+    "engine",
+    "threads",
+    "median",
+    "quarters",
+    "robot-steps/s",
+    "warp/",
+  ):
+    table.add_column(column, justify="left" if column in ("", "engine") else "right")
+  for timing in sorted(chosen, key=lambda t: t.what):
+    warp = [t for t in chosen if t.engine == "warp" and t.what == timing.what]
+    ratio = f"{warp[0].median / timing.median:.1f}" if warp else "-"
+    table.add_row(
+      timing.what,
+      timing.engine,
+      str(timing.threads),
+      f"{timing.median:.2f}",
+      f"{timing.lower:.2f} .. {timing.upper:.2f}",
+      f"{1e3 * robots / timing.median:,.0f}",
+      ratio,
+    )
+  Console(width=100).print(table)
