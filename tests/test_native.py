@@ -148,6 +148,9 @@ def test_robots_keep_their_own_model_values():
       model.body_sameframe[:] = 0
       mujoco.mj_step(model, data)
       assert_same(sim, robot, data)
+  # Defaults, which randomisation scales, stay; and no thread writes another's model.
+  assert sim.mj_model.geom_friction[1, 0] == 1.0
+  assert len({model._address for model in (sim.mj_model, *sim._loop.models)}) == 3
 
 
 def test_derived_constants_are_those_of_each_robot():
