@@ -282,7 +282,7 @@ def test_engines_agree_in_the_air(pair):
   for name in names(pair.warp.sim, STATE, RESULTS):
     scale = max(1.0, getattr(pair.warp.sim.data, name).abs().max().item())
     assert gap(pair, name) < 1e-3 * scale, name
-  step_both(pair, 5, scale=0.5)
+  step_both(pair, 5, scale=0.2)  # More, and an arm may touch the hip.
   for robot in range(ROBOTS):
     data = alone(pair.native.sim, robot)
     mujoco.mj_forward(pair.native.sim.mj_model, data)

@@ -40,7 +40,11 @@ class CheckStartsCfg:
   """How long each is simulated."""
 
   seed: int = 0
-  device: str = "cpu"
+  device: str | None = None
+  """Default: a CUDA GPU if there is one, else the CPU."""
+
+  engine: str = "auto"
+  """MuJoCo Warp, MuJoCo's own engine in C, or what suits the device."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,11 @@ class StartsReport:
 
 def check_starts(cfg: CheckStartsCfg, task: str, repair: bool) -> StartsReport:
   """Simulate ``num_envs`` starts of a task."""
-  from mjlab.envs import ManagerBasedRlEnv
+  from smp.sim import make_env
 
   # What the managers print of themselves would bury the table.
   with contextlib.redirect_stdout(io.StringIO()):
-    env = ManagerBasedRlEnv(_env_cfg(cfg, task, repair), cfg.device)
+    env = make_env(_env_cfg(cfg, task, repair), cfg.engine, cfg.device)
     try:
       return _simulate(env, cfg, task, repair)
     finally:

@@ -1,53 +1,211 @@
-"""Look at what a prior generates."""
+"""Look at what a prior generates: in the browser, as a film strip, as a video."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import tyro
 
+from smp import g1
+from smp.diffusion.longmotion import (
+  OVERLAP,
+  RESAMPLE,
+  check_overlap,
+  generate_motion,
+)
 from smp.diffusion.prior import MotionPrior
-from smp.motion.features import decode, qpos_of
+from smp.errors import UserError
+from smp.motion.features import MotionState, decode, qpos_of
+from smp.motion.head import Head
 from smp.paths import resolve_prior
-from smp.render import film_strip
+from smp.render import Gallery, direction, film_strip, video
+
+STRIP, VIDEOS = ".png", (".mp4", ".gif")
+WINDOWS, MOTIONS = 128, 4
+"""Sampled unless told otherwise."""
+SECONDS = 4.0
+"""Length of long motions unless told otherwise."""
+UPRIGHT_SPREAD = 0.3
+"""Standing, walking and running, heads stay within this, m; getting up, they do not."""
 
 
 @dataclass(frozen=True)
 class GenerateCfg:
-  """Sample windows from a prior and show poses of them as a film strip, slow to fast."""
+  """Sample windows or long motions from a prior, and show them in the browser, or write
+  them as a film strip (.png) or a video (.mp4, .gif)."""
 
   prior: Annotated[str, tyro.conf.Positional]
   """A shipped prior by name, or a file (.safetensors)."""
 
-  output: Path
-  """The picture to write (PNG)."""
+  output: Path | None = None
+  """The file to write: .png, .mp4 or .gif. Without it a page opens for the browser."""
 
-  samples: int = 128
-  """Windows sampled; the pictures are spread evenly over their speeds."""
+  seconds: float | None = None
+  """Length of long motions, each window continuing the one before; 0: windows as they
+  are. Default: 0 for a film strip, else 4."""
+
+  samples: int | None = None
+  """How many are sampled. Default: 128 windows, of which `pictures` are shown, or 4 long
+  motions, all of which are shown."""
 
   pictures: int = 8
-  """Pictures in the strip."""
+  """Windows shown, spread evenly in the order of `sort`; with long motions the pictures
+  in a row of the film strip, spread evenly over time."""
+
+  sort: Literal["auto", "speed", "height"] = "auto"
+  """Order: slow to fast, or by the height of the head, low to high. ``auto`` takes the
+  height where heads differ by more than they do upright."""
+
+  overlap: int = OVERLAP
+  """Frames that a window of a long motion shares with what comes before it."""
+
+  resample: int = RESAMPLE
+  """Times each denoising step of a long motion is taken, for seams that fit."""
 
   seed: int = 0
 
+  host: str = "localhost"
+  """Where the page listens; 0.0.0.0 lets other machines see it."""
+
+  port: int = 8080
+  """Of the page; the next free one if it is taken."""
+
+  def check(self) -> None:
+    """Refuse what cannot be done.
+
+    Raises:
+      UserError: Naming the option.
+    """
+    for name in ("samples", "pictures", "resample"):
+      value = getattr(self, name)
+      if value is not None and value <= 0:
+        raise UserError(f"--{name} is {value}, expected 1 or more")
+    if not 0.0 <= self.length < float("inf"):
+      raise UserError(f"--seconds is {self.seconds}, expected 0 or more")
+    if not 0 <= self.port <= 65535:
+      raise UserError(f"--port is {self.port}, expected 0 (any) to 65535")
+    if self.output is not None and self.suffix not in (STRIP, *VIDEOS):
+      raise UserError(
+        f"{self.output}: cannot write '{self.suffix}' files; give a name that ends in "
+        f"{STRIP} (film strip), {' or '.join(VIDEOS)} (video)"
+      )
+
+  @property
+  def suffix(self) -> str:
+    return "" if self.output is None else self.output.suffix.lower()
+
+  @property
+  def length(self) -> float:
+    """Seconds of the motions; 0: windows."""
+    if self.seconds is not None:
+      return self.seconds
+    return 0.0 if self.suffix == STRIP else SECONDS
+
 
 def generate(cfg: GenerateCfg) -> None:
-  """Sample, choose, render, write."""
+  """Sample, choose, show.
+
+  Raises:
+    UserError: The options or the prior are no good, or nothing can be rendered.
+  """
+  cfg.check()
   prior = MotionPrior.load(resolve_prior(cfg.prior))
-  state = decode(prior.sample(cfg.samples, torch.Generator().manual_seed(cfg.seed)))
-  steps = state.root_pos_w[:, -1, :2] - state.root_pos_w[:, 0, :2]
-  speed = steps.norm(dim=-1) * prior.spec.fps / (prior.spec.window - 1)
-  order = speed.argsort()
-  spread = torch.linspace(0, cfg.samples - 1, cfg.pictures).round().long()
-  chosen = order[spread]
-  label = f"{speed[chosen[0]]:.1f} to {speed[chosen[-1]]:.1f} m/s"
-  film_strip([qpos_of(state)[chosen.numpy(), -1]], cfg.output, [label])
-  print(f"{cfg.pictures} of {cfg.samples} windows, {label} -> {cfg.output}")
+  check_overlap(prior, cfg.overlap)
+  shortest = prior.spec.window / prior.spec.fps
+  if 0.0 < cfg.length < shortest:
+    raise UserError(
+      f"--seconds is {cfg.length:g}, expected 0 (windows as they are) or at least "
+      f"{shortest:g}, the length of one"
+    )
+  if cfg.output is None:
+    _browse(cfg, prior)
+    return
+  gallery = sample(cfg, prior, cfg.seed)
+  if cfg.suffix == STRIP:
+    _write_strip(cfg, gallery)
+  else:
+    video(gallery.qpos, cfg.output, prior.spec.fps)
+  print(f"{gallery.title} -> {cfg.output}")
+
+
+def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> Gallery:
+  """Windows or long motions, in order; of the windows a selection."""
+  generator = torch.Generator().manual_seed(seed)
+  if cfg.length > 0:
+    frames, count = round(cfg.length * prior.spec.fps), cfg.samples or MOTIONS
+    state = generate_motion(prior, count, frames, cfg.overlap, cfg.resample, generator)
+    shown, kind = count, f"motions of {frames / prior.spec.fps:g} s"
+  else:
+    count = cfg.samples or WINDOWS
+    state = decode(prior.sample(count, generator))
+    shown, kind = min(cfg.pictures, count), "windows"
+  speed, height = mean_speed(state, prior), head_height(state)
+  key, unit = sort_key(cfg.sort, speed, height)
+  spread = torch.linspace(0, count - 1, shown).round().long()
+  chosen = key.argsort()[spread]
+  ends = f"{key[chosen[0]]:.1f} to {key[chosen[-1]]:.1f} {unit}"
+  return Gallery(
+    qpos_of(state)[chosen.numpy()],
+    [f"{speed[i]:.1f} m/s, head at {height[i]:.1f} m" for i in chosen],
+    f"{shown} of {count} {kind}, {ends}",
+  )
+
+
+def mean_speed(state: MotionState, prior: MotionPrior) -> torch.Tensor:
+  """Horizontal speeds (n,), m/s: over each window's length as the crow flies, and the
+  mean of that, so that jitter does not count."""
+  xy = state.root_pos_w[..., :2]
+  span = min(prior.spec.window, xy.shape[1]) - 1
+  if span == 0:
+    return torch.zeros(len(xy))
+  steps = (xy[:, span:] - xy[:, :-span]).norm(dim=-1)
+  return steps.mean(dim=1) * prior.spec.fps / span
+
+
+def head_height(state: MotionState) -> torch.Tensor:
+  """Mean heights of the head (n,) above the floor, m."""
+  head, _ = Head(g1.load_model())(state.root_pos_w, state.root_quat_w, state.joint_pos)
+  return head[..., 2].mean(dim=1)
+
+
+def sort_key(
+  sort: str, speed: torch.Tensor, height: torch.Tensor
+) -> tuple[torch.Tensor, str]:
+  """What to order by (n,), and its unit."""
+  if sort == "auto":
+    tenths = torch.quantile(height, torch.tensor((0.1, 0.9)))
+    sort = "height" if float(tenths[1] - tenths[0]) > UPRIGHT_SPREAD else "speed"
+  return (height, "m") if sort == "height" else (speed, "m/s")
+
+
+def _write_strip(cfg: GenerateCfg, gallery: Gallery) -> None:
+  """Windows: one row of last poses. Long motions: a row each, over time."""
+  assert cfg.output is not None
+  if cfg.length == 0:
+    film_strip([gallery.qpos[:, -1]], cfg.output, [gallery.title.split(", ")[1]])
+    return
+  times = np.linspace(0, gallery.qpos.shape[1] - 1, cfg.pictures).round().astype(int)
+  directions = [direction(motion) for motion in gallery.qpos]
+  film_strip(list(gallery.qpos[:, times]), cfg.output, gallery.labels, directions)
+
+
+def _browse(cfg: GenerateCfg, prior: MotionPrior) -> None:
+  from smp.page import serve
+
+  def galleries() -> Iterator[Gallery]:
+    seed = cfg.seed
+    while True:
+      yield sample(cfg, prior, seed)
+      seed += 1
+
+  serve(galleries(), prior.spec.fps, f"prior {cfg.prior}", cfg.host, cfg.port)
 
 
 def main() -> None:
-  """``generate PRIOR --output FILE``."""
+  """``generate PRIOR [OPTIONS]``."""
   generate(tyro.cli(GenerateCfg, description=GenerateCfg.__doc__))
