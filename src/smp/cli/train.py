@@ -38,7 +38,7 @@ class TrainArgs(TrainConfig):
 def default_config(task: str, has_gpu: bool) -> TrainArgs:
   """mjlab's options for a task; on a machine without a GPU, ones it can bear.
 
-  There, 64 environments give about 350 steps per second on two cores, so fewer start
+  There, 64 environments give some hundred steps per second and core, so fewer start
   states are sampled up front and checkpoints come sooner.
   """
   config = TrainArgs(**vars(TrainConfig.from_task(task)))
