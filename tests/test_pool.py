@@ -148,6 +148,8 @@ def test_refreshing_replaces_the_oldest():
 def test_falls_are_shared_out_evenly_and_stand_on_the_anchor():
   pool = FallPool(8, g1_spec(), KINEMATICS, "cpu")
   assert pool.pose.bincount().tolist() == [2, 2, 2, 2]
+  uneven = FallPool(6, g1_spec(), KINEMATICS, "cpu").pose.bincount(minlength=4)
+  assert uneven.min() == 1 and uneven.max() == 2
   state = everything(pool)
   assert state.root_pos_w[:, -1, :2].abs().max() < 1e-6
   assert penetration(qpos_of(state)[:, -1]).of_floor.max() < 1e-3

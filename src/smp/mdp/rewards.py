@@ -101,7 +101,7 @@ def raise_head(
   robot = cast(Entity, env.scene[entity_name])
   position, velocity = state.head_w(robot)
   rising = torch.exp(-scale * (speed - velocity[:, 2]).clamp(min=0.0).square())
-  above = position[:, 2]
+  above = position[:, 2] - env.scene.env_origins[:, 2]
   return torch.where(above >= height, torch.ones_like(rising), rising)
 
 
