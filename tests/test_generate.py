@@ -205,7 +205,8 @@ def walks(count: int, speed: float = 1.0) -> Gallery:
   qpos = np.stack(
     [[standing(speed * (i + 1) * t / 50) for t in range(51)] for i in range(count)]
   )
-  return Gallery(qpos, [f"walk {i}" for i in range(count)], f"{count} walks")
+  labels = [f"{speed * (i + 1):g} m/s" for i in range(count)]
+  return Gallery(qpos, labels, f"{count} walks")
 
 
 def pelvis(page) -> np.ndarray:
@@ -219,7 +220,7 @@ def test_page_plays_pauses_and_follows(server):
   from smp.page import SPACING, Page
 
   page = Page(server, iter([walks(2)]), 50.0, "walks")
-  assert page.select.options == ("1: walk 0", "2: walk 1")
+  assert page.select.options == ("1: 1 m/s", "2: 2 m/s")
   assert pelvis(page)[:, :2] == pytest.approx(np.array([[0, 0], [0, SPACING]]))
   page.tick(0.5)
   # It goes along with the first one: the floor moves, the second is ahead.
@@ -229,7 +230,7 @@ def test_page_plays_pauses_and_follows(server):
   page.set_playing(False)
   page.tick(0.3)
   assert page.playback.time == pytest.approx(0.5) and page.play.label == "Play"
-  page.select.value = "2: walk 1"
+  page.select.value = "2: 2 m/s"
   page.tick(0.3)
   assert pelvis(page)[:, :2] == pytest.approx(np.array([[-0.5, -SPACING], [0, 0]]))
   page.alone.value = True
@@ -255,7 +256,7 @@ def test_page_takes_new_samples(server):
   from smp.page import Page
 
   page = Page(server, iter([walks(2), walks(2, speed=3.0)]), 50.0, "walks")
-  page.select.value = "2: walk 1"
+  page.select.value = "2: 2 m/s"
   page.tick(0.2)
 
   def fetch() -> None:
@@ -269,7 +270,7 @@ def test_page_takes_new_samples(server):
 
   fetch()
   assert page.gallery.qpos[0, -1, 0] == pytest.approx(3.0)
-  assert page.selected == 1 and page.playback.time == 0.0
+  assert page.select.value == "2: 6 m/s" and page.playback.time == 0.0
   fetch()  # There are no more: it says so and goes on.
   assert page.note.content.startswith("No new samples")
   page.tick(0.1)

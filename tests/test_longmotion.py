@@ -11,6 +11,7 @@ from smp import g1
 from smp.diffusion.longmotion import (
   continue_motion,
   cut,
+  expected_turn,
   fit_anchor,
   generate_motion,
   with_velocities,
@@ -168,10 +169,44 @@ def test_too_little_to_continue(prior):
 def test_fitting_finds_the_way_back(prior):
   target = start_of(prior)
   motion = moved(target, -2.0, 1.0, 3.0)
-  anchor = fit_anchor(motion, target)
+  anchor = fit_anchor(motion, target, torch.zeros(3), torch.tensor(0.0))
   x, y, _ = motion.root_pos_w.unbind(-1)
   cos, sin = anchor.cos[:, None], anchor.sin[:, None]
   back = torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1)
   back = back + anchor.pos_xy[:, None]
   assert torch.allclose(back, target.root_pos_w[..., :2], atol=1e-4)
   assert torch.allclose(torch.atan2(anchor.sin, anchor.cos), torch.tensor(2.0))
+
+
+def test_a_guess_counts_by_its_weight(prior):
+  target = start_of(prior)
+  motion = moved(target, -1.0, 1.0, 3.0)
+  guess = torch.tensor([0.0, 0.5, 3.0])
+  for weight, share in ((0.0, 0.0), (1.0, 0.5), (1e6, 1.0)):
+    anchor = fit_anchor(motion, target, guess, torch.tensor(weight))
+    turn = torch.atan2(anchor.sin, anchor.cos)
+    assert torch.allclose(turn, 1.0 + share * (guess - 1.0), atol=1e-3)
+
+
+def test_turning_goes_on(prior):
+  """Frames on a circle: the window ends as much farther round as it is longer."""
+  start = start_of(prior, 1)
+  steps = [
+    cut(moved(cut(start, 0, 1), 0.1 * t, 0.0, 0.0), 0, 1) for t in range(OVERLAP)
+  ]
+  known = MotionState(*(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True)))
+  turn = expected_turn(known, WINDOW, "twist")
+  assert turn == pytest.approx(0.1 * (WINDOW - OVERLAP), abs=1e-4)
+  assert expected_turn(cut(known, 0, 1), WINDOW, "twist") == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.slow
+def test_who_lies_is_not_turned_around():
+  """Little tells which way one faces who lies still: noise alone must not decide."""
+  getup = MotionPrior.load(resolve_prior("getup"))
+  windows = decode(getup.sample(256, seeded(0)))
+  lying = windows.root_pos_w[:, -1, 2].argsort()[:48]
+  start = MotionState(*(part[lying].repeat_interleave(8, dim=0) for part in windows))
+  longer = continue_motion(getup, start, 4, OVERLAP, generator=seeded(1))
+  assert turns(longer)[:, WINDOW - 1 :].max() < 0.3
