@@ -136,8 +136,8 @@ def test_score_is_meaningful_from_the_first_step_and_anywhere(fresh_env):
   start, _ = term.starts.draw(1)
   same = MotionState(*(part.expand(8, *part.shape[1:]) for part in start))
   term.buffer.fill(torch.arange(8), same)
-  noise = torch.randn(term._noise[:, :1].shape).expand_as(term._noise)
-  error = term._score(encode(term.buffer.window()), noise)
+  noise = torch.randn(term.scoring.noise[:, :1].shape).expand_as(term.scoring.noise)
+  error = term.scoring.score(encode(term.buffer.window()), noise)
   torch.testing.assert_close(error, error[:1].expand_as(error), rtol=1e-3, atol=1e-5)
   assert fresh_env.scene.env_origins[:, :2].std() > 0.5
 
@@ -157,7 +157,7 @@ def test_compositions(fresh_env, monkeypatch, composition, task, prior):
   monkeypatch.setattr(term.cfg, "task_weight", 0.7)
   monkeypatch.setattr(term.cfg, "prior_weight", 0.2)
   term.r_smp()
-  term._r_smp.fill_(0.25)
+  term.scoring.r_smp.fill_(0.25)
   value = term.compose_task(torch.full((8,), 0.5), weight=1.0)
   torch.testing.assert_close(value, torch.full((8,), task))
   torch.testing.assert_close(term.compose_prior(), torch.full((8,), prior))
@@ -171,7 +171,7 @@ def test_floor_under_the_prior_where_episodes_start_fallen(fresh_env, monkeypatc
   monkeypatch.setattr(term.starts, "draw", lambda n: (draw(n)[0], kinds))
   term._resample_command(torch.arange(4))
   term.r_smp()
-  term._r_smp.fill_(0.25)
+  term.scoring.r_smp.fill_(0.25)
   value = term.compose_task(torch.full((8,), 0.5), weight=1.0)
   fallen, other = 0.5 * (0.4 + 0.6 * 0.25), 0.5 * 0.25
   expected = torch.tensor([other, fallen, fallen, other] + 4 * [other])
@@ -252,7 +252,7 @@ def test_checkpoint_restores_the_rewards_memory(fresh_env):
 
 def test_frozen_memory_does_not_move(fresh_env, monkeypatch):
   term = guidance_of(fresh_env)
-  monkeypatch.setattr(term.cfg, "update_statistics", False)
+  monkeypatch.setattr(term.scoring, "_update", False)
   mean, count = term.normalizer.mean.clone(), term.normalizer.count.clone()
   fresh_env.step(torch.zeros(8, 29))
   assert torch.equal(term.normalizer.mean, mean)

@@ -22,6 +22,7 @@ from mjlab.tasks.registry import list_tasks
 from mjlab.utils.nan_guard import NanGuardCfg
 
 import smp.tasks  # noqa: F401
+from smp import cpu
 from smp.errors import UserError
 from smp.sim import NativeSimulation, engine, make_env, use_engine
 from smp.sim.native import CONTROLS, RESULTS, STATE
@@ -467,7 +468,7 @@ def test_a_model_that_does_not_compile_is_one_line():
   assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("threads", [0, engine.core_count() + 1])
+@pytest.mark.parametrize("threads", [0, cpu.core_count() + 1])
 def test_impossible_threads_are_refused(threads: int):
   with (
     pytest.raises(UserError, match=f"--threads {threads}: give 1 to"),

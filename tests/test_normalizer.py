@@ -1,7 +1,11 @@
 """The running scale of the errors."""
 
+import subprocess
+import sys
+
 import torch
 
+from smp.mdp import normalizer as normalizer_module
 from smp.mdp.normalizer import MU_FLOOR, ErrorNormalizer
 
 
@@ -60,3 +64,58 @@ def test_checkpoint_round_trip():
   for normalizer in (saved, restored):
     normalizer.update(torch.full((5, 2), 0.5))
   assert torch.equal(saved.mean, restored.mean)
+
+
+# One of two processes that train together: sees its own half of the errors. The module
+# is loaded by its file, because importing the package takes a quarter of a minute.
+_RANK = """
+import importlib.util, sys, torch
+source, folder, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
+spec = importlib.util.spec_from_file_location("normalizer", source)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+torch.distributed.init_process_group(
+  "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+)
+normalizer = module.ErrorNormalizer(3, 1e9)
+normalizer.load(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([40.0]))
+errors = torch.load(f"{folder}/errors.pt", weights_only=True)
+for i, batch in enumerate(errors.chunk(2)[rank].split(25)):
+  normalizer.update(batch)
+  if i % 2 == 1:
+    normalizer.average_over_ranks()
+torch.save(normalizer.state_dict(), f"{folder}/rank{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+def _errors() -> torch.Tensor:
+  generator = torch.Generator().manual_seed(0)
+  # The halves differ: a rank that saw only its own would be far off.
+  halves = (
+    torch.rand(2, 200, 3, generator=generator) * torch.tensor([1.0, 9.0])[:, None, None]
+  )
+  return halves.flatten(0, 1)
+
+
+def test_two_processes_share_one_mean(tmp_path):
+  torch.save(_errors(), tmp_path / "errors.pt")
+  command = [sys.executable, "-c", _RANK, normalizer_module.__file__, str(tmp_path)]
+  ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+  assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+  one = ErrorNormalizer(3, 1e9)
+  one.load(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([40.0]))
+  one.update(_errors())
+  for rank in range(2):
+    found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+    torch.testing.assert_close(found["mean"], one.mean)
+    assert found["count"].item() == 440
+
+
+def test_alone_there_is_nothing_to_share():
+  normalizer = ErrorNormalizer(3, 1e9)
+  normalizer.update(torch.rand(10, 3))
+  mean = normalizer.mean.clone()
+  normalizer.average_over_ranks()
+  assert torch.equal(normalizer.mean, mean)
+  assert normalizer.count.item() == 10

@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 import smp.tasks  # noqa: F401
+from smp.cpu import core_count, thread_count
 from smp.errors import atomic_path
 from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
-from smp.sim.engine import core_count, make_env, thread_count
+from smp.sim.engine import make_env
 
 POOL_SIZE = 64
 

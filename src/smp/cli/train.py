@@ -14,9 +14,10 @@ import tyro
 from mjlab.scripts.train import TrainConfig, launch_training
 
 from smp.cli.tasks import task_from_argv
+from smp.cpu import thread_count
 from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
-from smp.sim.engine import check_engine, thread_count, use_engine
+from smp.sim.engine import check_engine, use_engine
 
 CPU_NUM_ENVS = 64
 CPU_POOL_SIZE = 512

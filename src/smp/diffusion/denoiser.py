@@ -19,6 +19,7 @@ TIME_FEATURES = 256
 BASE = 10000.0
 """Ratio of the slowest to the fastest sinusoid, for timesteps and for positions."""
 FEED_FORWARD_FACTOR = 4
+NORM_EPS = 1e-5
 MODULATIONS = 6
 """Shift, scale and gate, for the attention and for the feed-forward of a block."""
 
@@ -46,7 +47,8 @@ class TimestepEmbedder(nn.Module):
     self.linear_2 = nn.Linear(dim, dim)
 
   def forward(self, t: Tensor) -> Tensor:
-    return self.linear_2(F.silu(self.linear_1(sinusoidal_time(t))))
+    features = sinusoidal_time(t).to(self.linear_1.weight.dtype)
+    return self.linear_2(F.silu(self.linear_1(features)))
 
 
 class AdaLNSingle(nn.Module):
@@ -107,7 +109,7 @@ class Block(nn.Module):
     return x + gate_f * self.ff(self._norm(x) * (1.0 + scale_f) + shift_f)
 
   def _norm(self, x: Tensor) -> Tensor:
-    return F.layer_norm(x, (self.dim,), eps=1e-5)
+    return F.layer_norm(x, (self.dim,), eps=NORM_EPS)
 
   def _attend(self, x: Tensor) -> Tensor:
     # One batch axis and one of heads: the fast kernels know no other shape.

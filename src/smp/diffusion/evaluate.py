@@ -250,7 +250,7 @@ def window_errors(
 
   The noise of a window depends on its place and on the seed alone.
   """
-  score = prior.score_at(SCORED_TIMESTEPS)
+  score = prior.score_at(SCORED_TIMESTEPS, "float32")
   device = prior.q_low.device
   generator = torch.Generator().manual_seed(seed)
   parts = []

@@ -13,8 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from smp.diffusion.ddpm import CosineSchedule, ddpm_sample
+from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample
 from smp.diffusion.denoiser import Denoiser
+from smp.diffusion.fused import FusedDenoiser, fits
+from smp.diffusion.score import Precision, ScoreFunction
 from smp.errors import UserError, atomic_path
 from smp.motion.features import FeatureSpec
 
@@ -71,6 +73,11 @@ class MotionPrior(nn.Module):
     """Inverse of `normalize`."""
     return (normalized + 1.0) * 0.5 * self._span() + self.q_low
 
+  def affine(self) -> tuple[Tensor, Tensor]:
+    """Gain and offset (F,): normalised = features * gain + offset."""
+    gain = 2.0 / self._span()
+    return gain, -1.0 - self.q_low * gain
+
   def _span(self) -> Tensor:
     span = self.q_high - self.q_low
     return torch.where(span < MIN_SPAN, torch.ones_like(span), span)
@@ -83,15 +90,18 @@ class MotionPrior(nn.Module):
     steps = torch.arange(self.schedule.num_timesteps, device=self.q_low.device)
     modulation = self.denoiser.time_modulation(steps)
 
-    def predict(x: Tensor, t: int) -> Tensor:
-      return self.denoiser.forward_modulated(x, modulation[:, t : t + 1])
-
+    predict = _sampler(self.denoiser, modulation)
     shape = (n, self.denoiser.window, self.denoiser.feature_dim)
     return self.denormalize(ddpm_sample(predict, shape, self.schedule, generator))
 
-  def score_at(self, timesteps: Sequence[int]) -> ScoreFunction:
-    """A function of windows that scores them at timesteps fixed beforehand."""
-    return ScoreFunction(self, timesteps)
+  def score_at(
+    self, timesteps: Sequence[int], precision: Precision = "auto"
+  ) -> ScoreFunction:
+    """`denoising_error` at timesteps fixed beforehand: the fast one.
+
+    It computes on the device that the prior is on now, with its weights as they are.
+    """
+    return ScoreFunction(self, timesteps, precision)
 
   @torch.no_grad()
   def denoising_error(
@@ -115,14 +125,13 @@ class MotionPrior(nn.Module):
     if noise is None:
       shape = (len(timesteps), *features.shape)
       noise = torch.randn(shape, generator=generator, device=features.device)
-    return _denoising_error(
-      self,
-      features,
-      noise,
-      self.denoiser.time_modulation(timesteps),
-      self.schedule.signal[timesteps],
-      self.schedule.noise[timesteps],
-    )
+    signal = self.schedule.signal[timesteps].view(-1, 1, 1, 1)
+    noise_scale = self.schedule.noise[timesteps].view(-1, 1, 1, 1)
+    noised = signal * self.normalize(features) + noise_scale * noise
+    # The K * N windows go through the denoiser together.
+    modulation = self.denoiser.time_modulation(timesteps).unsqueeze(2)
+    predicted = self.denoiser.forward_modulated(noised, modulation)
+    return (predicted - noise).square().mean(dim=(-2, -1)).transpose(0, 1)
 
   # Files.
 
@@ -186,54 +195,12 @@ class MotionPrior(nn.Module):
     return prior
 
 
-class ScoreFunction(nn.Module):
-  """`MotionPrior.denoising_error` at fixed timesteps, all that depends on them ready.
-
-  No host synchronisation and no branch on values: fit for a CUDA graph. It shares the
-  denoiser with the prior it came from.
-  """
-
-  modulation: Tensor
-  signal: Tensor
-  noise_scale: Tensor
-
-  def __init__(self, prior: MotionPrior, timesteps: Sequence[int]):
-    super().__init__()
-    count = prior.schedule.num_timesteps
-    wrong = [t for t in timesteps if not 0 <= t < count]
-    if wrong or not timesteps:
-      raise UserError(
-        f"timesteps {tuple(timesteps)}: give at least one, each from 0 to {count - 1}"
-      )
-    self.prior = prior
-    steps = torch.tensor(tuple(timesteps), device=prior.q_low.device)
-    with torch.no_grad():
-      modulation = prior.denoiser.time_modulation(steps)
-    self.register_buffer("modulation", modulation, persistent=False)
-    self.register_buffer("signal", prior.schedule.signal[steps], persistent=False)
-    self.register_buffer("noise_scale", prior.schedule.noise[steps], persistent=False)
-
-  @torch.no_grad()
-  def forward(self, features: Tensor, noise: Tensor) -> Tensor:
-    """Errors (N, K) of raw ``features`` (N, W, F) under ``noise`` (K, N, W, F)."""
-    return _denoising_error(
-      self.prior, features, noise, self.modulation, self.signal, self.noise_scale
-    )
-
-
-def _denoising_error(
-  prior: MotionPrior,
-  features: Tensor,
-  noise: Tensor,
-  modulation: Tensor,
-  signal: Tensor,
-  noise_scale: Tensor,
-) -> Tensor:
-  """The K * N windows go through the denoiser together, as (K, N, W, F)."""
-  signal, noise_scale = signal.view(-1, 1, 1, 1), noise_scale.view(-1, 1, 1, 1)
-  noised = signal * prior.normalize(features) + noise_scale * noise
-  predicted = prior.denoiser.forward_modulated(noised, modulation.unsqueeze(2))
-  return (predicted - noise).square().mean(dim=(-2, -1)).transpose(0, 1)
+def _sampler(denoiser: Denoiser, modulation: Tensor) -> EpsModel:
+  """Predicted noise at one timestep after the other, as the device does it fastest."""
+  if modulation.is_cuda or not fits(denoiser):
+    return lambda x, t: denoiser.forward_modulated(x, modulation[:, t : t + 1])
+  fused = FusedDenoiser(denoiser)
+  return lambda x, t: fused(x.unsqueeze(0), modulation[:, t : t + 1]).squeeze(0)
 
 
 def check_tensors(

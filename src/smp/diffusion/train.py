@@ -444,7 +444,7 @@ class Evaluation:
     mean over its timesteps, median over windows. ``val_error_T``: mean at timestep
     T."""
     device = prior.q_low.device
-    score = prior.score_at(SCORED_TIMESTEPS)
+    score = prior.score_at(SCORED_TIMESTEPS, "float32")
     losses, errors = [], []
     for start in range(0, len(self.windows), _EVAL_CHUNK):
       part = slice(start, start + _EVAL_CHUNK)

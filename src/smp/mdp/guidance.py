@@ -11,13 +11,15 @@ from mjlab.managers import CommandTerm, CommandTermCfg
 
 from smp import g1
 from smp.diffusion.prior import MotionPrior
+from smp.diffusion.score import Precision
 from smp.errors import UserError
 from smp.mdp import state
 from smp.mdp.normalizer import ErrorNormalizer
 from smp.mdp.pool import FallPool, StartPool
+from smp.mdp.scoring import Scoring
 from smp.mdp.starts import Starts
 from smp.motion.buffer import MotionBuffer
-from smp.motion.features import encode, g1_spec
+from smp.motion.features import g1_spec
 from smp.motion.kinematics import Kinematics
 from smp.paths import resolve_prior
 
@@ -42,6 +44,13 @@ class GuidanceCfg(CommandTermCfg):
   timesteps: tuple[int, ...] = (8, 15, 22)
   """Diffusion timesteps at which windows are scored (K of them)."""
 
+  precision: Precision = "auto"
+  """Of the denoiser's products: ``float32``, ``tf32``, ``bfloat16``, or ``auto``:
+  bfloat16 on a GPU, float32 on a CPU."""
+
+  compile_score: bool = False
+  """Hand the denoiser to ``torch.compile`` (GPU only). Costs a minute at the start."""
+
   sharpness: float = 6.0
   """w_s in r_smp = exp(-w_s * mean over K of error / running mean)."""
 
@@ -61,6 +70,9 @@ class GuidanceCfg(CommandTermCfg):
 
   update_statistics: bool = True
   """Whether the running means move at all. Off in play and evaluation."""
+
+  share_interval: int = 24
+  """Steps between two exchanges of the running means, where several GPUs train."""
 
   pool_size: int = 4096
   """Generated windows kept to start episodes from."""
@@ -118,7 +130,6 @@ class Guidance(CommandTerm):
     self.prior = _load_prior(cfg.prior, self.robot, env.step_dt).to(self.device)
     spec = self.prior.spec
     self._kinematics = Kinematics(g1.load_model()).to(self.device)
-    self._score = self.prior.score_at(cfg.timesteps).to(self.device)
     self.normalizer = ErrorNormalizer(len(cfg.timesteps), cfg.freeze_after).to(
       self.device
     )
@@ -126,12 +137,17 @@ class Guidance(CommandTerm):
       self.num_envs, len(spec.joint_names), len(spec.ee_body_names), self.device
     )
     self._limbs = _limb_means(spec.joint_names).to(self.device)
-    shape = (len(cfg.timesteps), self.num_envs, spec.window, sum(spec.feature_dims))
-    self._noise = torch.empty(shape, device=self.device)
-    self._raw_error = torch.zeros(self.num_envs, len(cfg.timesteps), device=self.device)
-    self._r_smp = torch.zeros(self.num_envs, device=self.device)
+    self.scoring = Scoring(
+      buffer=self.buffer,
+      kinematics=self._kinematics,
+      score=self.prior.score_at(cfg.timesteps, cfg.precision),
+      normalizer=self.normalizer,
+      heading=spec.heading,
+      sharpness=cfg.sharpness,
+      update=cfg.update_statistics,
+      limbs=self._limbs,
+    )
     self._task_reward = torch.zeros(self.num_envs, device=self.device)
-    self._amplitude = torch.zeros(len(LIMBS), device=self.device)
     self._scored_step = -1
     self.pool = StartPool(
       self.prior,
@@ -148,6 +164,13 @@ class Guidance(CommandTerm):
     """(N,) where each episode started, in `smp.mdp.starts.START_KINDS`."""
     self._floor = torch.zeros(self.num_envs, device=self.device)
     self._pool_amplitude = self._limbs @ self.pool.joint_pos.std(dim=1).mean(dim=0)
+    self.scoring.prepare(self._wants_compiling())
+
+  def _wants_compiling(self) -> bool:
+    on_cpu = torch.device(self.device).type == "cpu"
+    if self.cfg.compile_score and on_cpu:
+      print("[INFO] The score is compiled C on a CPU already: compile_score is ignored")
+    return self.cfg.compile_score and not on_cpu
 
   def _fall_pool(self) -> FallPool | None:
     if not 0.0 <= self.cfg.fallen_share <= 1.0:
@@ -167,12 +190,12 @@ class Guidance(CommandTerm):
   def r_smp(self) -> torch.Tensor:
     """Prior reward of the current step (N,), in (0, 1]."""
     self._score_current_step()
-    return self._r_smp
+    return self.scoring.r_smp
 
   def raw_error(self) -> torch.Tensor:
     """Denoising errors of the current step (N, K), not divided by anything."""
     self._score_current_step()
-    return self._raw_error
+    return self.scoring.raw_error
 
   def compose_task(self, value: torch.Tensor, weight: float) -> torch.Tensor:
     """A task term's value (N,) as the composition lets it enter the reward.
@@ -215,8 +238,7 @@ class Guidance(CommandTerm):
     if saved["mean"].shape != self.normalizer.mean.shape:
       print("[WARN] checkpoint has other guidance timesteps: running means start anew")
     else:
-      self.normalizer.mean.copy_(saved["mean"])
-      self.normalizer.count.copy_(saved["count"])
+      self.normalizer.load(saved["mean"], saved["count"])
     if not self.starts.load_state_dict(saved["pool"]):
       print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
 
@@ -224,7 +246,7 @@ class Guidance(CommandTerm):
 
   @property
   def command(self) -> torch.Tensor:
-    return torch.cat((self._r_smp.unsqueeze(-1), self._raw_error), dim=-1)
+    return torch.cat((self.scoring.r_smp.unsqueeze(-1), self.scoring.raw_error), dim=-1)
 
   def _update_metrics(self) -> None:
     """Nothing: means over environments go to the log every step instead."""
@@ -253,9 +275,16 @@ class Guidance(CommandTerm):
     if env_ids is not None:
       return  # A reset, not a step.
     self._log()
+    self._share_statistics()
     step, interval = self._env.common_step_counter, self.cfg.refresh_interval
     if interval > 0 and step > 0 and step % interval == 0:
       self.pool.refresh(self.cfg.refresh_size)
+
+  def _share_statistics(self) -> None:
+    """With several processes, let their running means grow together."""
+    interval = self.cfg.share_interval
+    if self.cfg.update_statistics and self._env.common_step_counter % interval == 0:
+      self.normalizer.average_over_ranks()
 
   # The score.
 
@@ -264,35 +293,19 @@ class Guidance(CommandTerm):
       return
     self._scored_step = self._env.common_step_counter
     self._task_reward.zero_()
-    self._record_frame()
-    window = self.buffer.window()
-    features = encode(window, heading=self.prior.spec.heading)
-    error = self._score(features, self._noise.normal_())
-    if self.cfg.update_statistics:
-      self.normalizer.update(error)
-    self._raw_error.copy_(error)
-    relative = self.normalizer(error).mean(dim=-1)
-    # A diverged simulation earns nothing, and spoils no mean in the log.
-    self._r_smp.copy_(torch.exp(-self.cfg.sharpness * relative).nan_to_num(nan=0.0))
-    amplitude = window.joint_pos.std(dim=1).nanmean(dim=0)
-    torch.mv(self._limbs, amplitude, out=self._amplitude)
-
-  def _record_frame(self) -> None:
-    quat = state.root_quat_w(self.robot)
     pos = state.root_pos_w(self.robot) - self._env.scene.env_origins
-    joints = self.robot.data.joint_pos
-    ee = self._kinematics.ee_positions(pos, quat, joints)
-    self.buffer.push(pos, quat, joints, ee)
+    quat, joints = state.root_quat_w(self.robot), self.robot.data.joint_pos
+    self.scoring.step(pos, quat, joints)
 
   def _log(self) -> None:
     log = self._env.extras["log"]
-    log["Smp/r_smp"] = self._r_smp.mean()
+    log["Smp/r_smp"] = self.scoring.r_smp.mean()
     log["Smp/task_reward"] = self._task_reward.mean()
-    error, scale = self._raw_error.nanmean(dim=0), self.normalizer.scale()
+    error, scale = self.scoring.raw_error.nanmean(dim=0), self.normalizer.scale()
     for k, timestep in enumerate(self.cfg.timesteps):
       log[f"Smp/raw_error_t{timestep}"] = error[k]
       log[f"Smp/mu_t{timestep}"] = scale[k]
-    ratio = self._amplitude / self._pool_amplitude.clamp(min=1e-6)
+    ratio = self.scoring.amplitude / self._pool_amplitude.clamp(min=1e-6)
     for i, limb in enumerate(LIMBS):
       log[f"Smp/amplitude_{limb}"] = ratio[i]
 

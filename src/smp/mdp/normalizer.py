@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed
 from torch import nn
 
 MU_FLOOR = 1e-4
@@ -20,11 +21,16 @@ class ErrorNormalizer(nn.Module):
   prior and the policy. Non-finite errors (a diverged simulation) are left out.
 
   All is tensor arithmetic on the device: no branches on values, no synchronisation.
-  The buffers are part of the policy's checkpoint.
+  ``mean`` and ``count`` are part of the policy's checkpoint.
+
+  Where training runs as several processes, each moves its mean on with its own windows
+  and `average_over_ranks`, called every so often by all of them, makes it the mean
+  over the windows of all.
   """
 
   mean: torch.Tensor
   count: torch.Tensor
+  _shared: torch.Tensor
 
   def __init__(self, num_timesteps: int, freeze_after: float) -> None:
     super().__init__()
@@ -32,6 +38,9 @@ class ErrorNormalizer(nn.Module):
     # float64: adding a batch of 64 to a count of 5e7 must not vanish.
     self.register_buffer("mean", torch.zeros(num_timesteps, dtype=torch.float64))
     self.register_buffer("count", torch.zeros(1, dtype=torch.float64))
+    # Sum of the errors, and their number, as of the last exchange.
+    shared = torch.zeros(num_timesteps + 1, dtype=torch.float64)
+    self.register_buffer("_shared", shared, persistent=False)
 
   @torch.no_grad()
   def update(self, error: torch.Tensor) -> None:
@@ -45,6 +54,29 @@ class ErrorNormalizer(nn.Module):
     step = (open_ * (total - batch * self.mean)) / new_count.clamp(min=1.0)
     self.mean.add_(step)
     self.count.copy_(new_count)
+
+  @torch.no_grad()
+  def average_over_ranks(self) -> None:
+    """Join what every process has seen since the last call. A collective operation.
+
+    Without `torch.distributed` in use, nothing happens.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+      return
+    now = torch.cat((self.mean * self.count, self.count))
+    seen = now - self._shared
+    torch.distributed.all_reduce(seen)
+    self._set(self._shared + seen)
+
+  def load(self, mean: torch.Tensor, count: torch.Tensor) -> None:
+    """Go on from a checkpoint, the same one on every rank."""
+    mean, count = mean.to(self.mean), count.to(self.count)
+    self._set(torch.cat((mean * count, count)))
+
+  def _set(self, sums: torch.Tensor) -> None:
+    self._shared.copy_(sums)
+    self.count.copy_(sums[-1:])
+    self.mean.copy_(sums[:-1] / self.count.clamp(min=1.0))
 
   def scale(self) -> torch.Tensor:
     """μ of each timestep (K,), float32, at least ``MU_FLOOR``."""

@@ -54,6 +54,10 @@ class MotionBuffer:
   def window_size(self) -> int:
     return self._ring.shape[1]
 
+  def state(self) -> list[torch.Tensor]:
+    """What the buffer remembers: the ring, and where its newest frames are."""
+    return [self._ring, self._newest]
+
   def push(
     self,
     root_pos: torch.Tensor,

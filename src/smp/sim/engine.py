@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
@@ -11,6 +10,7 @@ import torch
 from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg, manager_based_rl_env
 from mjlab.sim.sim import Simulation
 
+from smp.cpu import thread_count
 from smp.errors import UserError
 from smp.sim.native import NativeSimulation
 
@@ -89,27 +89,3 @@ def resolve_engine(engine: str, device: str) -> Literal["native", "warp"]:
   if engine == "auto":
     return "native" if torch.device(device).type == "cpu" else "warp"
   return "native" if engine == "native" else "warp"
-
-
-def thread_count(threads: int | None) -> int:
-  """The number of threads, by default one per core this process may use.
-
-  Raises:
-    UserError: fewer than one, or more than there are cores.
-  """
-  cores = core_count()
-  if threads is None:
-    return cores
-  if not 1 <= threads <= cores:
-    raise UserError(
-      f"--threads {threads}: give 1 to {cores} (the cores of this machine), or leave "
-      "it out to use them all"
-    )
-  return threads
-
-
-def core_count() -> int:
-  """Cores that this process may use."""
-  if hasattr(os, "sched_getaffinity"):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1

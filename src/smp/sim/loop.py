@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from typing import Any
 import mujoco
 import numpy as np
 import warp as wp
+
+from smp.cpu import Crew
 
 _HEADER = 8
 _ROW = 5
@@ -136,7 +137,7 @@ class RobotLoop:
     self._counter = np.zeros(1, np.int64)
     self._models = [copy.copy(model) for _ in range(self.threads)]
     self._data = [mujoco.MjData(one) for one in self._models]
-    self._workers = ThreadPoolExecutor(max(1, self.threads - 1), "robots")
+    self._crew = Crew(self.threads)
     self._jobs: dict[str, list[tuple[Any, np.ndarray]]] = {}
 
   @property
@@ -172,12 +173,8 @@ class RobotLoop:
 
   def run(self, function: str) -> None:
     """Call ``function`` for every robot, and return when all are done."""
-    launches = [launch for launch, _ in self._jobs[function]]
     self._counter[0] = 0
-    others = [self._workers.submit(launch.launch) for launch in launches[1:]]
-    launches[0].launch()
-    for other in others:
-      other.result()
+    self._crew.run([launch for launch, _ in self._jobs[function]])
 
   def _job(
     self,
