@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import smp.tasks  # noqa: F401
+from smp.benchmark.timing import time_call
 from smp.cpu import core_count, thread_count
 from smp.errors import atomic_path
 from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
@@ -95,22 +94,21 @@ def measure(options: Options, engine: str, threads: int, robots: int) -> list[Ti
   action = torch.zeros(robots, env.action_manager.total_action_dim)
   generator = torch.Generator().manual_seed(0)
   guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
-  score = guidance._score_current_step
+  score = guidance.scoring.step
 
   def step() -> None:
     action.copy_(0.3 * torch.randn(action.shape, generator=generator))
     env.step(action)
 
   def timed(what: str, call: Callable[[], None]) -> Timing:
-    numbers = repeat(call, options.seconds)
-    lower, median, upper = statistics.quantiles(numbers, n=4)
-    return Timing(what, engine, threads, robots, median, lower, upper, len(numbers))
+    found = time_call(call, options.seconds, "cpu")
+    return Timing(what, engine, threads, robots, **asdict(found))
 
   timings = [timed("env.step", step)]
   # Without the score, which is the same network on both engines.
-  guidance._score_current_step = lambda: None
+  setattr(guidance.scoring, "step", lambda *_: None)  # noqa: B010
   timings.append(timed("env.step, no guidance", step))
-  guidance._score_current_step = score
+  setattr(guidance.scoring, "step", score)  # noqa: B010
   # The state is that of the last step: robots in the middle of their episodes.
   state = [array[:].clone() for array in (env.sim.data.qpos, env.sim.data.qvel)]
 
@@ -134,19 +132,6 @@ def build(task: str, engine: str, threads: int, robots: int) -> ManagerBasedRlEn
   env = make_env(cfg, engine, "cpu", threads)
   env.reset()
   return env
-
-
-def repeat(call: Callable[[], None], seconds: float) -> list[float]:
-  """Milliseconds of single calls, after a warm-up, for about ``seconds``."""
-  for _ in range(3):
-    call()
-  numbers: list[float] = []
-  end = time.perf_counter() + seconds
-  while len(numbers) < 5 or time.perf_counter() < end:
-    start = time.perf_counter()
-    call()
-    numbers.append(1e3 * (time.perf_counter() - start))
-  return numbers
 
 
 def show(timings: list[Timing], robots: int) -> None:

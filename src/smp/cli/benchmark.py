@@ -1,0 +1,313 @@
+"""Our guidance, sampling and pretraining against plain ones, in one process."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import tyro
+from mjlab.envs import ManagerBasedRlEnv
+from mjlab.tasks.registry import load_env_cfg
+from rich.console import Console
+from rich.table import Table
+
+import smp.tasks  # noqa: F401
+from smp.benchmark.gpu import count_launches, measure_rates, score_bytes, score_flops
+from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
+from smp.benchmark.plot import plot_benchmark
+from smp.benchmark.timing import Spread, ratio, spread, time_calls
+from smp.cpu import core_count
+from smp.diffusion.train import PretrainCfg, TrainData, Trainer
+from smp.errors import UserError, atomic_path
+from smp.mdp import state
+from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
+from smp.sim.engine import default_device, make_env
+
+POOL_SIZE = 64
+SAMPLES = {"cpu": 64, "cuda": 1024}
+"""Windows sampled, and trained on, at a time."""
+TRAIN_BATCH = {"cpu": 32, "cuda": 1024}
+
+
+@dataclass(frozen=True)
+class Options:
+  """Time guidance, sampling and pretraining against plain implementations.
+
+  Both are called in turn, so they meet the same machine; ratios are medians over pairs,
+  with the quarters around them.
+  """
+
+  task: str = "Smp-Forward-G1"
+
+  envs: tuple[int, ...] = (64, 1024, 4096, 16384)
+  """Numbers of environments."""
+
+  step_envs: int | None = None
+  """Time whole steps of the environment up to this many environments. Default: all on
+  a GPU, 1024 on a CPU."""
+
+  seconds: float = 3.0
+  """For each measurement, about."""
+
+  precision: str = "auto"
+  """Of the score: auto, float32, tf32 or bfloat16."""
+
+  device: str | None = None
+  """Default: the GPU where there is one."""
+
+  json: Path | None = None
+  """Numbers to write (JSON)."""
+
+  plot: Path | None = None
+  """Picture to write (PNG)."""
+
+
+@dataclass(frozen=True)
+class Result:
+  """One thing timed in both ways, with a number of environments (or windows)."""
+
+  what: str
+  size: int
+  ours: Spread
+  """ms per call."""
+  plain: Spread | None = None
+  ratio: Spread | None = None
+  """Plain over ours."""
+
+
+def main() -> None:
+  """``benchmark [OPTIONS]``."""
+  options = tyro.cli(Options, prog=sys.argv[0])
+  if min(options.envs) < 1 or options.seconds <= 0.0:
+    raise UserError("--envs and --seconds: give numbers above zero")
+  device = options.device or default_device("auto")
+  results: list[Result] = []
+  notes: dict[str, Any] = {}
+  for robots in options.envs:
+    found, more = measure(replace(options, device=device), robots)
+    results += found
+    notes[str(robots)] = more
+    show(found, f"{robots} environments on {device}")
+  prior_results = measure_prior(options.task, device, options.seconds)
+  show(prior_results, f"The prior on {device}")
+  results += prior_results
+  show_notes(notes)
+  if options.json is not None:
+    machine = {"device": _name(device), "cores": core_count()}
+    machine["torch_threads"] = torch.get_num_threads()
+    content = {"machine": machine, "results": [asdict(r) for r in results]}
+    with atomic_path(options.json) as temporary:
+      temporary.write_text(json.dumps(content | {"more": notes}, indent=2))
+    print(f"[INFO] Wrote {options.json}")
+  if options.plot is not None:
+    rows = [(r.what, r.size, r.ours, r.plain) for r in results]
+    plot_benchmark(rows, _name(device), options.plot)
+    print(f"[INFO] Wrote {options.plot}")
+
+
+def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]]:
+  """Everything that happens in a step, with one number of environments."""
+  device = str(options.device)
+  env = _build(options, robots, device)
+  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+  cfg, robot = guidance.cfg, guidance.robot
+  plain = PlainGuidance(guidance.prior, cfg.timesteps, robots, device, cfg.sharpness)
+  pos = state.root_pos_w(robot) - env.scene.env_origins
+  quat, lin = state.root_quat_w(robot), state.root_lin_vel_w(robot)
+  joints, ang = robot.data.joint_pos, robot.data.root_link_ang_vel_w
+  scoring, buffer = guidance.scoring, guidance.buffer
+  features = plain.encode()
+
+  def push() -> None:
+    buffer.push(pos, quat, joints, scoring.kinematics.ee_positions(pos, quat, joints))
+
+  def plain_push() -> None:
+    plain.push(pos, quat, lin, ang, joints)
+
+  def plain_step() -> None:
+    plain_push()
+    plain.score(plain.encode())
+
+  def compare(what: str, ours: Any, other: Any) -> Result:
+    slow, fast = time_calls([other, ours], options.seconds, device)
+    return Result(what, robots, spread(fast), spread(slow), ratio(slow, fast))
+
+  def fast_step() -> None:
+    scoring.step(pos, quat, joints)
+
+  for _ in range(plain.prior.spec.window):
+    plain_push()
+    push()
+  results = [
+    compare("push", push, plain_push),
+    compare("encode", lambda: _encode(guidance), plain.encode),
+    compare(
+      "score",
+      lambda: scoring.score(features, scoring.noise.normal_()),
+      lambda: plain.score(features),
+    ),
+    compare("guidance step", fast_step, plain_step),
+  ]
+  more = _bounds(options, guidance, robots, results[-1].ours, fast_step, plain_step)
+  most = options.step_envs or (16384 if device.startswith("cuda") else 1024)
+  if robots <= most:
+    results += _whole_steps(env, guidance, plain_step, options.seconds, device)
+  more["peak_memory_gib"] = _peak_memory(device)
+  env.close()
+  return results, more
+
+
+def _encode(guidance: Guidance) -> torch.Tensor:
+  from smp.motion.features import encode
+
+  return encode(guidance.buffer.window(), heading=guidance.prior.spec.heading)
+
+
+def _whole_steps(
+  env: ManagerBasedRlEnv,
+  guidance: Guidance,
+  plain_step: Any,
+  seconds: float,
+  device: str,
+) -> list[Result]:
+  """Steps of the environment with our guidance, with the plain one, and without."""
+  shape = (env.num_envs, env.action_manager.total_action_dim)
+  scoring, step = guidance.scoring, guidance.scoring.step
+
+  def run(score: Any) -> Any:
+    def call() -> None:
+      scoring.step = score
+      env.step(0.3 * torch.randn(shape, device=device))
+
+    return call
+
+  calls = [run(step), run(lambda *_: plain_step()), run(lambda *_: None)]
+  ours, slow, without = time_calls(calls, seconds, device)
+  scoring.step = step
+  n = env.num_envs
+  return [
+    Result("env.step", n, spread(ours), spread(slow), ratio(slow, ours)),
+    Result("env.step without guidance", n, spread(without)),
+  ]
+
+
+def _bounds(
+  options: Options,
+  guidance: Guidance,
+  robots: int,
+  ours: Spread,
+  fast_step: Any,
+  plain_step: Any,
+) -> dict[str, Any]:
+  """How long the score must take at least on this device, and the share reached."""
+  device = str(options.device)
+  on_gpu = device.startswith("cuda")
+  precision = guidance.scoring.score.precision
+  dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+  rates = measure_rates(device, dtype, min(options.seconds, 1.0))
+  steps, denoiser = len(guidance.cfg.timesteps), guidance.prior.denoiser
+  compute = 1e3 * score_flops(denoiser, robots * steps) / rates.flops
+  memory = 1e3 * score_bytes(denoiser, robots, steps) / rates.bytes
+  roofline = max(compute, memory)
+  more: dict[str, Any] = {
+    "precision": precision,
+    "matrix_tflops": rates.flops / 1e12,
+    "copy_gb_per_s": rates.bytes / 1e9,
+    "roofline_ms": roofline,
+    "share_reached": roofline / ours.median,
+  }
+  if on_gpu:
+    more["launches"] = count_launches(fast_step)
+    more["launches_plain"] = count_launches(plain_step)
+  return more
+
+
+def measure_prior(task: str, device: str, seconds: float) -> list[Result]:
+  """Sampling of start states, and a step of pretraining."""
+  from smp.diffusion.prior import MotionPrior
+  from smp.paths import resolve_prior
+
+  guidance = load_env_cfg(task).commands[GUIDANCE]
+  assert isinstance(guidance, GuidanceCfg)
+  prior = MotionPrior.load(resolve_prior(guidance.prior)).to(device)
+  kind = torch.device(device).type
+  n, batch = SAMPLES[kind], TRAIN_BATCH[kind]
+  cfg = PretrainCfg(batch_size=batch, device=device)
+  windows = torch.randn(20_000, prior.denoiser.window, prior.denoiser.feature_dim)
+  data = TrainData(
+    train=windows,
+    val=windows[:0],
+    spec=prior.spec,
+    q_low=prior.q_low.cpu(),
+    q_high=prior.q_high.cpu(),
+  )
+  ours = Trainer(data, cfg)
+  plain = PlainTraining(prior, batch, cfg.draws, device)
+  results = []
+  for what, size, fast_call, slow_call in (
+    ("sample", n, lambda: prior.sample(n), lambda: plain_sample(prior, n)),
+    ("pretraining step", batch, ours.train_step, plain.step),
+  ):
+    slow, fast = time_calls([slow_call, fast_call], seconds, device)
+    results.append(Result(what, size, spread(fast), spread(slow), ratio(slow, fast)))
+  return results
+
+
+def _build(options: Options, robots: int, device: str) -> ManagerBasedRlEnv:
+  """The training environment of the task, with few start states."""
+  cfg = load_env_cfg(options.task)
+  cfg.scene.num_envs, cfg.seed = robots, 0
+  guidance = cfg.commands[GUIDANCE]
+  assert isinstance(guidance, GuidanceCfg)
+  guidance.pool_size, guidance.refresh_interval = POOL_SIZE, 0
+  guidance.precision = options.precision  # pyright: ignore[reportAttributeAccessIssue]
+  if torch.device(device).type == "cuda":
+    torch.cuda.reset_peak_memory_stats(device)
+  env = make_env(cfg, "auto", device)
+  env.reset()
+  for _ in range(10):
+    env.step(torch.zeros(robots, env.action_manager.total_action_dim, device=device))
+  return env
+
+
+def _peak_memory(device: str) -> float:
+  """GiB: what torch took at most on a GPU; the whole process on a CPU."""
+  if torch.device(device).type == "cuda":
+    return torch.cuda.max_memory_reserved(device) / 2**30
+  scale = 1.0 if sys.platform == "darwin" else 1024.0  # Bytes there, KB elsewhere.
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
+
+
+def _name(device: str) -> str:
+  if torch.device(device).type == "cuda":
+    return torch.cuda.get_device_name(device)
+  return f"CPU, {torch.get_num_threads()} threads"
+
+
+def show(results: list[Result], title: str) -> None:
+  """Print a table of results."""
+  table = Table(title=f"{title}: milliseconds")
+  for column in ("", "number", "ours", "quarters", "plain", "plain/ours", "quarters"):
+    table.add_column(column, justify="left" if not column else "right")
+  for r in results:
+    row = [r.what, str(r.size), f"{r.ours.median:.2f}"]
+    row.append(f"{r.ours.lower:.2f} .. {r.ours.upper:.2f}")
+    if r.plain is not None and r.ratio is not None:
+      row += [f"{r.plain.median:.2f}", f"{r.ratio.median:.1f}"]
+      row.append(f"{r.ratio.lower:.1f} .. {r.ratio.upper:.1f}")
+    table.add_row(*row)
+  Console(width=100).print(table)
+
+
+def show_notes(notes: dict[str, Any]) -> None:
+  """Print what the hardware allows."""
+  for robots, more in notes.items():
+    words = [
+      f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in more.items()
+    ]
+    print(f"[INFO] {robots} environments: {', '.join(words)}")
