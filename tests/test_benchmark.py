@@ -1,0 +1,103 @@
+"""The benchmark: its plain side is right, its bounds are those of the formulas."""
+
+import json
+
+import pytest
+import torch
+
+from smp.benchmark.gpu import score_flops
+from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
+from smp.benchmark.plot import plot_benchmark
+from smp.benchmark.timing import Spread, ratio, spread, time_calls
+from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
+from smp.paths import resolve_prior
+from tests.test_scoring import make, poses
+
+
+@pytest.fixture(scope="module")
+def prior() -> MotionPrior:
+  return MotionPrior.load(resolve_prior("loco"))
+
+
+def test_plain_guidance_gives_the_reward_that_ours_gives(prior, monkeypatch):
+  """Up to the velocities, which it takes as it is given them."""
+  robots = 40
+  ours, plain = (
+    make(robots=robots),
+    PlainGuidance(prior, SCORED_TIMESTEPS, robots, "cpu"),
+  )
+  zero = torch.zeros(robots, 3)
+  for pos, quat, joints in poses(12, robots):
+    ours.step(pos, quat, joints)
+    plain.push(pos, quat, zero, zero, joints)
+  features, want = plain.encode(), ours.buffer.window()
+  torch.testing.assert_close(plain.buffers[4], want.joint_pos)
+  noise = iter(ours.noise)
+  monkeypatch.setattr(torch, "randn_like", lambda _: next(noise))
+  r_smp = plain.score(features)
+  error = ours.score(features, ours.noise)
+  relative = (error / error.mean(dim=0)).mean(dim=1)
+  torch.testing.assert_close(r_smp, torch.exp(-6.0 * relative), rtol=1e-3, atol=1e-5)
+
+
+def test_plain_sampling_draws_what_ours_draws(prior):
+  torch.manual_seed(0)
+  ours = prior.sample(3)
+  torch.manual_seed(0)
+  torch.testing.assert_close(plain_sample(prior, 3), ours, rtol=1e-3, atol=1e-3)
+
+
+def test_plain_training_learns(prior):
+  torch.manual_seed(0)
+  training = PlainTraining(prior, batch=8, draws=2, device="cpu")
+  losses = [training.step() for _ in range(30)]
+  assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def test_operations_are_those_of_the_parameters(prior):
+  """Nearly all weights are used once a frame; the time embedding is not used at all."""
+  denoiser = prior.denoiser
+  weights = sum(p.numel() for n, p in denoiser.named_parameters() if "adaln" not in n)
+  per_frame = score_flops(denoiser, 1) / (2 * denoiser.window)
+  assert 0.98 < per_frame / weights < 1.02
+  assert score_flops(denoiser, 12) == 12 * score_flops(denoiser, 1)
+
+
+def test_ratios_are_of_pairs():
+  """A machine that slows down half way slows both: the ratio stays."""
+  fast = [1.0, 1.0, 1.0, 5.0, 5.0, 5.0]
+  assert ratio([3 * f for f in fast], fast) == Spread(3.0, 3.0, 3.0, 6)
+  assert spread([1.0, 2.0, 3.0]).median == 2.0
+
+
+def test_calls_are_timed_in_turn():
+  order = []
+  numbers = time_calls(
+    [lambda: order.append("a"), lambda: order.append("b")], 0.0, "cpu"
+  )
+  assert order[-4:] == ["a", "b", "a", "b"]
+  assert len(numbers[0]) == len(numbers[1]) >= 5
+
+
+def test_the_plot_is_a_picture(tmp_path):
+  times = Spread(2.0, 1.0, 3.0, 9)
+  rows = [("push", n, times, times) for n in (8, 64)] + [("sample", 9, times, None)]
+  plot_benchmark(rows, "CPU", tmp_path / "b.png")
+  assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_script_writes_numbers(tmp_path, monkeypatch, capsys):
+  from smp.cli.benchmark import main
+
+  output, plot = tmp_path / "b.json", tmp_path / "b.png"
+  arguments = f"benchmark --envs 4 --seconds 0.01 --json {output} --plot {plot}"
+  monkeypatch.setattr("sys.argv", arguments.split())
+  monkeypatch.setattr("smp.cli.benchmark.SAMPLES", {"cpu": 2})
+  monkeypatch.setattr("smp.cli.benchmark.TRAIN_BATCH", {"cpu": 2})
+  main()
+  results = json.loads(output.read_text())["results"]
+  timed = {r["what"] for r in results}
+  assert {"push", "encode", "score", "guidance step", "env.step", "sample"} <= timed
+  assert all(r["ours"]["median"] > 0.0 for r in results)
+  assert plot.exists() and "plain/ours" in capsys.readouterr().out
