@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from smp import cpu as cores
 from smp import wandb_mode
 from smp.cli import check_starts, play, train
 from smp.diffusion.denoiser import Denoiser
@@ -52,7 +53,7 @@ def test_train_runs_on_the_cpu_and_saves(monkeypatch, tmp_path, capsys):
 
 def test_defaults_fit_the_machine():
   cpu, gpu = train.default_config(TASK, False), train.default_config(TASK, True)
-  assert cpu.env.scene.num_envs == 64 and cpu.gpu_ids is None
+  assert cpu.env.scene.num_envs >= 64 and cpu.gpu_ids is None
   assert gpu.env.scene.num_envs == 4096 and gpu.gpu_ids == [0]
 
 
@@ -207,3 +208,21 @@ def test_local_checkpoint_is_found(tmp_path):
   args = play.PlayArgs(checkpoint_file=str(file))
   assert play.find_checkpoint(TASK, args) == Path(file)
   assert play.find_checkpoint(TASK, play.PlayArgs(agent="zero")) is None
+
+
+def test_environments_go_by_the_cores():
+  assert [train.cpu_envs(n) for n in (1, 2, 8, 16, 1000)] == [
+    *(64, 64, 256, 512),
+    4096,
+  ]
+  config = train.default_config(TASK, has_gpu=False)
+  assert config.env.scene.num_envs == train.cpu_envs(cores.core_count())
+  assert train.default_config(TASK, has_gpu=True).env.scene.num_envs == 4096
+
+
+def test_the_outlook_is_plain_arithmetic(monkeypatch):
+  monkeypatch.setattr(train, "CPU_STEPS_PER_CORE", 500.0)
+  monkeypatch.setattr(train, "USEFUL_STEPS", 86.4e6)
+  # 86.4 million at 2 x 500 a second: 86,400 s.
+  assert "1,000 steps per second" in train.cpu_outlook(2)
+  assert "86 million: 1 days here" in train.cpu_outlook(2)

@@ -18,7 +18,7 @@ from mjlab.managers import event_manager
 from mjlab.managers.event_manager import RecomputeLevel
 from mjlab.sim.sim import Simulation, SimulationCfg
 from mjlab.sim.sim_data import WarpBridge
-from mjlab.tasks.registry import list_tasks
+from mjlab.tasks.registry import list_tasks, load_env_cfg
 from mjlab.utils.nan_guard import NanGuardCfg
 
 import smp.tasks  # noqa: F401
@@ -353,6 +353,36 @@ def test_contact_sensors_and_their_history(pair):
   assert torch.equal(newest, native.force) and not torch.equal(newest, oldest[0])
 
 
+def test_a_task_of_mjlab_with_terrain_and_rays_agrees():
+  """Nothing here knows of our tasks: height scans, terrain, curricula, other sensors."""
+  envs = []
+  for name in ("native", "warp"):
+    cfg = load_env_cfg("Mjlab-Velocity-Rough-Unitree-G1")
+    cfg.scene.num_envs, cfg.seed = 3, 0
+    assert cfg.scene.terrain is not None and cfg.scene.terrain.terrain_generator
+    generator = cfg.scene.terrain.terrain_generator
+    generator.num_rows, generator.num_cols = 1, len(generator.sub_terrains)
+    env = make_env(cfg, name, "cpu", threads=1)
+    env.reset(seed=0)
+    envs.append(env)
+  native, warp = envs
+  for name in ("qpos", "qvel"):
+    getattr(native.sim.data, name)[:] = getattr(warp.sim.data, name)[:]
+  for env in envs:
+    env.sim.forward()
+    env.sim.sense()
+  found, want = (env.observation_manager.compute() for env in envs)
+  assert set(want) == {"actor", "critic"}
+  for group in want:
+    assert isinstance(found[group], torch.Tensor)
+    torch.testing.assert_close(found[group], want[group], rtol=0.0, atol=1e-4)
+  for env in envs:
+    env.step(torch.zeros(3, env.action_manager.total_action_dim))
+    env.close()
+  gap = native.sim.data.qpos[:] - warp.sim.data.qpos[:]
+  assert gap.abs().max() < 1e-3
+
+
 def test_reset_clears_what_warp_clears(pair):
   ids = torch.tensor([1, 5])
   cleared = names(pair.warp.sim, STATE, CONTROLS, ("qacc", "act_dot", "sensordata"))
@@ -450,6 +480,19 @@ def test_unsupported_features_are_refused_by_name():
   sim._expanded_fields.add("geom_plugin_id")
   with pytest.raises(UserError, match=r"their own geom_plugin_id .*--engine warp"):
     sim._prepare()
+
+
+def test_gravity_compensation_that_would_be_ignored_is_refused():
+  with pytest.raises(UserError, match="body_gravcomp.*--engine warp"):
+    small_sim().expand_model_fields(("body_gravcomp",))
+  spec = mujoco.MjSpec.from_string(SCENE.format(sensor=""))
+  spec.body("arm").gravcomp = 0.5
+  sim = NativeSimulation(2, SimulationCfg(), spec=spec)
+  sim.expand_model_fields(("body_gravcomp",))
+  sim.model.body_gravcomp[1] = 0.0
+  sim.forward()
+  assert sim.data.qfrc_gravcomp[0].abs().max() > 0.0
+  assert sim.data.qfrc_gravcomp[1].abs().max() == 0.0
 
 
 def test_variants_and_gpus_are_refused():

@@ -14,14 +14,22 @@ import tyro
 from mjlab.scripts.train import TrainConfig, launch_training
 
 from smp.cli.tasks import task_from_argv
-from smp.cpu import thread_count
+from smp.cpu import core_count, thread_count
 from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
 from smp.sim.engine import check_engine, use_engine
 
-CPU_NUM_ENVS = 64
+CPU_ENVS_PER_CORE = 32
+CPU_ENVS = (64, 4096)
+"""At least and at most, whatever the cores: fewer waste the cost of a step that does not
+depend on them, and more is what a GPU takes."""
 CPU_POOL_SIZE = 512
 CPU_SAVE_INTERVAL = 50
+CPU_STEPS_PER_CORE = 400.0
+"""Environment steps per second and core, updates of the policy included: see the
+benchmarks in README. An estimate, to say what to expect before it is measured."""
+USEFUL_STEPS = 6e8
+"""Environment steps that the SMP paper trains a task for (arXiv 2512.03028)."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +47,36 @@ class TrainArgs(TrainConfig):
 def default_config(task: str, has_gpu: bool) -> TrainArgs:
   """mjlab's options for a task; on a machine without a GPU, ones it can bear.
 
-  There, 64 environments give some hundred steps per second and core, so fewer start
-  states are sampled up front and checkpoints come sooner.
+  There, a core gives some hundred steps per second, so environments go by the cores,
+  fewer start states are sampled up front, and checkpoints come sooner.
   """
   config = TrainArgs(**vars(TrainConfig.from_task(task)))
   if has_gpu:
     return config
-  config.env.scene.num_envs = CPU_NUM_ENVS
+  config.env.scene.num_envs = cpu_envs(core_count())
   guidance = config.env.commands.get(GUIDANCE)
   if isinstance(guidance, GuidanceCfg):
     guidance.refresh_size = guidance.refresh_size * CPU_POOL_SIZE // guidance.pool_size
     guidance.pool_size = CPU_POOL_SIZE
   config.agent.save_interval = CPU_SAVE_INTERVAL
   return replace(config, gpu_ids=None)
+
+
+def cpu_envs(cores: int) -> int:
+  """Environments that keep so many cores busy."""
+  least, most = CPU_ENVS
+  return min(max(CPU_ENVS_PER_CORE * cores, least), most)
+
+
+def cpu_outlook(threads: int) -> str:
+  """One line on how long a useful run takes without a GPU."""
+  steps_per_second = CPU_STEPS_PER_CORE * threads
+  days = USEFUL_STEPS / steps_per_second / 86_400
+  return (
+    f"[INFO] Expect about {steps_per_second:,.0f} steps per second here. The paper "
+    f"trains a task for {USEFUL_STEPS / 1e6:.0f} million: {days:,.0f} days here, hours on "
+    "a GPU. Ctrl-C saves at any time, --agent.resume True goes on."
+  )
 
 
 def main() -> None:
@@ -79,6 +104,8 @@ def main() -> None:
       f"[INFO] {reason}: training on the CPU with {config.env.scene.num_envs} "
       f"environments ({engine})."
     )
+    if config.engine != "warp":
+      print(cpu_outlook(threads))
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
   signal.signal(signal.SIGTERM, _interrupt)

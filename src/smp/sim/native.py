@@ -194,8 +194,13 @@ class NativeSimulation(Simulation):
     """Give every robot its own row of model fields.
 
     Raises:
-      UserError: the engines do not store a field alike.
+      UserError: the engines do not store a field alike, or this one would not read it.
     """
+    if "body_gravcomp" in fields and not self._mj_model.ngravcomp:
+      raise UserError(
+        "engine native: cannot give robots their own body_gravcomp where the model has "
+        f"none (MuJoCo leaves it out at compile time); give one body some, or {WAY_OUT}"
+      )
     super().expand_model_fields(fields)
     if _FRAMES & self._expanded_fields:
       for model in self._loop.models:
