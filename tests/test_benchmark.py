@@ -8,6 +8,7 @@ import torch
 from smp.benchmark.gpu import score_flops
 from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
 from smp.benchmark.plot import plot_benchmark
+from smp.benchmark.shares import Shares, contact_fill, parts, timed_parts
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.paths import resolve_prior
@@ -79,6 +80,34 @@ def test_calls_are_timed_in_turn():
   assert len(numbers[0]) == len(numbers[1]) >= 5
 
 
+def test_what_a_part_calls_is_not_counted_twice(monkeypatch):
+  clock = iter(range(100))
+  monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+  shares = Shares("cpu")
+  inner = shares.wrap("inner", lambda: None)
+
+  def body():
+    inner()
+    inner()
+
+  shares.wrap("outer", body)()
+  # Ticks: outer 0, inner 1 to 2, inner 3 to 4, outer ends at 5.
+  assert shares.seconds == {"outer": 3.0, "inner": 2.0}
+
+
+@pytest.mark.slow
+def test_timing_the_parts_leaves_the_environment_as_it_was(forward_env):
+  guidance = forward_env.command_manager.get_term("smp")
+  with timed_parts(forward_env, guidance) as shares:
+    forward_env.step(torch.zeros(8, 29))
+  assert shares.seconds["physics"] > 0.0
+  for _, owner, method in parts(forward_env, guidance):
+    assert method not in vars(owner)
+  fill = contact_fill(forward_env, steps=1)
+  assert 0.0 < fill["contacts"] < fill["nconmax"]
+  assert 0.0 < fill["constraints"] < fill["njmax"]
+
+
 def test_the_plot_is_a_picture(tmp_path):
   times = Spread(2.0, 1.0, 3.0, 9)
   rows = [("push", n, times, times) for n in (8, 64)] + [("sample", 9, times, None)]
@@ -100,4 +129,6 @@ def test_the_script_writes_numbers(tmp_path, monkeypatch, capsys):
   timed = {r["what"] for r in results}
   assert {"push", "encode", "score", "guidance step", "env.step", "sample"} <= timed
   assert all(r["ours"]["median"] > 0.0 for r in results)
+  step = json.loads(output.read_text())["more"]["4"]["step_ms"]
+  assert {"physics", "guidance", "observations", "resets"} <= set(step)
   assert plot.exists() and "plain/ours" in capsys.readouterr().out

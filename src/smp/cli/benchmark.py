@@ -20,15 +20,18 @@ import smp.tasks  # noqa: F401
 from smp.benchmark.gpu import count_launches, measure_rates, score_bytes, score_flops
 from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
 from smp.benchmark.plot import plot_benchmark
+from smp.benchmark.shares import contact_fill, profile_step
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
 from smp.cpu import core_count
 from smp.diffusion.train import PretrainCfg, TrainData, Trainer
 from smp.errors import UserError, atomic_path
 from smp.mdp import state
 from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
+from smp.sim import NativeSimulation
 from smp.sim.engine import default_device, make_env
 
 POOL_SIZE = 64
+FILL_STEPS = 20
 SAMPLES = {"cpu": 64, "cuda": 1024}
 """Windows sampled, and trained on, at a time."""
 TRAIN_BATCH = {"cpu": 32, "cuda": 1024}
@@ -59,6 +62,9 @@ class Options:
 
   device: str | None = None
   """Default: the GPU where there is one."""
+
+  engine: str = "auto"
+  """Of the physics: native, warp, or auto."""
 
   json: Path | None = None
   """Numbers to write (JSON)."""
@@ -157,6 +163,9 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
   most = options.step_envs or (16384 if device.startswith("cuda") else 1024)
   if robots <= most:
     results += _whole_steps(env, guidance, plain_step, options.seconds, device)
+    more["step_ms"] = profile_step(env, guidance, options.seconds)
+    if not isinstance(env.sim, NativeSimulation):
+      more["fill"] = contact_fill(env, FILL_STEPS)
   more["peak_memory_gib"] = _peak_memory(device)
   env.close()
   return results, more
@@ -268,7 +277,7 @@ def _build(options: Options, robots: int, device: str) -> ManagerBasedRlEnv:
   guidance.precision = options.precision  # pyright: ignore[reportAttributeAccessIssue]
   if torch.device(device).type == "cuda":
     torch.cuda.reset_peak_memory_stats(device)
-  env = make_env(cfg, "auto", device)
+  env = make_env(cfg, options.engine, device)
   env.reset()
   for _ in range(10):
     env.step(torch.zeros(robots, env.action_manager.total_action_dim, device=device))
@@ -305,9 +314,21 @@ def show(results: list[Result], title: str) -> None:
 
 
 def show_notes(notes: dict[str, Any]) -> None:
-  """Print what the hardware allows."""
-  for robots, more in notes.items():
-    words = [
-      f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in more.items()
+  """Print what the hardware allows, and the parts of a step."""
+
+  def words(values: dict[str, Any]) -> str:
+    shown = [
+      f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()
     ]
-    print(f"[INFO] {robots} environments: {', '.join(words)}")
+    return ", ".join(shown)
+
+  for robots, more in notes.items():
+    plain = {k: v for k, v in more.items() if not isinstance(v, dict)}
+    print(f"[INFO] {robots} environments: {words(plain)}")
+    step = more.get("step_ms")
+    if step:
+      total = sum(step.values())
+      shares = {f"{name}": f"{100 * ms / total:.0f} %" for name, ms in step.items()}
+      print(f"[INFO]   env.step, timed part by part, {total:.1f} ms: {words(shares)}")
+    if "fill" in more:
+      print(f"[INFO]   memory for contacts: {words(more['fill'])}")
