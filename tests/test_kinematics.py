@@ -2,6 +2,7 @@
 
 import mujoco
 import numpy as np
+import pytest
 import torch
 
 from smp import g1
@@ -35,6 +36,20 @@ def test_end_effectors_agree_in_single_precision_and_any_batch_shape():
   ee = kinematics.ee_positions(q[..., :3], q[..., 3:7], q[..., 7:])
   want = mj_ee_positions(g1.load_model(), qpos).reshape(2, 3, 4, 5, 3)
   assert np.abs(ee.numpy() - want).max() < 1e-5
+
+
+def test_end_effectors_in_c_are_those_in_tensors():
+  q = torch.from_numpy(random_qpos(9)).float()
+  parts = q[:, :3], q[:, 3:7], q[:, 7:]
+  kinematics = Kinematics(g1.load_model())
+  in_tensors = kinematics.ee_positions_in_tensors(*parts)
+  torch.testing.assert_close(
+    kinematics.ee_positions(*parts), in_tensors, rtol=1e-5, atol=1e-6
+  )
+  assert kinematics.ee_positions(*(part[:0] for part in parts)).shape == (0, 5, 3)
+  for wrong in ((parts[0][:3], *parts[1:]), (*parts[:2], parts[2][:, :28])):
+    with pytest.raises(ValueError):
+      kinematics.ee_positions(*wrong)
 
 
 def test_light_model_has_the_kinematics_and_shapes_of_the_full_one():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import mujoco
 import numpy as np
 import torch
@@ -9,6 +11,9 @@ from torch import nn
 
 from smp import g1
 from smp.motion.rotations import quat_mul, quat_rotate
+
+if TYPE_CHECKING:
+  from smp.motion.chains import Chains
 
 
 class Kinematics(nn.Module):
@@ -45,6 +50,8 @@ class Kinematics(nn.Module):
     self._levels(parents)
     ee = [self.body_names.index(name) for name in g1.EE_BODY_NAMES]
     self._add_index("ee_index", self.place[ee])
+    self._parents, self._ee = parents, ee
+    self._chains: Chains | None = None
 
   def _levels(self, parents: np.ndarray) -> None:
     """Group bodies by depth; remember where each body and its parent come to lie."""
@@ -109,6 +116,21 @@ class Kinematics(nn.Module):
     self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor
   ) -> torch.Tensor:
     """Positions of the end effectors (..., 5, 3), for the arguments of `forward`."""
+    if joint_pos.device.type == "cpu" and joint_pos.dtype == torch.float32:
+      return self._in_c().ee_positions(root_pos, root_quat, joint_pos)
+    return self.ee_positions_in_tensors(root_pos, root_quat, joint_pos)
+
+  def _in_c(self) -> Chains:
+    if self._chains is None:
+      from smp.motion.chains import Chains  # It imports Warp.
+
+      self._chains = Chains(self, self._parents, self._ee)
+    return self._chains
+
+  def ee_positions_in_tensors(
+    self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor
+  ) -> torch.Tensor:
+    """`ee_positions` on any device and in any precision."""
     pos, _ = self._walk(root_pos, root_quat, joint_pos)
     return pos.index_select(-2, self.get_buffer("ee_index"))
 
