@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 
 import mjlab
@@ -14,9 +16,10 @@ import tyro
 from mjlab.scripts.train import TrainConfig, launch_training
 
 from smp.cli.tasks import task_from_argv
-from smp.errors import UserError
+from smp.errors import UserError, check_folder
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
 from smp.sim.engine import check_engine, thread_count, use_engine
+from smp.tasks.checkpoint import newest_checkpoint
 
 CPU_NUM_ENVS = 64
 CPU_POOL_SIZE = 512
@@ -78,11 +81,30 @@ def main() -> None:
       f"[INFO] {reason}: training on the CPU with {config.env.scene.num_envs} "
       f"environments ({engine})."
     )
+  config = choose_checkpoint(config)
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
   signal.signal(signal.SIGTERM, _interrupt)
   with use_engine(config.engine, threads):
     launch_training(task, config)
+
+
+def choose_checkpoint(config: TrainArgs) -> TrainArgs:
+  """Look for the checkpoint to resume from before anything long begins.
+
+  Raises:
+    UserError: there is none, or the folder of logs cannot be written.
+  """
+  experiment = (Path(config.log_root) / config.agent.experiment_name).resolve()
+  check_folder(experiment)
+  if not config.agent.resume:
+    return config
+  pattern = config.agent.load_run, config.agent.load_checkpoint
+  path = newest_checkpoint(experiment, *pattern)
+  # mjlab looks for it again: by exactly these names.
+  run, name = (f"{re.escape(part)}$" for part in (path.parent.name, path.name))
+  agent = replace(config.agent, load_run=run, load_checkpoint=name)
+  return replace(config, agent=agent)
 
 
 def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:

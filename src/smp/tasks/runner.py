@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import torch
 from mjlab.rl import MjlabOnPolicyRunner
 
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.tasks.checkpoint import read_checkpoint
+from smp.tensor_files import save_tensors
 from smp.wandb_mode import choose_wandb_mode
+
+
+_MISFITS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What torch raises over states of another network."""
 
 
 class SmpRunner(MjlabOnPolicyRunner):
@@ -32,6 +37,14 @@ class SmpRunner(MjlabOnPolicyRunner):
       super().learn(num_learning_iterations, init_at_random_ep_len)
     except KeyboardInterrupt:
       self._save_and_stop()
+    except OSError as error:
+      # The curves are files too.
+      raise UserError(
+        f"{self.logger.log_dir}: cannot write ({error.strerror}); free some space"
+        f"{self._way_on()}"
+      ) from error
+    except UserError as error:
+      raise UserError(f"{error}{self._way_on()}") from error
 
   def save(self, path: str, infos: dict | None = None) -> None:
     """Write a checkpoint to ``path``, and hand it to W&B if uploads are on."""
@@ -47,8 +60,7 @@ class SmpRunner(MjlabOnPolicyRunner):
         "total_time": self.logger.tot_time,
       },
     }
-    with atomic_path(path) as temporary:
-      torch.save(saved, temporary)
+    save_tensors(path, saved)
     if self.cfg["upload_model"]:
       self.logger.save_model(path, self.current_learning_iteration)
 
@@ -65,15 +77,15 @@ class SmpRunner(MjlabOnPolicyRunner):
       UserError: the file is missing, damaged, or not a checkpoint of this project.
     """
     loaded = read_checkpoint(path, map_location or str(self.device))
+    infos = loaded["infos"]
     try:
       resume = self.alg.load(loaded, load_cfg, strict)
-    except RuntimeError as error:
+      self._guidance().load_state_dict(infos["guidance"])
+    except _MISFITS as error:
       detail = " ".join(str(error).split())[:200]
       raise UserError(
         f"{path}: checkpoint of another task or network ({detail})"
       ) from error
-    infos = loaded["infos"]
-    self._guidance().load_state_dict(infos["guidance"])
     if resume:
       self.current_learning_iteration = loaded["iter"] + 1
       env = self.env.unwrapped
@@ -92,30 +104,16 @@ class SmpRunner(MjlabOnPolicyRunner):
     )
     self.save(path)
     self.logger.stop_logging_writer()
-    run = Path(self.logger.log_dir).name
     print(f"[INFO] Interrupted. Saved {path}")
-    print(f"[INFO] Continue with: --agent.resume True --agent.load-run {run}")
+    print(f"[INFO] Continue with: {self._resume_options()}")
 
+  def _resume_options(self) -> str:
+    run = Path(str(self.logger.log_dir)).name
+    return f"--agent.resume True --agent.load-run {run}"
 
-def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str, Any]:
-  """A policy checkpoint as plain tensors and numbers; no code in it is run.
-
-  Raises:
-    UserError: the file is missing, damaged, or not a checkpoint of this project.
-  """
-  if not Path(path).is_file():
-    raise UserError(f"{path}: no such checkpoint file")
-  try:
-    loaded = torch.load(path, map_location=map_location, weights_only=True)
-  except Exception as error:
-    raise UserError(
-      f"{path}: not a readable checkpoint ({type(error).__name__}); it may be damaged "
-      "or hold more than tensors and numbers"
-    ) from error
-  missing = {"actor_state_dict", "critic_state_dict", "iter", "infos"} - set(loaded)
-  if missing or not {"guidance", "env_state"} <= set(loaded["infos"] or {}):
-    raise UserError(
-      f"{path}: not a checkpoint of this project "
-      f"(missing: {', '.join(sorted(missing)) or 'infos'})"
-    )
-  return loaded
+  def _way_on(self) -> str:
+    """The end of an error's line, for who finds a training stopped by it."""
+    stopped = f"; training stopped in iteration {self.current_learning_iteration + 1}"
+    if not list(Path(str(self.logger.log_dir)).glob("model_*.pt")):
+      return f"{stopped}, before its first checkpoint"
+    return f"{stopped}; continue from its last checkpoint: {self._resume_options()}"
