@@ -287,8 +287,11 @@ class Guidance(CommandTerm):
   def _log(self) -> None:
     log = self._env.extras["log"]
     log["Smp/r_smp"] = self._r_smp.mean()
-    log["Smp/task_reward"] = self._task_reward.mean()
-    error, scale = self._raw_error.nanmean(dim=0), self.normalizer.scale()
+    # Without robots that diverged.
+    task = self._task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    log["Smp/task_reward"] = task.mean()
+    error = self._raw_error.where(self._raw_error.isfinite(), torch.nan).nanmean(dim=0)
+    scale = self.normalizer.scale()
     for k, timestep in enumerate(self.cfg.timesteps):
       log[f"Smp/raw_error_t{timestep}"] = error[k]
       log[f"Smp/mu_t{timestep}"] = scale[k]

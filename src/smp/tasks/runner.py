@@ -14,7 +14,6 @@ from smp.tasks.checkpoint import read_checkpoint
 from smp.tensor_files import save_tensors
 from smp.wandb_mode import choose_wandb_mode
 
-
 _MISFITS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 """What torch raises over states of another network."""
 
