@@ -36,9 +36,10 @@ from smp.diffusion.state import (
   check_same_config,
   read_state,
 )
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.loggers import Logger, LoggerKind, NoLogger
 from smp.motion.features import FeatureSpec
+from smp.tensor_files import save_tensors
 
 _EVAL_SEED = 20_000
 """The noise that judges is the same in every evaluation of every run."""
@@ -382,8 +383,7 @@ class Trainer:
       "history": self.history,
       "best": self.best,
     }
-    with atomic_path(folder / "state.pt") as temporary:
-      torch.save(state, temporary)
+    save_tensors(folder / "state.pt", state)
     last = self.prior()
     last.info = self.info(self.step)
     last.save(folder / "last.safetensors")
