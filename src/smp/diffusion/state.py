@@ -21,6 +21,7 @@ MAY_DIFFER = {
   "log_interval",
   "logger",
   "wandb_project",
+  "upload",
   "licence",
   "notes",
 }

@@ -123,6 +123,9 @@ class PretrainCfg:
   logger: LoggerKind = "none"
   wandb_project: str = "smp"
 
+  upload: bool = False
+  """At the end put the prior on W&B, as an artifact with its description."""
+
   licence: str = "that of the motion clips it was trained on"
   """Licence text to store with the prior."""
 

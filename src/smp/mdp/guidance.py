@@ -212,13 +212,17 @@ class Guidance(CommandTerm):
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
     """Restore the reward's memory, so that a resumed run goes on without a jump."""
+    self.load_means(saved)
+    if not self.starts.load_state_dict(saved["pool"]):
+      print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
+
+  def load_means(self, saved: dict[str, Any]) -> None:
+    """Restore the running means alone: the scale of the reward."""
     if saved["mean"].shape != self.normalizer.mean.shape:
       print("[WARN] checkpoint has other guidance timesteps: running means start anew")
     else:
       self.normalizer.mean.copy_(saved["mean"])
       self.normalizer.count.copy_(saved["count"])
-    if not self.starts.load_state_dict(saved["pool"]):
-      print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
 
   # mjlab's command interface.
 

@@ -287,7 +287,9 @@ class FeatureSpec:
       if isinstance(value, list):
         values[name] = tuple(value)
       if not _FIELD_KINDS[name](values[name]):
-        raise UserError(f"feature spec: field '{name}' is {value!r:.80}, which makes no sense")
+        raise UserError(
+          f"feature spec: field '{name}' is {value!r:.80}, which makes no sense"
+        )
     return FeatureSpec(**values)
 
   def check(self, expected: FeatureSpec) -> None:

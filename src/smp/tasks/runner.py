@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shlex
+import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from mjlab.rl import MjlabOnPolicyRunner
 
+from smp.diffusion.train import git_revision
 from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, Guidance
 from smp.tasks.checkpoint import read_checkpoint
@@ -30,6 +34,7 @@ class SmpRunner(MjlabOnPolicyRunner):
   def learn(
     self, num_learning_iterations: int, init_at_random_ep_len: bool = False
   ) -> None:
+    _ = self._origin  # Of the start: the files may change while training goes on.
     if self.logger.log_dir is not None and self.cfg.get("logger") == "wandb":
       choose_wandb_mode(Path(self.logger.log_dir))
     try:
@@ -54,6 +59,7 @@ class SmpRunner(MjlabOnPolicyRunner):
       **(infos or {}),
       "env_state": {"common_step_counter": env.common_step_counter},
       "guidance": self._guidance().state_dict(),
+      "origin": self._origin,
       "progress": {
         "total_steps": self.logger.tot_timesteps,
         "total_time": self.logger.tot_time,
@@ -91,6 +97,30 @@ class SmpRunner(MjlabOnPolicyRunner):
       env.common_step_counter = infos["env_state"]["common_step_counter"]
       self.logger.tot_timesteps = infos["progress"]["total_steps"]
     return infos
+
+  def load_policy(self, path: str, policy: dict[str, Any]) -> None:
+    """Take the actor and the running means of a policy file (`smp.tasks.policy_file`).
+
+    Raises:
+      UserError: it is of another network.
+    """
+    try:
+      self.alg.load(policy, {"actor": True}, strict=True)
+      self._guidance().load_means(policy)
+    except _MISFITS as error:
+      detail = " ".join(str(error).split())[:200]
+      raise UserError(
+        f"{path}: policy of another task or network ({detail})"
+      ) from error
+
+  @functools.cached_property
+  def _origin(self) -> dict[str, str]:
+    """Where a checkpoint comes from."""
+    return {
+      "prior": Path(self._guidance().cfg.prior).stem,
+      "commit": git_revision(),
+      "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
 
   def _guidance(self) -> Guidance:
     return cast(Guidance, self.env.unwrapped.command_manager.get_term(GUIDANCE))
