@@ -44,9 +44,12 @@ class ToyGuidance:
     }
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
+    self.load_means(saved)
+    self.pool = {name: saved["pool"][name] for name in self.pool}
+
+  def load_means(self, saved: dict[str, Any]) -> None:
     self.normalizer.mean.copy_(saved["mean"])
     self.normalizer.count.copy_(saved["count"])
-    self.pool = {name: saved["pool"][name] for name in self.pool}
 
 
 class ToyEnv(VecEnv):
