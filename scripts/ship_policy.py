@@ -1,4 +1,4 @@
-"""Make a policy file of a checkpoint. Usage: uv run scripts/ship_policy.py CHECKPOINT TASK [OPTIONS]"""
+"""Make a policy file of a checkpoint. Usage: uv run scripts/ship_policy.py FILE TASK"""
 
 from smp.errors import run
 

@@ -92,7 +92,8 @@ def write_output_to(path: Path) -> None:
   """Send what this process says to a file."""
   torch.set_num_threads(1)
   output = os.open(path, os.O_WRONLY | os.O_CREAT)
-  os.dup2(output, 1), os.dup2(output, 2)
+  for stream in (1, 2):
+    os.dup2(output, stream)
   sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
 
 

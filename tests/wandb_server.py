@@ -190,8 +190,8 @@ def serve(store: Store) -> Iterator[str]:
       self.end_headers()
       self.wfile.write(content)
 
-    def log_message(self, *_: Any) -> None:
-      pass
+    def log_message(self, format: str, *_: Any) -> None:
+      del format
 
   server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
   store.url = f"http://127.0.0.1:{server.server_address[1]}"
