@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from smp import cpu as cores
-from smp import wandb_mode
+from smp import paths, wandb_mode
 from smp.cli import check_starts, play, train
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
 from smp.errors import run
 from smp.paths import resolve_prior
+from tests import toy_training
 
 pytestmark = pytest.mark.slow
 TASK = "Smp-Forward-G1"
@@ -139,13 +140,56 @@ def test_play_says_which_policy_it_needs(monkeypatch, capsys):
   assert "gone/model_1.pt" in exit_line(capsys, play.main)
 
 
-def test_play_without_a_reachable_run_is_one_line(monkeypatch, capsys):
-  def unreachable(*_):
-    raise ConnectionError("no route")
+def test_play_shows_a_run_of_wandb(monkeypatch, capsys, tmp_path):
+  """The real client, and a stand-in for its server."""
+  from tests.wandb_server import Store, serve
 
-  monkeypatch.setattr(play, "get_wandb_checkpoint_path", unreachable)
-  type_in(monkeypatch, "play", TASK, "--wandb-run-path", "org/project/run")
-  assert "org/project/run" in exit_line(capsys, play.main)
+  monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+  monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "4")
+  words = f"--log-root {tmp_path} --wandb-run-path"
+  with serve(Store(runs={"org/proj/run1": {"model_3.pt": b"not weights"}})) as url:
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    args = play.PlayArgs(wandb_run_path="org/proj/run1", log_root=str(tmp_path))
+    path = play.find_checkpoint(TASK, args)
+    assert path is not None and path.read_bytes() == b"not weights"
+    type_in(monkeypatch, "play", TASK, *words.split(), "org/proj/gone")
+    assert "org/proj/gone" in exit_line(capsys, play.main)
+  type_in(monkeypatch, "play", TASK, *words.split(), "org/proj/run1")
+  assert "no connection" in exit_line(capsys, play.main)
+
+
+def test_play_without_more_words_shows_the_shipped_policy(
+  monkeypatch, capsys, tmp_path
+):
+  monkeypatch.setattr(paths, "POLICIES", tmp_path)
+  type_in(monkeypatch, "play", TASK)
+  line = exit_line(capsys, play.main)
+  assert "scripts/train.py Smp-Forward-G1" in line and "--wandb-run-path" in line
+  shipped = tmp_path / "forward.pt"
+  shipped.touch()
+  assert play.find_checkpoint(TASK, play.PlayArgs()) == shipped
+
+
+def test_training_stops_before_it_starts_without_a_prior_or_a_folder(
+  monkeypatch, capsys, tmp_path
+):
+  """A prior deleted between start and resume, and a folder that cannot be made."""
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  run_folder = tmp_path / "smp_forward_g1" / "2026-01-01_00-00-00"
+  run_folder.mkdir(parents=True)
+  toy_training.make_runner(None).save(str(run_folder / "model_4.pt"))
+  before = (run_folder / "model_4.pt").read_bytes()
+  words = f"train {TASK} --env.scene.num-envs 1 --agent.resume True --agent.logger "
+  words += f"tensorboard --env.commands.smp.prior {tmp_path / 'gone.safetensors'}"
+  type_in(monkeypatch, *words.split(), "--log-root", str(tmp_path))
+  assert "gone.safetensors" in exit_line(capsys, train.main)
+  assert (run_folder / "model_4.pt").read_bytes() == before
+  assert [path.name for path in run_folder.parent.iterdir()] == [run_folder.name]
+  type_in(monkeypatch, *words.split(), "--log-root", str(tmp_path / "elsewhere"))
+  assert "no checkpoint to resume from" in exit_line(capsys, train.main)
+  (tmp_path / "file").touch()
+  type_in(monkeypatch, "train", TASK, "--log-root", str(tmp_path / "file"))
+  assert "cannot write here" in exit_line(capsys, train.main)
 
 
 def can_render() -> bool:

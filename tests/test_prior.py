@@ -233,7 +233,7 @@ def test_wrong_tensors_are_refused_by_name(saved: Path, change: str, message: st
     ({"nhead": 5}, "d_model 32 .* nhead 5"),
     ({"spec": {"fps": 50}}, "'spec' is unreadable"),
     ({"spec": 3}, "'spec' is unreadable"),
-    ({"spec": g1_spec().to_dict() | {"window": "ten"}}, "'window' is .'ten'"),
+    ({"spec": g1_spec().to_dict() | {"window": "ten"}}, "'window' is 'ten'"),
     ({"spec": g1_spec().to_dict() | {"feature_dims": 3}}, "'feature_dims' is 3"),
     ({"d_model": 64}, "tensor 'denoiser.*expected"),
   ],

@@ -28,7 +28,7 @@ def read_table(path: Path) -> dict[str, Any]:
     table = yaml.safe_load(path.read_text())
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror})") from error
-  except (yaml.YAMLError, UnicodeDecodeError) as error:
+  except Exception as error:  # Beside YAML's own: bad dates, bytes, too many brackets.
     detail = " ".join(str(error).split())[:160]
     raise UserError(f"{path}: not valid YAML ({detail})") from error
   if table is None:
@@ -70,7 +70,7 @@ def load_config(path: Path, kind: type[Cfg]) -> Cfg:
   for key, value in table.items():
     try:
       values[key] = _convert(value, hints[key])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
       raise UserError(
         f"{path}: '{key}' is {value!r}, expected {_describe(hints[key])}"
       ) from None

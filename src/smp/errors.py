@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
+
+try:
+  import fcntl
+except ImportError:  # Not a Unix: leftovers of killed programs stay.
+  fcntl = None
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.[^.]+)?")
+"""Names of the temporary files of `atomic_path`: hidden, and never a finished file's."""
 
 
 class UserError(Exception):
@@ -38,20 +47,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
   The temporary file keeps the suffix of ``path`` (some writers add one if it is
   missing). On any failure, Ctrl-C included, it is removed and ``path`` is left as it
-  was. A folder that cannot be written raises ``UserError``.
+  was. Who is killed outright leaves it behind, under a hidden name that nobody takes
+  for ``path``; the next to write in that folder removes it (`remove_leftovers`). A
+  folder that cannot be written raises ``UserError``.
   """
   path = Path(path)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-      prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
-    )
-    os.close(handle)
+    remove_leftovers(path.parent)
+    handle, temporary = _create_locked(path)
   except OSError as error:
     raise UserError(
       f"{path}: cannot write here ({error.strerror}); choose another output folder"
     ) from error
-  temporary = Path(name)
   try:
     yield temporary
     with open(temporary, "rb") as file:
@@ -68,3 +76,52 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ) from error
   finally:
     temporary.unlink(missing_ok=True)
+    os.close(handle)
+
+
+def check_folder(folder: Path) -> None:
+  """Raise ``UserError`` unless files can be written in ``folder``, made if need be."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+  except OSError as error:
+    raise UserError(
+      f"{folder}: cannot write here ({error.strerror}); choose another output folder"
+    ) from error
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+  """Remove temporary files in ``folder`` whose writers are gone; those removed.
+
+  A writer holds a lock on its file for as long as it lives, so that only the files of
+  programs that were killed can be locked, and removed, here.
+  """
+  removed: list[Path] = []
+  if fcntl is None:
+    return removed
+  for path in folder.glob(".*.tmp*"):
+    if not _TEMPORARY.fullmatch(path.name):
+      continue
+    with contextlib.suppress(OSError):  # Someone else's, in use, or gone by now.
+      handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+      try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+        removed.append(path)
+      finally:
+        os.close(handle)
+  return removed
+
+
+def _create_locked(path: Path) -> tuple[int, Path]:
+  """A new temporary file beside ``path``, locked: its descriptor and its path."""
+  while True:
+    handle, name = tempfile.mkstemp(
+      prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent
+    )
+    if fcntl is not None:
+      with contextlib.suppress(OSError):  # A file system without locks.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    if os.fstat(handle).st_nlink > 0:
+      return handle, Path(name)
+    os.close(handle)  # Taken for a leftover before it was locked.

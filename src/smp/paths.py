@@ -12,7 +12,16 @@ ROOT = Path(__file__).resolve().parents[2]
 DATASETS = ROOT / "datasets"
 PRIORS = DATASETS / "priors"
 NORM_STATS = DATASETS / "norm_stats.npz"
+POLICIES = DATASETS / "policies"
 MOTIONS = ROOT / "configs" / "motions"
+
+
+def policy_path(task: str) -> Path:
+  """Where the shipped policy of a task is, if there is one.
+
+  Smp-Forward-G1: datasets/policies/forward.pt.
+  """
+  return POLICIES / f"{task.removeprefix('Smp-').removesuffix('-G1').lower()}.pt"
 
 
 def resolve_prior(name_or_path: str) -> Path:

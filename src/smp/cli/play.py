@@ -14,7 +14,6 @@ import torch
 import tyro
 from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg, load_runner_cls
-from mjlab.utils.os import get_wandb_checkpoint_path
 from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
 from mjlab.viewer.base import PolicyProtocol
 from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
@@ -22,7 +21,11 @@ from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 from smp.cli.tasks import task_from_argv
 from smp.errors import UserError, atomic_path
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+from smp.paths import POLICIES, policy_path
 from smp.sim.engine import default_device, make_env
+from smp.tasks.policy_file import load_actor
+from smp.tasks.runner import SmpRunner
+from smp.wandb_files import fetch_checkpoint, fetch_prior
 
 CPU_POOL_SIZE = 64
 """Start states sampled to watch a policy on a CPU."""
@@ -36,13 +39,18 @@ class PlayArgs:
   """``zero`` and ``random`` need no checkpoint."""
 
   checkpoint_file: str | None = None
-  """A policy on this machine (logs/rsl_rl/.../model_N.pt)."""
+  """A policy on this machine (logs/rsl_rl/.../model_N.pt, or one by ship_policy.py).
+  Default: the shipped policy of the task."""
 
   wandb_run_path: str | None = None
   """A run on W&B: ORG/PROJECT/RUN. The newest checkpoint unless one is named."""
 
   wandb_checkpoint_name: str | None = None
   """A checkpoint of that run, for example model_4000.pt."""
+
+  wandb_prior: str | None = None
+  """Score under the prior in this artifact: ORG/PROJECT/ARTIFACT[:VERSION]. The newest
+  version unless one is named. Default: the prior of the task."""
 
   num_envs: int = 1
 
@@ -98,7 +106,8 @@ def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
   """The file of the policy to show; None for agents that need none.
 
   Raises:
-    UserError: none was named, the file is not there, or W&B has no such run.
+    UserError: none was named and none is shipped, the file is not there, or W&B has
+      no such run.
   """
   if args.agent != "trained":
     return None
@@ -107,28 +116,23 @@ def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
     if not path.is_file():
       raise UserError(f"{path}: no such checkpoint file (--checkpoint-file)")
     return path
-  if args.wandb_run_path is None:
+  if args.wandb_run_path is not None:
+    return download_checkpoint(task, args)
+  shipped = policy_path(task)
+  if not shipped.is_file():
     raise UserError(
-      "which policy? give --checkpoint-file FILE or --wandb-run-path ORG/PROJECT/RUN, "
-      "or --agent zero to see the start states alone"
+      f"no policy of {task} is shipped yet; train one (uv run scripts/train.py {task}) "
+      "and give --checkpoint-file FILE, or give --wandb-run-path ORG/PROJECT/RUN, or "
+      "--agent zero to see the start states alone"
     )
-  return download_checkpoint(task, args)
+  return shipped
 
 
 def download_checkpoint(task: str, args: PlayArgs) -> Path:
   """Fetch a checkpoint from W&B, or find it where an earlier call put it."""
   folder = Path(args.log_root) / load_rl_cfg(task).experiment_name
-  run = Path(str(args.wandb_run_path))
-  try:
-    path, cached = get_wandb_checkpoint_path(
-      folder.resolve(), run, args.wandb_checkpoint_name
-    )
-  except Exception as error:  # The client raises a dozen kinds, most of them private.
-    detail = " ".join(str(error).split())[:200] or type(error).__name__
-    raise UserError(
-      f"--wandb-run-path {run}: cannot get a checkpoint ({detail}); check the path "
-      "ORG/PROJECT/RUN, your login (uv run wandb login) and the network"
-    ) from error
+  run, name = str(args.wandb_run_path), args.wandb_checkpoint_name
+  path, cached = fetch_checkpoint(folder.resolve(), run, name)
   print(f"[INFO] Checkpoint {path.name} ({'cached' if cached else 'downloaded'})")
   return path
 
@@ -151,12 +155,12 @@ def _local(
   task: str, env: RslRlVecEnvWrapper, args: PlayArgs, checkpoint: Path | None
 ) -> CheckpointManager | None:
   """Lets the browser viewer change to another checkpoint of the same folder."""
-  if checkpoint is None:
+  if checkpoint is None or not checkpoint.name.startswith("model_"):
     return None
   folder = checkpoint.parent
 
   def available() -> list[tuple[str, str]]:
-    files = sorted(folder.glob("*.pt"), key=lambda file: file.stat().st_mtime)
+    files = sorted(folder.glob("model_*.pt"), key=lambda file: file.stat().st_mtime)
     ages = [int(time.time() - file.stat().st_mtime) for file in files]
     return [
       (file.name, format_time_ago(age)) for file, age in zip(files, ages, strict=True)
@@ -178,7 +182,8 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
   import mediapy
   from rich.progress import track
 
-  folder = Path(".") if checkpoint is None else checkpoint.parent
+  shipped = checkpoint is not None and checkpoint.parent == POLICIES
+  folder = Path(".") if checkpoint is None or shipped else checkpoint.parent
   output = Path(args.video_file) if args.video_file else folder / "play.mp4"
   env = build_env(task, args, render=True)
   policy = load_policy(task, env, args, checkpoint)
@@ -207,6 +212,8 @@ def build_env(task: str, args: PlayArgs, render: bool) -> RslRlVecEnvWrapper:
     cfg.terminations = {}
   device = args.device or default_device(args.engine)
   guidance = cfg.commands.get(GUIDANCE)
+  if args.wandb_prior is not None and isinstance(guidance, GuidanceCfg):
+    guidance.prior = str(fetch_prior(args.wandb_prior))
   if device == "cpu" and isinstance(guidance, GuidanceCfg):
     # Sampling takes a CPU 15 ms a window, and nobody watches a thousand starts.
     guidance.pool_size = min(guidance.pool_size, CPU_POOL_SIZE)
@@ -237,5 +244,7 @@ def load_policy(
   runner_cls = load_runner_cls(task)
   assert runner_cls is not None and checkpoint is not None
   runner = runner_cls(env, asdict(load_rl_cfg(task)), device=device)
-  runner.load(str(checkpoint), load_cfg={"actor": True}, map_location=device)
+  assert isinstance(runner, SmpRunner)
+  card = load_actor(runner, checkpoint, task)
+  print(f"[INFO] {checkpoint}: " + ", ".join(f"{k} {v}" for k, v in card.items()))
   return runner.get_inference_policy(device=device)

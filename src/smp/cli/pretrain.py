@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import tyro
 
+from smp.cli.upload import UploadCfg, upload_file
 from smp.config import load_config, to_plain
 from smp.diffusion.plots import save_training_picture
 from smp.diffusion.train import (
@@ -102,4 +103,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
   picture = cfg.folder() / "training.png"
   real = data.val if len(data.val) else data.train
   save_training_picture(picture, trainer.best_prior(), trainer.history, real)
+  if cfg.upload:
+    upload_file(UploadCfg(cfg.output, project=cfg.wandb_project, log_dir=cfg.folder()))
   print(f"{cfg.output}: weights of step {trainer.best['step']}; picture {picture}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 
 import mjlab
@@ -15,9 +17,13 @@ from mjlab.scripts.train import TrainConfig, launch_training
 
 from smp.cli.tasks import task_from_argv
 from smp.cpu import core_count, thread_count
-from smp.errors import UserError
+from smp.errors import UserError, check_folder
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+from smp.paths import policy_path
 from smp.sim.engine import check_engine, use_engine
+from smp.tasks.checkpoint import newest_checkpoint
+from smp.tasks.policy_file import save_policy
+from smp.wandb_files import fetch_checkpoint, fetch_prior, upload
 
 CPU_ENVS_PER_CORE = 32
 CPU_ENVS = (64, 4096)
@@ -42,6 +48,13 @@ class TrainArgs(TrainConfig):
 
   threads: int | None = None
   """Threads of the native engine. Default: one per core."""
+
+  wandb_prior: str | None = None
+  """Train under the prior in this artifact: ORG/PROJECT/ARTIFACT[:VERSION]. The newest
+  version unless one is named. Default: the prior of the task."""
+
+  upload_policy: bool = False
+  """At the end put the policy on W&B, as an artifact with its card."""
 
 
 def default_config(task: str, has_gpu: bool) -> TrainArgs:
@@ -106,11 +119,59 @@ def main() -> None:
     )
     if config.engine != "warp":
       print(cpu_outlook(threads))
+  config = choose_checkpoint(config)
+  choose_prior(config)
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
   signal.signal(signal.SIGTERM, _interrupt)
+  before = _runs(config)
   with use_engine(config.engine, threads):
     launch_training(task, config)
+  new = sorted(_runs(config) - before)
+  if config.upload_policy and new:
+    upload_policy(task, config, new[-1])
+
+
+def upload_policy(task: str, config: TrainArgs, run: Path) -> None:
+  """Write the last policy of a run beside its checkpoints, and put it on W&B."""
+  path = run / f"{policy_path(task).stem}.pt"
+  card = save_policy(newest_checkpoint(run.parent, re.escape(run.name)), path, task)
+  upload(path, "policy", config.agent.wandb_project, card, run)
+
+
+def _runs(config: TrainArgs) -> set[Path]:
+  """Folders of the runs that there are."""
+  experiment = (Path(config.log_root) / config.agent.experiment_name).resolve()
+  return set(experiment.glob("*/")) if experiment.is_dir() else set()
+
+
+def choose_prior(config: TrainArgs) -> None:
+  """Fetch the prior that ``--wandb-prior`` names, and train under it."""
+  guidance = config.env.commands.get(GUIDANCE)
+  if config.wandb_prior is not None and isinstance(guidance, GuidanceCfg):
+    guidance.prior = str(fetch_prior(config.wandb_prior).resolve())
+
+
+def choose_checkpoint(config: TrainArgs) -> TrainArgs:
+  """Look for the checkpoint to resume from before anything long begins.
+
+  Raises:
+    UserError: there is none, or the folder of logs cannot be written.
+  """
+  experiment = (Path(config.log_root) / config.agent.experiment_name).resolve()
+  check_folder(experiment)
+  if not config.agent.resume:
+    return config
+  if config.wandb_run_path is not None:
+    # Where mjlab will find it.
+    fetch_checkpoint(experiment, config.wandb_run_path, config.wandb_checkpoint_name)
+    return config
+  pattern = config.agent.load_run, config.agent.load_checkpoint
+  path = newest_checkpoint(experiment, *pattern)
+  # mjlab looks for it again: by exactly these names.
+  run, name = (f"{re.escape(part)}$" for part in (path.parent.name, path.name))
+  agent = replace(config.agent, load_run=run, load_checkpoint=name)
+  return replace(config, agent=agent)
 
 
 def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:

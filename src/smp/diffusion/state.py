@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from smp.errors import UserError
+from smp.tensor_files import load_tensors
 
 STATE_VERSION = 1
 MAY_DIFFER = {
@@ -23,6 +21,7 @@ MAY_DIFFER = {
   "log_interval",
   "logger",
   "wandb_project",
+  "upload",
   "licence",
   "notes",
 }
@@ -35,13 +34,13 @@ def read_state(path: Path) -> dict[str, Any]:
   if not path.is_file():
     raise UserError(f"{path}: no training state to resume; leave out --resume")
   try:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-  except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+    state = load_tensors(path, "training state")
+  except UserError as error:
     raise UserError(
       f"{path}: cannot be read, damaged or not a training state; start anew with "
       "--overwrite"
     ) from error
-  if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+  if state.get("version") != STATE_VERSION:
     raise UserError(
       f"{path}: not a training state of version {STATE_VERSION}; start anew with "
       "--overwrite"

@@ -36,9 +36,10 @@ from smp.diffusion.state import (
   check_same_config,
   read_state,
 )
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.loggers import Logger, LoggerKind, NoLogger
 from smp.motion.features import FeatureSpec
+from smp.tensor_files import save_tensors
 
 _EVAL_SEED = 20_000
 """The noise that judges is the same in every evaluation of every run."""
@@ -121,6 +122,9 @@ class PretrainCfg:
 
   logger: LoggerKind = "none"
   wandb_project: str = "smp"
+
+  upload: bool = False
+  """At the end put the prior on W&B, as an artifact with its description."""
 
   licence: str = "that of the motion clips it was trained on"
   """Licence text to store with the prior."""
@@ -382,8 +386,7 @@ class Trainer:
       "history": self.history,
       "best": self.best,
     }
-    with atomic_path(folder / "state.pt") as temporary:
-      torch.save(state, temporary)
+    save_tensors(folder / "state.pt", state)
     last = self.prior()
     last.info = self.info(self.step)
     last.save(folder / "last.safetensors")

@@ -235,12 +235,16 @@ class Guidance(CommandTerm):
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
     """Restore the reward's memory, so that a resumed run goes on without a jump."""
+    self.load_means(saved)
+    if not self.starts.load_state_dict(saved["pool"]):
+      print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
+
+  def load_means(self, saved: dict[str, Any]) -> None:
+    """Restore the running means alone: the scale of the reward."""
     if saved["mean"].shape != self.normalizer.mean.shape:
       print("[WARN] checkpoint has other guidance timesteps: running means start anew")
     else:
       self.normalizer.load(saved["mean"], saved["count"])
-    if not self.starts.load_state_dict(saved["pool"]):
-      print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
 
   # mjlab's command interface.
 
@@ -300,8 +304,12 @@ class Guidance(CommandTerm):
   def _log(self) -> None:
     log = self._env.extras["log"]
     log["Smp/r_smp"] = self.scoring.r_smp.mean()
-    log["Smp/task_reward"] = self._task_reward.mean()
-    error, scale = self.scoring.raw_error.nanmean(dim=0), self.normalizer.scale()
+    # Without robots that diverged.
+    task = self._task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    log["Smp/task_reward"] = task.mean()
+    raw_error = self.scoring.raw_error
+    error = raw_error.where(raw_error.isfinite(), torch.nan).nanmean(dim=0)
+    scale = self.normalizer.scale()
     for k, timestep in enumerate(self.cfg.timesteps):
       log[f"Smp/raw_error_t{timestep}"] = error[k]
       log[f"Smp/mu_t{timestep}"] = scale[k]

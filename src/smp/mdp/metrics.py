@@ -22,7 +22,7 @@ def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   )
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   velocity = state.root_lin_vel_w(robot)[:, :2]
-  return (command.velocity_w - velocity).norm(dim=-1)
+  return _sound((command.velocity_w - velocity).norm(dim=-1))
 
 
 def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
@@ -31,16 +31,21 @@ def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   cos, sin = heading(state.root_quat_w(robot))
   x, y = command.facing_w.unbind(-1)
-  return torch.atan2(cos * y - sin * x, cos * x + sin * y).abs().rad2deg()
+  return _sound(torch.atan2(cos * y - sin * x, cos * x + sin * y).abs().rad2deg())
 
 
 def goal_distance(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """|goal - xy| (N,), m, of the pelvis."""
   command = cast(LocationCommand, env.command_manager.get_term(command_name))
-  return command.offset_w.norm(dim=-1)
+  return _sound(command.offset_w.norm(dim=-1))
 
 
 def head_height(env: ManagerBasedRlEnv, entity_name: str = "robot") -> torch.Tensor:
   """Height of the head above its origin's floor (N,), m."""
   position, _ = state.head_w(cast(Entity, env.scene[entity_name]))
-  return position[:, 2] - env.scene.env_origins[:, 2]
+  return _sound(position[:, 2] - env.scene.env_origins[:, 2])
+
+
+def _sound(value: torch.Tensor) -> torch.Tensor:
+  """0 for a robot that diverged: a NaN would stand for the mean over all."""
+  return value.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -12,7 +12,6 @@ from mjlab.managers.reward_manager import RewardTermCfg
 from smp.mdp import state
 from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
 from smp.mdp.guidance import GUIDANCE, Guidance
-from smp.mdp.metrics import head_height
 from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
@@ -112,5 +111,6 @@ def hold_head_high(
 
   Source: as `raise_head`.
   """
-  below = height - head_height(env, entity_name)
+  position, _ = state.head_w(cast(Entity, env.scene[entity_name]))
+  below = height - (position[:, 2] - env.scene.env_origins[:, 2])
   return torch.exp(-scale * below.clamp(min=0.0).square())

@@ -17,6 +17,29 @@ if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
 
 
+class Diverged:
+  """Whether a robot's physics broke down: a number that is not finite, or a speed of a
+  joint or the pelvis beyond ``maximum_speed`` (rad/s, m/s), which comes before.
+
+  Its episode ends there, so that nothing of it reaches another robot, the running means
+  or the policy. How many there were since the start of the run is logged.
+  """
+
+  def __init__(self, cfg: TerminationTermCfg, env: ManagerBasedRlEnv):
+    del cfg
+    self.count = torch.zeros((), dtype=torch.long, device=env.device)
+    """Robots so far."""
+
+  def __call__(self, env: ManagerBasedRlEnv, maximum_speed: float) -> torch.Tensor:
+    data = env.sim.data
+    sound = data.qvel.abs().amax(dim=-1) <= maximum_speed  # False for NaN.
+    for part in (data.qpos, data.qacc, data.sensordata):
+      sound &= part.isfinite().all(dim=-1)
+    self.count += (~sound).sum()
+    env.extras["log"]["Smp/diverged"] = self.count
+    return ~sound
+
+
 def root_too_low(
   env: ManagerBasedRlEnv, minimum_height: float, entity_name: str = "robot"
 ) -> torch.Tensor:

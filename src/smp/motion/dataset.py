@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +85,10 @@ def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
   if not isinstance(wants_mirror, bool):
     raise UserError(f"{path}: {where}'mirror' must be true or false")
   ranges = []
-  for part in item.get("ranges") or ():
+  parts = item.get("ranges") or []
+  if not isinstance(parts, list):
+    raise UserError(f"{path}: {where}'ranges' must be a list of [start, stop]")
+  for part in parts:
     ok = isinstance(part, list) and len(part) == 2
     if (
       not ok or not all(isinstance(v, int) for v in part) or not 0 <= part[0] < part[1]
@@ -168,7 +170,9 @@ def _open_npz(path: Path, keys: Sequence[str], made_by: str) -> dict[str, np.nda
           f"{path}: no array '{missing[0]}'; not a file of {made_by}, write it anew"
         )
       return {key: archive[key] for key in keys}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+  except UserError:
+    raise
+  except Exception as error:  # numpy parses headers as Python: a dozen kinds of errors.
     raise UserError(
       f"{path}: not a readable NPZ ({type(error).__name__}); write it anew with {made_by}"
     ) from error
@@ -185,8 +189,10 @@ def load_clip_windows(path: str | Path) -> WindowSet:
   data = _open_npz(path, keys, "scripts/csv_to_npz.py")
   try:
     spec = FeatureSpec.from_dict(json.loads(str(data["spec"])))
-  except (ValueError, TypeError, AttributeError) as error:
-    raise UserError(f"{path}: array 'spec' is not readable; write it anew") from error
+  except (ValueError, RecursionError) as error:
+    raise UserError(f"{path}: array 'spec' is not JSON; write it anew") from error
+  except UserError as error:
+    raise UserError(f"{path}: array 'spec': {error}; write it anew") from error
   windows = data["windows"]
   shape = (spec.window, sum(spec.feature_dims))
   if windows.ndim != 3 or windows.shape[1:] != shape or windows.dtype != np.float32:
@@ -196,16 +202,23 @@ def load_clip_windows(path: str | Path) -> WindowSet:
     )
   if not np.isfinite(windows).all():
     raise UserError(f"{path}: array 'windows' holds a value that is not finite")
-  if data["mirrored"].shape != windows.shape[:1]:
-    raise UserError(f"{path}: array 'mirrored' does not have one entry per window")
+  mirrored, stride, split = data["mirrored"], data["stride"], str(data["split"])
+  if mirrored.shape != windows.shape[:1] or mirrored.dtype != bool:
+    raise UserError(f"{path}: array 'mirrored' does not have one bool per window")
+  if stride.shape != () or stride.dtype.kind not in "iu" or stride < 1:
+    raise UserError(f"{path}: array 'stride' is not a number of frames; write it anew")
+  if split not in ("train", "val") or data["clip"].shape != ():
+    raise UserError(
+      f"{path}: array 'split' is not train or val, or 'clip' not a name; write it anew"
+    )
   return WindowSet(
     windows=windows,
     spec=spec,
-    stride=int(data["stride"]),
+    stride=int(stride),
     clips=(str(data["clip"]),),
     clip_index=np.zeros(len(windows), dtype=np.int64),
-    mirrored=data["mirrored"].astype(bool),
-    splits=(cast(Split, str(data["split"])),),
+    mirrored=mirrored,
+    splits=(cast(Split, split),),
   )
 
 
@@ -293,6 +306,8 @@ def load_stats(path: str | Path) -> NormStats:
   path = Path(path)
   data = _open_npz(path, ("q_low", "q_high"), "scripts/compute_norm_stats.py")
   low, high = data["q_low"], data["q_high"]
+  if low.dtype.kind != "f" or high.dtype.kind != "f":
+    raise UserError(f"{path}: q_low and q_high must be arrays of real numbers")
   if low.shape != high.shape or low.ndim != 1:
     raise UserError(f"{path}: q_low {low.shape} and q_high {high.shape} must be (F,)")
   if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):

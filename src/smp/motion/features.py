@@ -17,8 +17,9 @@ Source: Mu et al., arXiv 2512.03028, as the G1 reproduction states it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -274,8 +275,10 @@ class FeatureSpec:
     """The inverse of `to_dict`.
 
     Raises:
-      UserError: a field is missing.
+      UserError: a field is missing, or of another type.
     """
+    if not isinstance(data, dict):
+      raise UserError("feature spec: not a table of fields")
     missing = [f.name for f in fields(FeatureSpec) if f.name not in data]
     if missing:
       raise UserError(f"feature spec: field '{missing[0]}' is missing")
@@ -283,6 +286,10 @@ class FeatureSpec:
     for name, value in values.items():
       if isinstance(value, list):
         values[name] = tuple(value)
+      if not _FIELD_KINDS[name](values[name]):
+        raise UserError(
+          f"feature spec: field '{name}' is {value!r:.80}, which makes no sense"
+        )
     return FeatureSpec(**values)
 
   def check(self, expected: FeatureSpec) -> None:
@@ -298,6 +305,28 @@ class FeatureSpec:
           f"feature spec: field '{field.name}' is {_short(ours, theirs)}, expected "
           f"{_short(theirs, ours)}"
         )
+
+
+def _is_names(value: Any) -> bool:
+  return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
+def _is_sizes(value: Any) -> bool:
+  return isinstance(value, tuple) and all(type(v) is int and v > 0 for v in value)
+
+
+_FIELD_KINDS: dict[str, Callable[[Any], bool]] = {
+  "joint_names": _is_names,
+  "ee_body_names": _is_names,
+  "root_body": lambda value: isinstance(value, str),
+  "feature_names": _is_names,
+  "feature_dims": _is_sizes,
+  "window": lambda value: _is_sizes((value,)),
+  "fps": lambda value: type(value) in (int, float) and 0 < value < float("inf"),
+  "heading": lambda value: value in get_args(HeadingKind),
+  "velocity": lambda value: value in ("window", "clip"),
+}
+"""What each field of a spec may be."""
 
 
 def _short(value: Any, other: Any) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ import numpy as np
 import warp as wp
 
 from smp.cpu import Crew
+from smp.sim.failures import survive_divergence
 
 _HEADER = 8
 _ROW = 5
@@ -163,7 +165,9 @@ class RobotLoop:
     Raises:
       FieldMismatch: the two engines do not store a field alike.
     """
-    address = ctypes.cast(getattr(_library(), function), ctypes.c_void_p).value
+    library = _library()
+    survive_divergence(library)
+    address = ctypes.cast(getattr(library, function), ctypes.c_void_p).value
     assert address is not None
     names = [list(each) for each in (model_in, data_in, data_out, model_out)]
     self._jobs[function] = [
@@ -228,6 +232,7 @@ def _array(owner: Any, name: str) -> np.ndarray:
   return time
 
 
+@functools.cache
 def _library() -> ctypes.CDLL:
   """The MuJoCo library that the Python package has loaded."""
   folder = Path(mujoco.__file__).parent

@@ -6,6 +6,7 @@ The numbers are those of the published G1 set-up of SMP on mjlab.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from mjlab.asset_zoo.robots import G1_ACTION_SCALE, get_g1_robot_cfg
 from mjlab.envs import ManagerBasedRlEnvCfg
@@ -29,10 +30,12 @@ from mjlab.viewer import ViewerConfig
 from smp import g1
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
 from smp.mdp.rewards import prior_reward
-from smp.mdp.terminations import root_too_low
+from smp.mdp.terminations import Diverged, root_too_low
 
 SELF_COLLISION = "self_collision"
 CRITIC_HISTORY = 10
+MAXIMUM_SPEED = 1000.0
+"""rad/s and m/s. The robot's motors end below 40 rad/s."""
 PLAY_POOL_SIZE = 1024
 FOOT_GEOMS = tuple(
   f"{side}_foot{i}_collision" for side in ("left", "right") for i in range(1, 8)
@@ -79,6 +82,9 @@ def base_env_cfg(
     rewards={"prior": RewardTermCfg(func=prior_reward, weight=1.0)},
     terminations={
       "time_out": TerminationTermCfg(func=envs_mdp.time_out, time_out=True),
+      "diverged": TerminationTermCfg(
+        func=Diverged, params={"maximum_speed": MAXIMUM_SPEED}
+      ),
       "self_collision": TerminationTermCfg(
         func=illegal_contact,
         params={"sensor_name": SELF_COLLISION, "force_threshold": 10.0},
@@ -168,10 +174,13 @@ def _observations() -> dict[str, ObservationGroupCfg]:
   }
   critic = {name: replace(term, noise=None) for name, term in actor.items()}
   critic["joint_pos"] = ObservationTermCfg(func=envs_mdp.joint_pos_rel)
+  # A robot may diverge between the check of terminations and the observation. It is
+  # reset one step later; until then no policy sees, and no mean takes in, a NaN.
+  sound: dict[str, Any] = {"nan_policy": "sanitize", "nan_check_per_term": False}
   return {
-    "actor": ObservationGroupCfg(terms=actor, enable_corruption=True),
+    "actor": ObservationGroupCfg(terms=actor, enable_corruption=True, **sound),
     "critic": ObservationGroupCfg(
-      terms=critic, enable_corruption=False, history_length=CRITIC_HISTORY
+      terms=critic, enable_corruption=False, history_length=CRITIC_HISTORY, **sound
     ),
   }
 

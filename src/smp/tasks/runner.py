@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from mjlab.rl import MjlabOnPolicyRunner
 
-from smp.errors import UserError, atomic_path
+from smp.diffusion.train import git_revision
+from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.tasks.checkpoint import read_checkpoint
+from smp.tensor_files import save_tensors
 from smp.wandb_mode import choose_wandb_mode
+
+_MISFITS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What torch raises over states of another network."""
 
 
 class SmpRunner(MjlabOnPolicyRunner):
@@ -26,12 +34,21 @@ class SmpRunner(MjlabOnPolicyRunner):
   def learn(
     self, num_learning_iterations: int, init_at_random_ep_len: bool = False
   ) -> None:
+    _ = self._origin  # Of the start: the files may change while training goes on.
     if self.logger.log_dir is not None and self.cfg.get("logger") == "wandb":
       choose_wandb_mode(Path(self.logger.log_dir))
     try:
       super().learn(num_learning_iterations, init_at_random_ep_len)
     except KeyboardInterrupt:
       self._save_and_stop()
+    except OSError as error:
+      # The curves are files too.
+      raise UserError(
+        f"{self.logger.log_dir}: cannot write ({error.strerror}); free some space"
+        f"{self._way_on()}"
+      ) from error
+    except UserError as error:
+      raise UserError(f"{error}{self._way_on()}") from error
 
   def save(self, path: str, infos: dict | None = None) -> None:
     """Write a checkpoint to ``path``, and hand it to W&B if uploads are on."""
@@ -42,13 +59,13 @@ class SmpRunner(MjlabOnPolicyRunner):
       **(infos or {}),
       "env_state": {"common_step_counter": env.common_step_counter},
       "guidance": self._guidance().state_dict(),
+      "origin": self._origin,
       "progress": {
         "total_steps": self.logger.tot_timesteps,
         "total_time": self.logger.tot_time,
       },
     }
-    with atomic_path(path) as temporary:
-      torch.save(saved, temporary)
+    save_tensors(path, saved)
     if self.cfg["upload_model"]:
       self.logger.save_model(path, self.current_learning_iteration)
 
@@ -65,21 +82,45 @@ class SmpRunner(MjlabOnPolicyRunner):
       UserError: the file is missing, damaged, or not a checkpoint of this project.
     """
     loaded = read_checkpoint(path, map_location or str(self.device))
+    infos = loaded["infos"]
     try:
       resume = self.alg.load(loaded, load_cfg, strict)
-    except RuntimeError as error:
+      self._guidance().load_state_dict(infos["guidance"])
+    except _MISFITS as error:
       detail = " ".join(str(error).split())[:200]
       raise UserError(
         f"{path}: checkpoint of another task or network ({detail})"
       ) from error
-    infos = loaded["infos"]
-    self._guidance().load_state_dict(infos["guidance"])
     if resume:
       self.current_learning_iteration = loaded["iter"] + 1
       env = self.env.unwrapped
       env.common_step_counter = infos["env_state"]["common_step_counter"]
       self.logger.tot_timesteps = infos["progress"]["total_steps"]
     return infos
+
+  def load_policy(self, path: str, policy: dict[str, Any]) -> None:
+    """Take the actor and the running means of a policy file (`smp.tasks.policy_file`).
+
+    Raises:
+      UserError: it is of another network.
+    """
+    try:
+      self.alg.load(policy, {"actor": True}, strict=True)
+      self._guidance().load_means(policy)
+    except _MISFITS as error:
+      detail = " ".join(str(error).split())[:200]
+      raise UserError(
+        f"{path}: policy of another task or network ({detail})"
+      ) from error
+
+  @functools.cached_property
+  def _origin(self) -> dict[str, str]:
+    """Where a checkpoint comes from."""
+    return {
+      "prior": Path(self._guidance().cfg.prior).stem,
+      "commit": git_revision(),
+      "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
 
   def _guidance(self) -> Guidance:
     return cast(Guidance, self.env.unwrapped.command_manager.get_term(GUIDANCE))
@@ -92,30 +133,16 @@ class SmpRunner(MjlabOnPolicyRunner):
     )
     self.save(path)
     self.logger.stop_logging_writer()
-    run = Path(self.logger.log_dir).name
     print(f"[INFO] Interrupted. Saved {path}")
-    print(f"[INFO] Continue with: --agent.resume True --agent.load-run {run}")
+    print(f"[INFO] Continue with: {self._resume_options()}")
 
+  def _resume_options(self) -> str:
+    run = Path(str(self.logger.log_dir)).name
+    return f"--agent.resume True --agent.load-run {run}"
 
-def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str, Any]:
-  """A policy checkpoint as plain tensors and numbers; no code in it is run.
-
-  Raises:
-    UserError: the file is missing, damaged, or not a checkpoint of this project.
-  """
-  if not Path(path).is_file():
-    raise UserError(f"{path}: no such checkpoint file")
-  try:
-    loaded = torch.load(path, map_location=map_location, weights_only=True)
-  except Exception as error:
-    raise UserError(
-      f"{path}: not a readable checkpoint ({type(error).__name__}); it may be damaged "
-      "or hold more than tensors and numbers"
-    ) from error
-  missing = {"actor_state_dict", "critic_state_dict", "iter", "infos"} - set(loaded)
-  if missing or not {"guidance", "env_state"} <= set(loaded["infos"] or {}):
-    raise UserError(
-      f"{path}: not a checkpoint of this project "
-      f"(missing: {', '.join(sorted(missing)) or 'infos'})"
-    )
-  return loaded
+  def _way_on(self) -> str:
+    """The end of an error's line, for who finds a training stopped by it."""
+    stopped = f"; training stopped in iteration {self.current_learning_iteration + 1}"
+    if not list(Path(str(self.logger.log_dir)).glob("model_*.pt")):
+      return f"{stopped}, before its first checkpoint"
+    return f"{stopped}; continue from its last checkpoint: {self._resume_options()}"

@@ -1,0 +1,49 @@
+"""Put a prior or a policy on W&B."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from smp.diffusion.prior import MotionPrior
+from smp.errors import UserError
+from smp.wandb_files import upload
+
+
+@dataclass(frozen=True)
+class UploadCfg:
+  """Put a prior (.safetensors) or a policy (.pt, by ship_policy.py) on W&B.
+
+  Without a login it is kept for ``uv run wandb sync``.
+  """
+
+  file: Annotated[Path, tyro.conf.Positional]
+
+  project: str = "smp"
+  """W&B project."""
+
+  log_dir: Path = Path("logs")
+  """Where W&B keeps its files."""
+
+
+def upload_file(cfg: UploadCfg) -> None:
+  """Read the file, so that only sound ones are uploaded, and upload it."""
+  if cfg.file.suffix == ".safetensors":
+    prior = MotionPrior.load(cfg.file)
+    metadata = {"spec": prior.spec.to_dict(), **prior.info}
+    upload(cfg.file, "prior", cfg.project, metadata, cfg.log_dir)
+  elif cfg.file.suffix == ".pt":
+    from smp.tasks.policy_file import read_policy  # Takes mjlab along.
+
+    card = read_policy(cfg.file)["card"]
+    upload(cfg.file, "policy", cfg.project, card, cfg.log_dir)
+  else:
+    raise UserError(f"{cfg.file}: give a prior (.safetensors) or a policy (.pt)")
+  print(f"{cfg.file}: artifact {cfg.file.stem} in project {cfg.project}")
+
+
+def main() -> None:
+  upload_file(tyro.cli(UploadCfg))

@@ -1,0 +1,121 @@
+"""Checkpoints of training: what is in one, and which is the newest."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smp.errors import UserError, remove_leftovers
+from smp.tensor_files import load_tensors
+
+_ENTRIES: dict[tuple[str, ...], type] = {
+  ("actor_state_dict",): dict,
+  ("critic_state_dict",): dict,
+  ("optimizer_state_dict",): dict,
+  ("iter",): int,
+  ("infos", "env_state", "common_step_counter"): int,
+  ("infos", "progress", "total_steps"): int,
+  ("infos", "guidance", "mean"): torch.Tensor,
+  ("infos", "guidance", "count"): torch.Tensor,
+  ("infos", "guidance", "pool", "root_pos"): torch.Tensor,
+  ("infos", "guidance", "pool", "root_quat"): torch.Tensor,
+  ("infos", "guidance", "pool", "joint_pos"): torch.Tensor,
+  ("infos", "guidance", "pool", "next"): int,
+}
+"""What a checkpoint holds, and as what."""
+
+_DOWNLOADS = "wandb_checkpoints"
+"""Folder among the runs that holds checkpoints of others."""
+
+
+def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str, Any]:
+  """A policy checkpoint as plain tensors and numbers; no code in it is run.
+
+  Raises:
+    UserError: the file is missing, damaged, or not a checkpoint of this project.
+  """
+  loaded = load_tensors(path, "checkpoint", map_location)
+  for keys, kind in _ENTRIES.items():
+    value: Any = loaded
+    for key in keys:
+      value = value.get(key) if isinstance(value, dict) else None
+    name = ".".join(keys)
+    if value is None:
+      raise UserError(f"{path}: not a checkpoint of this project (missing: {name})")
+    if not isinstance(value, kind):
+      raise UserError(
+        f"{path}: not a checkpoint of this project ({name} is {type(value).__name__}, "
+        f"expected {kind.__name__})"
+      )
+    if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
+      raise UserError(
+        f"{path}: {name} has values that are not finite; use an older one"
+      )
+  return loaded
+
+
+def newest_checkpoint(
+  experiment: Path, run: str = ".*", name: str = r"model_.*\.pt"
+) -> Path:
+  """The newest complete checkpoint among the runs of an experiment.
+
+  Runs are ordered by name, which is their date, and checkpoints by iteration. A run
+  that was stopped before its first checkpoint is passed over. So is a damaged file, with
+  a warning, if there is an older one. Temporary files that a killed run left behind are
+  never taken, and removed.
+
+  Args:
+    experiment: Folder of runs, such as logs/rsl_rl/smp_forward_g1.
+    run: Regular expression that names of runs begin with.
+    name: The same for names of checkpoints.
+
+  Raises:
+    UserError: there is none.
+  """
+  candidates = _candidates(experiment, run, name)
+  if not candidates:
+    raise UserError(
+      f"{experiment}: no checkpoint to resume from (--agent.load-run {run} "
+      f"--agent.load-checkpoint {name}); leave out --agent.resume to start anew"
+    )
+  for path in candidates[:-1]:
+    try:
+      read_checkpoint(path, "cpu")
+    except UserError as error:
+      print(f"[WARN] {error}; looking for an older one")
+    else:
+      return path
+  read_checkpoint(candidates[-1], "cpu")
+  return candidates[-1]
+
+
+def _candidates(experiment: Path, run: str, name: str) -> list[Path]:
+  """Checkpoints that match, the newest first."""
+  try:
+    runs = [
+      folder
+      for folder in (experiment.iterdir() if experiment.is_dir() else ())
+      if folder.is_dir() and folder.name != _DOWNLOADS and re.match(run, folder.name)
+    ]
+    runs.sort(key=lambda folder: folder.name, reverse=True)
+    found = []
+    for folder in runs:
+      remove_leftovers(folder)
+      files = [f for f in folder.iterdir() if re.match(name, f.name) and f.is_file()]
+      files = [file for file in files if not file.name.startswith(".")]
+      found += sorted(files, key=_iteration, reverse=True)
+    return found
+  except re.error as error:
+    raise UserError(
+      f"--agent.load-run {run} --agent.load-checkpoint {name}: not a regular "
+      f"expression ({error})"
+    ) from error
+
+
+def _iteration(path: Path) -> int:
+  number = re.fullmatch(r"model_(\d+)\.pt", path.name)
+  return int(number.group(1)) if number else -1

@@ -1,0 +1,86 @@
+"""Policies in files of their own."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from smp.cli import ship_policy
+from smp.errors import UserError
+from smp.tasks.policy_file import load_actor, read_policy, save_policy
+from tests import toy_training
+
+pytestmark = pytest.mark.slow
+TASK = "Smp-Forward-G1"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A runner after training, and its checkpoint."""
+  folder = tmp_path_factory.mktemp("run")
+  runner = toy_training.make_runner(folder)
+  runner.learn(3)
+  return runner, folder / "model_2.pt"
+
+
+@torch.inference_mode()
+def actions(runner, observations) -> torch.Tensor:
+  return runner.get_inference_policy(device="cpu")(observations)
+
+
+def test_both_kinds_of_file_give_the_same_actions(trained, tmp_path):
+  runner, checkpoint = trained
+  shipped = tmp_path / "forward.pt"
+  save_policy(checkpoint, shipped, TASK)
+  observations = runner.env.get_observations()
+  expected = actions(runner, observations)
+  for path in (checkpoint, shipped):
+    other = toy_training.make_runner(None)
+    assert not torch.equal(actions(other, observations), expected)
+    load_actor(other, path, TASK)
+    assert torch.equal(actions(other, observations), expected)
+    for name in ("mean", "count"):
+      old, new = (getattr(r._guidance().normalizer, name) for r in (runner, other))
+      assert torch.equal(old, new)
+    assert other.current_learning_iteration == 0
+
+
+def test_a_policy_file_holds_no_more_than_it_needs(
+  trained, tmp_path, monkeypatch, capsys
+):
+  _, checkpoint = trained
+  shipped = tmp_path / "policies" / "forward.pt"
+  monkeypatch.setattr(
+    sys, "argv", ["ship_policy", str(checkpoint), TASK, "--output", str(shipped)]
+  )
+  ship_policy.main()
+  assert "iteration: 2" in capsys.readouterr().out
+  assert shipped.stat().st_size < 1.5e6 < 1.5e7 < checkpoint.stat().st_size
+  policy = read_policy(shipped)
+  assert set(policy) == {"format", "actor_state_dict", "mean", "count", "card"}
+  card = policy["card"]
+  steps = 3 * toy_training.STEPS * toy_training.ENVS
+  assert (card["task"], card["iteration"], card["steps"]) == (TASK, 2, steps)
+  assert card["prior"] == "loco" and card["command"] and card["commit"]
+  assert any(name.startswith("obs_normalizer") for name in policy["actor_state_dict"])
+
+
+def test_other_tasks_and_files_are_refused(trained, tmp_path):
+  runner, checkpoint = trained
+  shipped = tmp_path / "steering.pt"
+  save_policy(checkpoint, shipped, "Smp-Steering-G1")
+  with pytest.raises(UserError, match="a policy of Smp-Steering-G1, not of"):
+    load_actor(runner, shipped, TASK)
+  policy = read_policy(shipped)
+  weights = dict(policy["actor_state_dict"])
+  weights["mlp.0.weight"] = torch.zeros(512, 3)
+  torch.save({**policy, "actor_state_dict": weights}, shipped)
+  with pytest.raises(UserError, match="another task or network"):
+    load_actor(runner, shipped)
+  with pytest.raises(UserError, match="ship_policy"):
+    read_policy(checkpoint)
+  with pytest.raises(UserError, match="missing"):
+    save_policy(shipped, tmp_path / "again.pt", TASK)
+  assert not (tmp_path / "again.pt").exists()
