@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -83,7 +84,10 @@ _SENSOR_UNITS = {
 
 
 def export_policy(
-  runner: SmpRunner, path: str | os.PathLike[str], run_name: str = "local"
+  runner: SmpRunner,
+  path: str | os.PathLike[str],
+  run_name: str = "local",
+  prior: str | None = None,
 ) -> PolicySpec:
   """Write the runner's actor, with its observation normaliser folded in.
 
@@ -91,6 +95,7 @@ def export_policy(
     runner: Holds the networks and the environment.
     path: The file to write.
     run_name: What mjlab's entry "run_path" says.
+    prior: That the policy was trained with. Default: the environment's.
 
   Raises:
     UserError: the file cannot be written, or the environment has something that this
@@ -100,6 +105,8 @@ def export_policy(
   task = runner.task or str(runner.cfg["experiment_name"])
   clip, iteration = runner.env.clip_actions, runner.current_learning_iteration
   spec = describe(env, task, clip, iteration)
+  if prior is not None:
+    spec = replace(spec, prior=Path(prior).name)
   metadata = get_base_metadata(env, run_name)
   metadata[KEY] = spec.dumps()
   with atomic_path(path) as temporary:

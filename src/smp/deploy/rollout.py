@@ -83,6 +83,10 @@ class Rollout:
     self._rows.append((now, *robot.state(), action, observation, command))
     robot.step(action)
 
+  def forget(self) -> None:
+    """Drop what was kept for `log`."""
+    self._rows.clear()
+
   @property
   def diverged(self) -> bool:
     """Whether the physics blew up: the state is no longer made of numbers."""

@@ -56,6 +56,7 @@ class SmpRunner(MjlabOnPolicyRunner):
       **(infos or {}),
       "env_state": {"common_step_counter": env.common_step_counter},
       "guidance": self._guidance().state_dict(),
+      "prior": self._guidance().cfg.prior,
       "progress": {
         "total_steps": self.logger.tot_timesteps,
         "total_time": self.logger.tot_time,
