@@ -20,7 +20,7 @@ from smp.deploy.robot import State, build_model
 from smp.deploy.rollout import Log, Rollout
 from smp.deploy.spec import Component, PolicySpec
 from smp.errors import UserError, atomic_path
-from smp.page import check_host
+from smp.page import FIELD_OF_VIEW, check_host
 from smp.render import SIDE
 
 REFRESH = 1.0 / 50.0
@@ -31,7 +31,7 @@ VIDEO_SIZE = (480, 640)
 VIDEO_FPS = 25.0
 CAMERA, LOOK_AT = (2.2, -2.6, 1.5), (0.0, 0.0, 0.75)
 """Of the browser, m from the floor under the robot."""
-DISTANCE, ELEVATION, LOOK_AT_HEIGHT = 3.2, -12.0, 0.7
+DISTANCE, ELEVATION, LOOK_AT_HEIGHT = 2.7, -12.0, 0.75
 """Of the window's and the video's camera: m, degrees, m."""
 LYING_S = 1.0
 """How long a robot that fell is left to lie before it starts again."""
@@ -153,6 +153,7 @@ class Page:
     self.scene.camera_tracking_enabled = False
     server.initial_camera.position = CAMERA
     server.initial_camera.look_at = LOOK_AT
+    server.initial_camera.fov = FIELD_OF_VIEW
     server.gui.configure_theme(control_width="medium", show_share_button=False)
     server.gui.set_panel_label(title)
     self.note = server.gui.add_markdown("")
@@ -249,7 +250,7 @@ class Page:
     drawn = marks.arrows(command, np.zeros(2))
     if drawn:
       points = np.array([[arrow.start, arrow.end] for arrow in drawn])
-      colors = np.array([[arrow.color] * 2 for arrow in drawn])
+      colors = np.array([arrow.color for arrow in drawn])
       if self._arrows is None:
         self._arrows = self.server.scene.add_arrows("/command", points, colors)
       else:
