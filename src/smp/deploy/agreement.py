@@ -97,9 +97,14 @@ def begin_environment(
     for name, value in zip(("qpos", "qvel"), start, strict=True):
       getattr(raw.sim.data, name)[0] = torch.from_numpy(value).float()
     raw.sim.forward()
-  if not command.values:
-    return
-  term: Any = raw.command_manager.get_term("command")
+  if command.values:
+    _hold(raw.command_manager.get_term("command"), command)
+  raw.command_manager.compute(dt=0.0)
+  raw.observation_manager.compute(update_history=True)
+
+
+def _hold(term: Any, command: Command) -> None:
+  """Ask the environment for ``command``, for ever."""
   term.time_left[:] = torch.inf
   for name, value in command.values.items():
     if name == "speed":
@@ -108,7 +113,6 @@ def begin_environment(
       term.goal_w[:] = torch.tensor(value)
     else:
       getattr(term, f"{name}_w")[:] = torch.from_numpy(unit_vector(value[0])).float()
-  raw.command_manager.compute(dt=0.0)
 
 
 @torch.inference_mode()

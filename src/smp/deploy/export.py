@@ -239,9 +239,10 @@ def _observation(
     source, unit, frame = _SOURCES[cfg.func]
   else:
     raise _cannot(f"observation '{name}', a function that plain MuJoCo does not have")
-  noise = (0.0, 0.0)
-  if isinstance(cfg.noise, UniformNoiseCfg):
-    noise = (float(cast(Any, cfg.noise.n_min)), float(cast(Any, cfg.noise.n_max)))
+  # The manager drops it where observations are exact, as those to look at are.
+  trained, noise = env.cfg.observations["actor"].terms[name].noise, (0.0, 0.0)
+  if isinstance(trained, UniformNoiseCfg):
+    noise = (float(cast(Any, trained.n_min)), float(cast(Any, trained.n_max)))
   scale = _each(1.0 if cfg.scale is None else cfg.scale, 1)
   return Observation(name, source, size, unit, frame, scale, noise, sensor)
 
@@ -321,5 +322,5 @@ def _each(value: Any, count: int) -> tuple[float, ...]:
   """One value for all as ``count`` values, a tensor's first row as it is."""
   if isinstance(value, int | float):
     return (float(value),) * count
-  rows = np.asarray(value.cpu() if hasattr(value, "cpu") else value)
+  rows = np.atleast_1d(np.asarray(value.cpu() if hasattr(value, "cpu") else value))
   return _floats(rows[0] if rows.ndim > 1 else rows)
