@@ -55,7 +55,7 @@ def g1_policy(
   size = sum(each.size for each in command)
   parts += [part("command", "command", size)] if size else []
   default = tuple(0.01 * i for i in range(n))
-  contact = {"contype": 1.0, "conaffinity": 1.0, "condim": 3.0}
+  contact: dict[str, Any] = {"contype": 1.0, "conaffinity": 1.0, "condim": 3.0}
   model = g1.load_model()
   geoms = [model.geom(i).name for i in range(model.ngeom)]
   return PolicySpec(

@@ -193,13 +193,13 @@ def test_plain_model_is_the_environments(exported: Exported):
 
 def test_simulators_agree(exported: Exported):
   """From one state, each by itself. The issue asks for 0.05 rad; what is left is the
-  rounding of the environment's state to 32 bits."""
+  rounding of the environment's state to 32 bits, which contacts magnify."""
   for _ in range(2):  # Two starts.
     found = agreement.compare(
       exported.env, str(exported.path), GIVEN[exported.task], seconds=1.0
     )
     assert found.observations[0] < 1e-5
-    assert found.joints_until(0.5) < 1e-3
+    assert found.joints_until(0.5) < 0.01
     assert max(found.apart().values()) < 0.1, found
     assert abs(found.ours["speed"]) > 0.05  # It moves.
 

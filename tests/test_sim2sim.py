@@ -114,10 +114,14 @@ def test_observations_are_what_their_names_say(robot: Robot, seed: int):
 
 def test_sensors_belong_to_the_state_after_a_step(robot: Robot):
   robot.reset()
+  action = np.linspace(-1.0, 1.0, g1.NUM_JOINTS)
   for _ in range(10):
-    action = np.linspace(-1.0, 1.0, g1.NUM_JOINTS)
     robot.step(action)
   np.testing.assert_allclose(part(robot, "actions"), action, rtol=1e-6)
+  joints = SPEC.joints
+  target = np.array(joints.action_offset) + np.array(joints.action_scale) * action
+  for name, value in zip(joints.names, target, strict=True):
+    assert robot.data.actuator(name).ctrl[0] == pytest.approx(value)
   fresh = mujoco.MjData(robot.model)
   fresh.qpos[:], fresh.qvel[:] = robot.state()
   mujoco.mj_forward(robot.model, fresh)

@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import tyro
 
@@ -84,7 +84,7 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
   _check(cfg)
   policy = OnnxPolicy(cfg.policy)
   spec = policy.spec
-  command = Command(spec, _given(cfg))
+  command = Command(spec, given_command(cfg))
   robot = Robot(spec, command, visual=cfg.viewer != "none")
   start = read_start(cfg.start, robot.default_state()) if cfg.start else None
   rollout = Rollout(policy, robot, cfg.noise, cfg.seed)
@@ -116,8 +116,21 @@ def _check(cfg: Sim2SimCfg) -> None:
     raise UserError(f"--log {cfg.log}: end the name in .npz")
 
 
-def _given(cfg: Sim2SimCfg) -> dict[str, tuple[float, ...]]:
-  """The command's components that were given on the command line."""
+class Given(Protocol):
+  """Options that ask for a command; None where they were left out."""
+
+  @property
+  def speed(self) -> float | None: ...
+  @property
+  def direction(self) -> float | None: ...
+  @property
+  def facing(self) -> float | None: ...
+  @property
+  def goal(self) -> tuple[float, float] | None: ...
+
+
+def given_command(cfg: Given) -> dict[str, tuple[float, ...]]:
+  """The components that were given on the command line."""
   single = {"speed": cfg.speed, "direction": cfg.direction, "facing": cfg.facing}
   given: dict[str, tuple[float, ...]] = {
     name: (value,) for name, value in single.items() if value is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Agreement:
 
 def compare(
   env: RslRlVecEnvWrapper,
-  path: str,
+  path: str | os.PathLike[str],
   command: dict[str, tuple[float, ...]],
   seconds: float,
   start: State | None = None,
