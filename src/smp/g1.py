@@ -80,6 +80,24 @@ def model_path() -> Path:
   return folder / "asset_zoo" / "robots" / "unitree_g1" / "xmls" / "g1.xml"
 
 
+def load_spec(floor: bool = False) -> mujoco.MjSpec:
+  """mjlab's G1 to build on: a new one for each caller, without the visual meshes.
+
+  Args:
+    floor: With a plane at z = 0.
+  """
+  spec = mujoco.MjSpec.from_file(str(model_path()))
+  for geom in [geom for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH]:
+    spec.delete(geom)
+  for mesh in list(spec.meshes):
+    spec.delete(mesh)
+  if floor:
+    spec.worldbody.add_geom(
+      name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.0, 0.0, 1.0]
+    )
+  return spec
+
+
 @functools.cache
 def load_model(floor: bool = False) -> mujoco.MjModel:
   """mjlab's G1: kinematics and collision shapes, without the visual meshes.
@@ -92,16 +110,7 @@ def load_model(floor: bool = False) -> mujoco.MjModel:
   Raises:
     RuntimeError: the model's joints are not in the order of ``JOINT_NAMES``.
   """
-  spec = mujoco.MjSpec.from_file(str(model_path()))
-  for geom in [geom for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH]:
-    spec.delete(geom)
-  for mesh in list(spec.meshes):
-    spec.delete(mesh)
-  if floor:
-    spec.worldbody.add_geom(
-      name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.0, 0.0, 1.0]
-    )
-  model = spec.compile()
+  model = load_spec(floor).compile()
   found = tuple(
     model.joint(j).name
     for j in range(model.njnt)

@@ -211,14 +211,7 @@ def serve(
   Raises:
     UserError: Cannot listen on ``host``.
   """
-  try:
-    # The server itself would try for ever.
-    socket.create_server((host, 0)).close()
-  except OSError as error:
-    raise UserError(
-      f"--host {host}: cannot listen there ({error.strerror}); use localhost, or "
-      "0.0.0.0 for other machines to see the page"
-    ) from error
+  check_host(host)
   print("sampling ...", flush=True)
   galleries = itertools.chain([next(galleries)], galleries)
   server = viser.ViserServer(host=host, port=port, verbose=False)
@@ -235,3 +228,14 @@ def serve(
     print("\nclosed")
   finally:
     server.stop()
+
+
+def check_host(host: str) -> None:
+  """Raise ``UserError`` if nothing can listen on ``host``; a server would try for ever."""
+  try:
+    socket.create_server((host, 0)).close()
+  except OSError as error:
+    raise UserError(
+      f"--host {host}: cannot listen there ({error.strerror}); use localhost, or "
+      "0.0.0.0 for other machines to see the page"
+    ) from error

@@ -179,6 +179,11 @@ def video(motions: np.ndarray, path: Path, fps: float) -> None:
 
 
 def scene_model() -> mujoco.MjModel:
+  """What `scene_spec` describes, compiled."""
+  return scene_spec().compile()
+
+
+def scene_spec() -> mujoco.MjSpec:
   """The robot with its visual meshes, on a chequered floor, under a bright sky."""
   spec = mujoco.MjSpec.from_file(str(g1.model_path()))
   spec.add_texture(
@@ -220,4 +225,4 @@ def scene_model() -> mujoco.MjModel:
   spec.visual.headlight.diffuse = [0.4, 0.4, 0.4]
   height, width = FRAME_SIZE
   spec.visual.global_.offheight, spec.visual.global_.offwidth = height, width
-  return spec.compile()
+  return spec

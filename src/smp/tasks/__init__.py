@@ -26,5 +26,5 @@ for _name, _make in (
     env_cfg=_make(),
     play_env_cfg=_make(play=True),
     rl_cfg=ppo_cfg(f"smp_{_name.lower()}_g1"),
-    runner_cls=SmpRunner,
+    runner_cls=SmpRunner.for_task(f"Smp-{_name}-G1"),
   )

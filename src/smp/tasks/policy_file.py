@@ -90,7 +90,7 @@ def load_actor(
     task: The task to be shown; None: any whose observations and actions fit.
 
   Returns:
-    The card of the policy: of a checkpoint, only its iteration.
+    The card of the policy: of a checkpoint, its iteration, prior, commit and command.
 
   Raises:
     UserError: the file is missing, damaged, or of another task.
@@ -99,7 +99,8 @@ def load_actor(
   loaded = load_tensors(path, "policy", device)
   if loaded.get("format") != FORMAT:
     runner.load(str(path), load_cfg={"actor": True}, map_location=device)
-    return {"iteration": loaded["iter"]}
+    origin = loaded["infos"].get("origin") or {}
+    return {**origin, "iteration": loaded["iter"]}
   _check(Path(path), loaded)
   card = loaded["card"]
   if task is not None and card["task"] != task:

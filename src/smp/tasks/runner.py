@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from mjlab.rl import MjlabOnPolicyRunner
 
+from smp.deploy.export import FILE_NAME, export_policy
 from smp.diffusion.train import git_revision
 from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, Guidance
@@ -29,7 +30,17 @@ class SmpRunner(MjlabOnPolicyRunner):
   holds the running means of the guidance errors, the pool of start states, and the
   counters. Checkpoints are written to a temporary file and renamed, hold plain tensors
   and numbers only, and are read without unpickling code. Ctrl-C saves and ends cleanly.
+
+  Attributes:
+    task: The task's id, which exported policies name. Set by `for_task`.
   """
+
+  task = ""
+
+  @classmethod
+  def for_task(cls, task: str) -> type[SmpRunner]:
+    """This runner for one task: mjlab does not tell a runner which one it trains."""
+    return type(cls.__name__, (cls,), {"task": task, "__doc__": cls.__doc__})
 
   def learn(
     self, num_learning_iterations: int, init_at_random_ep_len: bool = False
@@ -51,7 +62,10 @@ class SmpRunner(MjlabOnPolicyRunner):
       raise UserError(f"{error}{self._way_on()}") from error
 
   def save(self, path: str, infos: dict | None = None) -> None:
-    """Write a checkpoint to ``path``, and hand it to W&B if uploads are on."""
+    """Write a checkpoint to ``path`` and the policy in it as ONNX beside it.
+
+    Both are handed to W&B if uploads are on.
+    """
     env = self.env.unwrapped
     saved = self.alg.save()
     saved["iter"] = self.current_learning_iteration
@@ -66,6 +80,19 @@ class SmpRunner(MjlabOnPolicyRunner):
       },
     }
     save_tensors(path, saved)
+    self._hand_over(path)
+    # After the checkpoint, which must not be lost to whatever goes wrong here.
+    policy = Path(path).with_name(FILE_NAME)
+    try:
+      export_policy(self, policy, run_name=policy.parent.name)
+    except Exception as error:
+      detail = " ".join(str(error).split())[:200] or type(error).__name__
+      print(f"[WARN] {policy}: not exported ({detail}); training goes on")
+    else:
+      self._hand_over(str(policy))
+
+  def _hand_over(self, path: str) -> None:
+    """Give a file of this run to W&B, if uploads are on."""
     if self.cfg["upload_model"]:
       self.logger.save_model(path, self.current_learning_iteration)
 

@@ -1,0 +1,117 @@
+"""Does a policy do the same in mjlab's environment and in plain MuJoCo?"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from mjlab.rl import RslRlVecEnvWrapper
+from mjlab.tasks.registry import load_env_cfg, load_rl_cfg
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from smp.cli.play import CPU_POOL_SIZE
+from smp.cli.sim2sim import given_command
+from smp.cli.tasks import check_task
+from smp.deploy.agreement import Agreement, compare, undisturbed
+from smp.deploy.command import Command
+from smp.deploy.policy import OnnxPolicy
+from smp.deploy.spec import PolicySpec
+from smp.errors import UserError
+from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+from smp.sim.engine import make_env
+
+AT_FIRST = 0.5
+"""Seconds over which joint angles are compared; later a touch of the ground that comes
+a moment sooner tells them apart."""
+
+
+@dataclass(frozen=True)
+class CompareSimulatorsCfg:
+  """Run an exported policy in mjlab's environment and in plain MuJoCo, from the same
+  starts and undisturbed, and print how far they are apart."""
+
+  policy: Annotated[Path, tyro.conf.Positional]
+  """The ONNX file."""
+
+  speed: float | None = None
+  """Commanded speed, m/s (Forward, Steering)."""
+
+  direction: float | None = None
+  """Commanded direction of travel, degrees from world x towards y (Steering)."""
+
+  facing: float | None = None
+  """Commanded direction to face, degrees from world x towards y (Steering)."""
+
+  goal: tuple[float, float] | None = None
+  """Where to go, m, world x and y (Location)."""
+
+  seconds: float = 20.0
+  """How long each start is run."""
+
+  starts: int = 5
+  """How many starts of the environment's."""
+
+  engine: str = "native"
+  """The environment's: `native` or `warp`, both on the CPU."""
+
+  seed: int = 0
+
+
+def main() -> None:
+  """``compare_simulators POLICY.onnx [OPTIONS]``."""
+  cfg = tyro.cli(CompareSimulatorsCfg, description=CompareSimulatorsCfg.__doc__)
+  Console().print(_table(compare_simulators(cfg)))
+
+
+def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
+  """One comparison per start.
+
+  Raises:
+    UserError: not a policy of a task that is here, or an option that does not fit.
+  """
+  if cfg.starts < 1 or not cfg.seconds > 0.0:
+    raise UserError("--starts and --seconds: give 1 or more, and a time above 0")
+  spec = OnnxPolicy(cfg.policy).spec
+  check_task(spec.task)
+  command = given_command(cfg)
+  Command(spec, command)  # Before the environment is built, which takes longer.
+  env = _environment(cfg, spec)
+  try:
+    return [
+      compare(env, cfg.policy, command, cfg.seconds)
+      for _ in track(range(cfg.starts), "comparing", transient=True)
+    ]
+  finally:
+    env.close()
+
+
+def _environment(cfg: CompareSimulatorsCfg, spec: PolicySpec) -> RslRlVecEnvWrapper:
+  env_cfg = undisturbed(load_env_cfg(spec.task, play=True))
+  env_cfg.seed = cfg.seed
+  guidance = env_cfg.commands[GUIDANCE]
+  assert isinstance(guidance, GuidanceCfg)
+  guidance.pool_size = min(guidance.pool_size, CPU_POOL_SIZE)
+  # What the managers print of themselves would bury the table.
+  with contextlib.redirect_stdout(io.StringIO()):
+    env = make_env(env_cfg, cfg.engine, "cpu", threads=1)
+  return RslRlVecEnvWrapper(env, clip_actions=load_rl_cfg(spec.task).clip_actions)
+
+
+def _table(found: list[Agreement]) -> Table:
+  names = list(found[0].theirs)
+  table = Table(box=box.SIMPLE_HEAD, title="environment / plain MuJoCo")
+  table.add_column("start", justify="right")
+  table.add_column(f"joints, {AT_FIRST} s (rad)", justify="right")
+  for name in names:
+    table.add_column(name.replace("_", " "), justify="right")
+  for i, each in enumerate(found):
+    pairs = [f"{each.theirs[name]:.4g} / {each.ours[name]:.4g}" for name in names]
+    table.add_row(str(i + 1), f"{each.joints_until(AT_FIRST):.2g}", *pairs)
+  return table

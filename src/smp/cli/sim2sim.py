@@ -1,0 +1,214 @@
+"""Run an exported policy in plain MuJoCo, without mjlab and torch."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import tyro
+
+from smp.deploy.command import Command, outside_training
+from smp.deploy.policy import OnnxPolicy
+from smp.deploy.robot import Robot, State
+from smp.deploy.rollout import Log, Rollout, figures, read_start, run
+from smp.errors import UserError
+
+SECONDS = 20.0
+"""Of the robot's time, unless told otherwise."""
+VIDEOS = (".mp4", ".gif")
+
+
+@dataclass(frozen=True)
+class Sim2SimCfg:
+  """Run a policy that scripts/export.py wrote in plain MuJoCo: without a display, in a
+  window, or in the browser."""
+
+  policy: Annotated[Path, tyro.conf.Positional]
+  """The ONNX file."""
+
+  speed: float | None = None
+  """Commanded speed, m/s (Forward, Steering)."""
+
+  direction: float | None = None
+  """Commanded direction of travel, degrees from world x towards y (Steering)."""
+
+  facing: float | None = None
+  """Commanded direction to face, degrees from world x towards y (Steering)."""
+
+  goal: tuple[float, float] | None = None
+  """Where to go, m, world x and y (Location)."""
+
+  seconds: float | None = None
+  """How long it runs, of the robot's time. Default: 20; a viewer runs until closed."""
+
+  start: Path | None = None
+  """Where it begins: a .npz with `qpos` (36,) and `qvel` (35,), or a log, of which the
+  first row counts. Default: the robot's default pose."""
+
+  viewer: Literal["none", "native", "viser"] = "none"
+  """`native`: MuJoCo's own window; `viser`: in the browser, with sliders."""
+
+  host: str = "localhost"
+  """Of the page: 0.0.0.0 lets other machines see it."""
+
+  port: int = 8080
+  """Of the page; the next free one is taken if it is not free."""
+
+  video: Path | None = None
+  """Write a video (.mp4, .gif); needs no display."""
+
+  log: Path | None = None
+  """Write time, qpos, qvel, action, obs and command of each step (.npz)."""
+
+  noise: float = 0.0
+  """Noise on what the policy observes, as a multiple of that in training."""
+
+  seed: int = 0
+  """Of the noise."""
+
+
+def main() -> None:
+  """``sim2sim POLICY.onnx [OPTIONS]``."""
+  sim2sim(tyro.cli(Sim2SimCfg, description=Sim2SimCfg.__doc__))
+
+
+def sim2sim(cfg: Sim2SimCfg) -> None:
+  """Run a policy, and show it, or write and print what it did.
+
+  Raises:
+    UserError: an option that does not fit, or a file that cannot be read or written.
+  """
+  _check(cfg)
+  policy = OnnxPolicy(cfg.policy)
+  spec = policy.spec
+  command = Command(spec, given_command(cfg))
+  robot = Robot(spec, command, visual=cfg.viewer != "none")
+  start = read_start(cfg.start, robot.default_state()) if cfg.start else None
+  rollout = Rollout(policy, robot, cfg.noise, cfg.seed)
+  note = outside_training(spec, command)
+  if note:
+    print(f"note: {note}")
+  if cfg.viewer == "none":
+    _run(cfg, rollout, start)
+  else:
+    _watch(cfg, rollout, start)
+
+
+def _check(cfg: Sim2SimCfg) -> None:
+  """Refuse options that do not go together, before anything takes time."""
+  if cfg.viewer != "none" and (cfg.video or cfg.log or cfg.seconds is not None):
+    raise UserError(
+      f"--viewer {cfg.viewer} runs until it is closed; leave out --video, --log and "
+      "--seconds, or the viewer"
+    )
+  if cfg.seconds is not None and not (0.0 < cfg.seconds < math.inf):
+    raise UserError(f"--seconds {cfg.seconds:g}: give a time above 0")
+  if not (0.0 <= cfg.noise < math.inf):
+    raise UserError(f"--noise {cfg.noise:g}: give 0 or more")
+  if cfg.seed < 0:
+    raise UserError(f"--seed {cfg.seed}: give 0 or more")
+  if cfg.video is not None and cfg.video.suffix not in VIDEOS:
+    raise UserError(f"--video {cfg.video}: end the name in {' or '.join(VIDEOS)}")
+  if cfg.log is not None and cfg.log.suffix != ".npz":
+    raise UserError(f"--log {cfg.log}: end the name in .npz")
+
+
+class Given(Protocol):
+  """Options that ask for a command; None where they were left out."""
+
+  @property
+  def speed(self) -> float | None: ...
+  @property
+  def direction(self) -> float | None: ...
+  @property
+  def facing(self) -> float | None: ...
+  @property
+  def goal(self) -> tuple[float, float] | None: ...
+
+
+def given_command(cfg: Given) -> dict[str, tuple[float, ...]]:
+  """The components that were given on the command line."""
+  single = {"speed": cfg.speed, "direction": cfg.direction, "facing": cfg.facing}
+  given: dict[str, tuple[float, ...]] = {
+    name: (value,) for name, value in single.items() if value is not None
+  }
+  if cfg.goal is not None:
+    given["goal"] = cfg.goal
+  return given
+
+
+def _watch(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
+  from smp.deploy.watch import Session, serve, show_window
+
+  session = Session(rollout, start)
+  if cfg.viewer == "native":
+    show_window(session)
+  else:
+    serve(session, rollout.robot.spec.task, cfg.host, cfg.port)
+
+
+def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
+  """Without a display, as fast as it goes."""
+  from rich.progress import Progress
+
+  seconds = SECONDS if cfg.seconds is None else cfg.seconds
+  rollout.reset(start)
+  rollout.step()  # The first one warms up.
+  with Progress(transient=True) as progress:
+    bar = progress.add_task("running", total=round(seconds / rollout.robot.step_s))
+    begin = time.perf_counter()
+    log = run(rollout, seconds, start, lambda: progress.advance(bar))
+    took = time.perf_counter() - begin
+  if cfg.log is not None:
+    log.save(cfg.log)
+    print(f"wrote {cfg.log}")
+  if cfg.video is not None:
+    from smp.deploy.watch import write_video
+
+    write_video(rollout.robot.spec, rollout.robot.command, log, cfg.video)
+    print(f"wrote {cfg.video}")
+  for line in summary(rollout, log, took):
+    print(line)
+
+
+def summary(rollout: Rollout, log: Log, took: float) -> list[str]:
+  """What happened, in lines: speed of the run, then what the robot did.
+
+  Args:
+    rollout: After the run.
+    log: Of the run.
+    took: Seconds that the run took.
+  """
+  robot = rollout.robot
+  spec, seconds = robot.spec, len(log.time) * robot.step_s
+  found = figures(log.qpos, log.qvel, robot.command, spec.fallen_below)
+  fall = found.pop("fall_step")
+  lines = [
+    f"{spec.task}, prior {spec.prior}, iteration {spec.iteration}",
+    f"{seconds:.2f} s in {took:.2f} s: {seconds / took:.1f} times real time",
+  ]
+  units = {
+    "speed": "m/s mean speed",
+    "root_height": "m mean height of the pelvis",
+    "velocity_error": "m/s mean velocity error",
+    "facing_error": "degrees mean facing error",
+    "goal_distance": "m from the goal at the end",
+  }
+  lines += [
+    f"{found[name]:.3f} {unit}" for name, unit in units.items() if name in found
+  ]
+  if rollout.diverged:
+    lines.append(f"the physics diverged at {seconds:.2f} s")
+  elif spec.fallen_below is None:
+    lines.append("no height of this task counts as a fall")
+  elif fall >= 0:
+    lines.append(
+      f"fell at {log.time[int(fall)]:.2f} s (pelvis below {spec.fallen_below:g} m); "
+      "figures up to then"
+    )
+  else:
+    lines.append("did not fall")
+  return lines

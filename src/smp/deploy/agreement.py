@@ -1,0 +1,145 @@
+"""The same policy in mjlab's environment and in plain MuJoCo, side by side."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mjlab.rl import RslRlVecEnvWrapper
+
+from smp.deploy.command import Command, unit_vector
+from smp.deploy.policy import OnnxPolicy
+from smp.deploy.robot import Robot, State
+from smp.deploy.rollout import Log, Rollout, figures, run
+
+
+@dataclass(frozen=True)
+class Agreement:
+  """How far two simulators are apart."""
+
+  joints: np.ndarray
+  """(T,) largest difference of a joint angle at each step, rad."""
+  observations: np.ndarray
+  """(T,) largest difference of an observation at each step."""
+  theirs: dict[str, float]
+  """`figures` of the environment."""
+  ours: dict[str, float]
+  """`figures` of plain MuJoCo."""
+  step_s: float
+  """Seconds between two steps."""
+
+  def joints_until(self, seconds: float) -> float:
+    """The largest difference of a joint angle in the first ``seconds``, rad."""
+    return float(self.joints[: round(seconds / self.step_s) + 1].max())
+
+  def apart(self) -> dict[str, float]:
+    """Each figure's difference as a share of the environment's."""
+    return {
+      name: abs(self.ours[name] - value) / max(abs(value), 1e-6)
+      for name, value in self.theirs.items()
+    }
+
+
+def compare(
+  env: RslRlVecEnvWrapper,
+  path: str | os.PathLike[str],
+  command: dict[str, tuple[float, ...]],
+  seconds: float,
+  start: State | None = None,
+) -> Agreement:
+  """Run an exported policy in both simulators from one state, each by itself.
+
+  Args:
+    env: One robot, without terminations, events and noise (`undisturbed`).
+    path: The ONNX file of a policy of this task.
+    command: As for `smp.deploy.command.Command`; held all the time.
+    seconds: How long.
+    start: Where both begin; by default where the environment begins an episode.
+  """
+  policy = OnnxPolicy(path)
+  robot = Robot(policy.spec, Command(policy.spec, command))
+  begin_environment(env, robot.command, start)
+  data = env.unwrapped.sim.data
+  start = State(_row(data.qpos), _row(data.qvel))
+  theirs = _run_environment(env, policy, seconds)
+  ours = run(Rollout(policy, robot), seconds, start)
+  steps = min(len(ours.time), len(theirs.time))
+  fallen = policy.spec.fallen_below
+  return Agreement(
+    joints=np.abs(ours.qpos[:steps, 7:] - theirs.qpos[:steps, 7:]).max(axis=1),
+    observations=np.abs(ours.obs[:steps] - theirs.obs[:steps]).max(axis=1),
+    theirs=figures(theirs.qpos, theirs.qvel, robot.command, fallen),
+    ours=figures(ours.qpos, ours.qvel, robot.command, fallen),
+    step_s=robot.step_s,
+  )
+
+
+def undisturbed(cfg: Any) -> Any:
+  """A task's play configuration for `compare`: one robot, and no end to its episode."""
+  cfg.scene.num_envs = 1
+  cfg.terminations = {}
+  return cfg
+
+
+@torch.inference_mode()
+def begin_environment(
+  env: RslRlVecEnvWrapper, command: Command, start: State | None
+) -> None:
+  """Begin an episode with a state and a command of our own.
+
+  A state is kept exactly as it is after rounding to the environment's float32.
+  """
+  env.reset()
+  raw = env.unwrapped
+  if start is not None:
+    for name, value in zip(("qpos", "qvel"), start, strict=True):
+      getattr(raw.sim.data, name)[0] = torch.from_numpy(value).float()
+    raw.sim.forward()
+  if command.values:
+    _hold(raw.command_manager.get_term("command"), command)
+  raw.command_manager.compute(dt=0.0)
+  raw.observation_manager.compute(update_history=True)
+
+
+def _hold(term: Any, command: Command) -> None:
+  """Ask the environment for ``command``, for ever."""
+  term.time_left[:] = torch.inf
+  for name, value in command.values.items():
+    if name == "speed":
+      term.speed[:] = value[0]
+    elif name == "goal":
+      term.goal_w[:] = torch.tensor(value)
+    else:
+      getattr(term, f"{name}_w")[:] = torch.from_numpy(unit_vector(value[0])).float()
+
+
+@torch.inference_mode()
+def _run_environment(
+  env: RslRlVecEnvWrapper, policy: OnnxPolicy, seconds: float
+) -> Log:
+  raw = env.unwrapped
+  data, rows = raw.sim.data, []
+  for step in range(max(1, round(seconds / raw.step_dt))):
+    observed = env.get_observations()["actor"][0].numpy().copy()
+    action = policy(observed)
+    seen = _command(env)
+    now = np.array(step * raw.step_dt)
+    rows.append((now, _row(data.qpos), _row(data.qvel), action, observed, seen))
+    env.step(torch.from_numpy(action)[None])
+  return Log(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _command(env: RslRlVecEnvWrapper) -> np.ndarray:
+  manager = env.unwrapped.command_manager
+  if "command" not in manager.active_terms:
+    return np.zeros(0)
+  value = manager.get_command("command")
+  assert value is not None
+  return value[0].numpy().copy()
+
+
+def _row(values: torch.Tensor) -> np.ndarray:
+  return values[0].numpy().astype(float)

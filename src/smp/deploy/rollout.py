@@ -1,0 +1,191 @@
+"""Run a policy in plain MuJoCo, keep what happened, and measure it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from smp.deploy.command import Command, heading, unit_vector
+from smp.deploy.policy import OnnxPolicy
+from smp.deploy.robot import Robot, State
+from smp.errors import UserError, atomic_path
+
+
+@dataclass(frozen=True)
+class Log:
+  """What happened: T moments, ``1 / control_hz`` s apart."""
+
+  time: np.ndarray
+  """(T,), s."""
+  qpos: np.ndarray
+  """(T, 36), as in `smp.deploy.robot.State`."""
+  qvel: np.ndarray
+  """(T, 35), as in `smp.deploy.robot.State`."""
+  action: np.ndarray
+  """(T, A): what the policy answered then."""
+  obs: np.ndarray
+  """(T, O): what the policy saw then."""
+  command: np.ndarray
+  """(T, C): the command as the policy saw it, without noise."""
+
+  def save(self, path: Path) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+      np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+
+class Rollout:
+  """A policy and its robot, step by step.
+
+  Args:
+    policy: The policy.
+    robot: What it moves; made for the same policy.
+    noise: Observation noise as a multiple of training's.
+    seed: Of the noise.
+  """
+
+  def __init__(
+    self, policy: OnnxPolicy, robot: Robot, noise: float = 0.0, seed: int = 0
+  ) -> None:
+    self.policy, self.robot = policy, robot
+    self._random = np.random.default_rng(seed)
+    parts = robot.spec.observations
+    ranges = [(np.array(p.noise)[:, None] * np.array(p.scale), p.size) for p in parts]
+    spread = [np.broadcast_to(each, (2, size)) for each, size in ranges]
+    self._noise = noise * np.concatenate(spread, axis=1)
+    self._rows: list[tuple[np.ndarray, ...]] = []
+
+  def reset(self, start: State | None = None) -> None:
+    self._rows.clear()
+    self.robot.reset(start)
+
+  def step(self) -> None:
+    """Observe, act, and move on by one action.
+
+    Raises:
+      UserError: the policy answered with something that is no number.
+    """
+    robot = self.robot
+    observation = robot.observe()
+    if self._noise.any():
+      observation += self._random.uniform(*self._noise).astype(np.float32)
+    action = self.policy(observation)
+    if not np.isfinite(action).all():
+      raise UserError(
+        f"{self.policy.path}: an action at {robot.data.time:.2f} s is not a number; "
+        "the policy is damaged, or was exported from a training that diverged"
+      )
+    command = robot.command.observe(robot.data.qpos)
+    now = np.array(robot.data.time)
+    self._rows.append((now, *robot.state(), action, observation, command))
+    robot.step(action)
+
+  def forget(self) -> None:
+    """Drop what was kept for `log`."""
+    self._rows.clear()
+
+  @property
+  def diverged(self) -> bool:
+    """Whether the physics blew up: the state is no longer made of numbers."""
+    data = self.robot.data
+    return not (np.isfinite(data.qpos).all() and np.isfinite(data.qvel).all())
+
+  def log(self) -> Log:
+    """Everything since the last reset; at least one step."""
+    return Log(*(np.stack(column) for column in zip(*self._rows, strict=True)))
+
+
+def run(
+  rollout: Rollout,
+  seconds: float,
+  start: State | None = None,
+  after_step: Callable[[], None] = lambda: None,
+) -> Log:
+  """Run for ``seconds`` of the robot's time, or until the physics diverges."""
+  rollout.reset(start)
+  for _ in range(max(1, round(seconds / rollout.robot.step_s))):
+    rollout.step()
+    if rollout.diverged:
+      break
+    after_step()
+  return rollout.log()
+
+
+def read_start(path: str | os.PathLike[str], default: State) -> State:
+  """A state from a .npz file: ``qpos`` (36,) and, unless at rest, ``qvel`` (35,).
+
+  Of a file with a row per moment, as `Log.save` writes them, the first row.
+
+  Raises:
+    UserError: no such file, no readable one, or arrays that do not fit.
+  """
+  if not Path(path).is_file():
+    raise UserError(f"{path}: no such start file")
+  try:
+    with np.load(path, allow_pickle=False) as table:
+      arrays = {name: table[name] for name in ("qpos", "qvel") if name in table}
+  except Exception as error:  # zipfile, zlib and numpy each have their own.
+    raise UserError(
+      f"{path}: not a readable .npz file ({type(error).__name__})"
+    ) from error
+  if "qpos" not in arrays:
+    raise UserError(f"{path}: no array 'qpos'; give qpos (36,) and, if you like, qvel")
+  values = []
+  for name, fallback in zip(("qpos", "qvel"), default, strict=True):
+    value = np.asarray(arrays.get(name, fallback))
+    value = value[0] if value.ndim == 2 and len(value) else value
+    if value.shape != fallback.shape or value.dtype.kind not in "fiu":
+      raise UserError(
+        f"{path}: '{name}' has shape {value.shape}, expected {fallback.shape} numbers"
+      )
+    if not np.isfinite(value).all():
+      raise UserError(f"{path}: '{name}' holds values that are not finite")
+    values.append(value.astype(float))
+  size = np.linalg.norm(values[0][3:7])
+  if abs(size - 1.0) > 0.01:
+    raise UserError(f"{path}: qpos[3:7] is no unit quaternion (length {size:.3g})")
+  values[0][3:7] /= size
+  return State(*values)
+
+
+def figures(
+  qpos: np.ndarray, qvel: np.ndarray, command: Command, fallen_below: float | None
+) -> dict[str, float]:
+  """What a task is measured by, over the time until a fall.
+
+  Args:
+    qpos: (T, 36), one row per control step.
+    qvel: (T, 35), of the pelvis' origin, world axes, in its first columns.
+    command: Held all the time.
+    fallen_below: Height of the pelvis, m, that counts as a fall.
+
+  Returns:
+    ``fall_step``: the first step below, -1 if there is none; ``speed``: mean over time
+    of the pelvis' horizontal speed, m/s; ``root_height``: mean, m; and what the command
+    asks for: ``velocity_error``, mean, m/s; ``facing_error``, mean, degrees;
+    ``goal_distance``, at the end, m.
+  """
+  low = qpos[:, 2] < (-np.inf if fallen_below is None else fallen_below)
+  fall = int(np.argmax(low)) if low.any() else -1
+  upright = slice(0, max(1, fall)) if fall >= 0 else slice(None)
+  pose, velocity = qpos[upright], qvel[upright, :2]
+  result = {
+    "fall_step": float(fall),
+    "speed": float(np.linalg.norm(velocity, axis=1).mean()),
+    "root_height": float(pose[:, 2].mean()),
+  }
+  if command.velocity_w is not None:
+    error = np.linalg.norm(command.velocity_w - velocity, axis=1)
+    result["velocity_error"] = float(error.mean())
+  if "facing" in command.values:
+    cos, sin = heading(pose[:, 3:7])
+    x, y = unit_vector(command.values["facing"][0])
+    angle = np.arctan2(cos * y - sin * x, cos * x + sin * y)
+    result["facing_error"] = float(np.degrees(np.abs(angle)).mean())
+  if "goal" in command.values:
+    offset = np.array(command.values["goal"]) - pose[-1, :2]
+    result["goal_distance"] = float(np.linalg.norm(offset))
+  return result

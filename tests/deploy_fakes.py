@@ -1,0 +1,122 @@
+"""Policies made without training, mjlab and torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from smp import g1
+from smp.deploy.spec import (
+  FORMAT,
+  KEY,
+  Component,
+  Joints,
+  Observation,
+  Physics,
+  PolicySpec,
+)
+
+DEGREES = "deg, from world x"
+DIRECTION = Component(
+  "direction", 2, "1", "heading", DEGREES, (0.0,), -180.0, 180.0, True
+)
+SPEED = Component("speed", 1, "m/s", "", "m/s", (1.0,), 0.5, 2.0, True)
+FACING = Component("facing", 2, "1", "heading", DEGREES, (0.0,), -180.0, 180.0, True)
+GOAL = Component("goal", 2, "m", "heading", "m, world", (2.0, 0.0), 1.0, 10.0, True)
+
+
+def g1_policy(
+  command: tuple[Component, ...] = (DIRECTION, SPEED, FACING),
+) -> PolicySpec:
+  """A policy of the G1 with a gain for all joints."""
+  n = g1.NUM_JOINTS
+
+  def part(
+    name: str, source: str, size: int, noise: float = 0.0, **more: Any
+  ) -> Observation:
+    return Observation(
+      name, source, size, "", "", more.get("scale", (1.0,)), (-noise, noise),
+      more.get("sensor", ""),
+    )  # fmt: skip
+
+  parts = [
+    part("base_lin_vel", "sensor", 3, 0.5, sensor="imu_lin_vel"),
+    part("base_ang_vel", "sensor", 3, 0.2, sensor="imu_ang_vel", scale=(0.5,)),
+    part("projected_gravity", "projected_gravity", 3),
+    part("joint_pos", "joint_pos", n),
+    part("joint_vel", "joint_vel", n),
+    part("actions", "last_action", n),
+  ]
+  size = sum(each.size for each in command)
+  parts += [part("command", "command", size)] if size else []
+  default = tuple(0.01 * i for i in range(n))
+  contact: dict[str, Any] = {"contype": 1.0, "conaffinity": 1.0, "condim": 3.0}
+  model = g1.load_model()
+  geoms = [model.geom(i).name for i in range(model.ngeom)]
+  return PolicySpec(
+    format=FORMAT,
+    task="Smp-Test-G1",
+    prior="loco",
+    iteration=7,
+    control_hz=50.0,
+    joints=Joints(
+      names=g1.JOINT_NAMES,
+      default_pos=default,
+      action_scale=(0.5,) * n,
+      action_offset=default,
+      stiffness=tuple(30.0 + i for i in range(n)),
+      damping=(3.0,) * n,
+      effort_limit=(80.0,) * n,
+      armature=(0.01,) * n,
+      frictionloss=(0.0,) * n,
+      passive_damping=(0.0,) * n,
+    ),
+    observations=tuple(parts),
+    command=command,
+    physics=Physics(
+      timestep=0.005,
+      decimation=4,
+      options={"iterations": 10.0, "gravity": (0.0, 0.0, -9.81), "integrator": 3.0},
+      geoms={name: contact for name in geoms if "foot" in name},
+      floor=contact,
+    ),
+    start_qpos=(0.0, 0.0, 0.8, 1.0, 0.0, 0.0, 0.0, *default),
+    fallen_below=0.3,
+  )
+
+
+def write_policy(
+  path: Path, spec: PolicySpec, gain: float = 0.0, metadata: str | None = None
+) -> Path:
+  """A policy that answers with ``gain`` times a fixed mix of what it sees.
+
+  Args:
+    metadata: Instead of what ``spec`` says.
+  """
+  inputs, outputs = spec.observation_size, len(spec.joints.names)
+  weight = gain * np.random.default_rng(0).normal(size=(inputs, outputs))
+  graph = helper.make_graph(
+    [helper.make_node("MatMul", ["obs", "weight"], ["actions"])],
+    "policy",
+    [helper.make_tensor_value_info("obs", TensorProto.FLOAT, [1, inputs])],
+    [helper.make_tensor_value_info("actions", TensorProto.FLOAT, [1, outputs])],
+    [numpy_helper.from_array(weight.astype(np.float32), "weight")],
+  )
+  model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+  model.ir_version = 10
+  helper.set_model_props(model, {KEY: spec.dumps() if metadata is None else metadata})
+  onnx.save(model, str(path))
+  return path
+
+
+def can_render() -> bool:
+  try:
+    mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).close()
+    return True
+  except Exception:
+    return False

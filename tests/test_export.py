@@ -1,0 +1,328 @@
+"""Exported policies against the environment that they come from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import onnx
+import pytest
+import torch
+from mjlab.rl import RslRlVecEnvWrapper
+from mjlab.tasks.registry import list_tasks, load_rl_cfg, load_runner_cls
+
+import smp.tasks  # noqa: F401
+from smp.cli import export as export_cli
+from smp.deploy import agreement
+from smp.deploy.export import FILE_NAME, describe, export_policy
+from smp.deploy.policy import OnnxPolicy
+from smp.deploy.robot import build_model
+from smp.deploy.spec import PolicySpec
+from smp.errors import UserError, run
+from smp.sim.engine import make_env
+from smp.tasks import runner as runner_module
+from smp.tasks.runner import SmpRunner, read_checkpoint
+from tests.conftest import small_env_cfg
+
+pytestmark = pytest.mark.slow
+TASKS = [task for task in list_tasks() if task.startswith("Smp-")]
+GIVEN: dict[str, dict[str, tuple[float, ...]]] = {
+  "Smp-Forward-G1": {"speed": (1.5,)},
+  "Smp-Steering-G1": {"speed": (1.2,), "direction": (40.0,), "facing": (-100.0,)},
+  "Smp-Location-G1": {"goal": (-2.0, 3.0)},
+  "Smp-Getup-G1": {},
+}
+SIZES = {
+  "Smp-Forward-G1": [("direction", 2), ("speed", 1)],
+  "Smp-Steering-G1": [("direction", 2), ("speed", 1), ("facing", 2)],
+  "Smp-Location-G1": [("goal", 2)],
+  "Smp-Getup-G1": [],
+}
+PRIORS = {
+  "Smp-Forward-G1": "loco",
+  "Smp-Steering-G1": "lafan_run",
+  "Smp-Location-G1": "lafan_run",
+  "Smp-Getup-G1": "getup",
+}
+
+
+@dataclass
+class Exported:
+  task: str
+  env: RslRlVecEnvWrapper
+  runner: SmpRunner
+  path: Path
+  observed: list[Any]
+  """Observations of the environment, as the runner gets them."""
+
+  @property
+  def spec(self) -> PolicySpec:
+    return OnnxPolicy(self.path).spec
+
+
+def make_runner(env: RslRlVecEnvWrapper, task: str, log_dir: Path | None) -> SmpRunner:
+  agent = asdict(load_rl_cfg(task))
+  agent.update(logger="tensorboard")
+  runner_cls: Any = load_runner_cls(task)
+  return runner_cls(env, agent, None if log_dir is None else str(log_dir), "cpu")
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def exported(request, tmp_path_factory) -> Iterator[Exported]:
+  """A random policy, which knows its observations' spread, as ONNX."""
+  task = request.param
+  torch.manual_seed(0)
+  cfg = agreement.undisturbed(small_env_cfg(task, num_envs=1, play=True))
+  env = RslRlVecEnvWrapper(make_env(cfg, "native", "cpu", threads=1))
+  runner = make_runner(env, task, None)
+  actor: Any = runner.alg.get_policy()
+  observed = []
+  with torch.inference_mode():
+    env.reset()
+    for _ in range(40):
+      observed.append(env.step(torch.randn(1, 29))[0].clone())
+  actor.update_normalization(torch.cat(observed))
+  with torch.no_grad():
+    actor.mlp[-1].weight.mul_(3.0)  # Actions that move the robot.
+  path = tmp_path_factory.mktemp("exported") / FILE_NAME
+  export_policy(runner, path)
+  yield Exported(task, env, runner, path, observed)
+  env.close()
+
+
+def test_onnx_and_torch_agree_on_real_observations(exported: Exported):
+  policy = OnnxPolicy(exported.path)
+  theirs = exported.runner.get_inference_policy("cpu")
+  sizes = []
+  for seen in exported.observed:
+    with torch.inference_mode():
+      want = theirs(seen)[0].numpy()
+    np.testing.assert_allclose(policy(seen["actor"][0].numpy()), want, atol=1e-5)
+    sizes.append(np.abs(want).max())
+  assert np.mean(sizes) > 0.1  # The policy does something.
+
+
+def test_metadata_says_all_that_mjlab_says(exported: Exported):
+  spec, model = exported.spec, onnx.load(str(exported.path))
+  table = {entry.key: entry.value for entry in model.metadata_props}
+  for name in (
+    "joint_stiffness",
+    "joint_damping",
+    "default_joint_pos",
+    "action_scale",
+    "observation_terms_history_length",
+    "observation_terms_scale",
+    "command_names",
+  ):
+    assert table[name], name
+  assert tuple(table["joint_names"].split(",")) == spec.joints.names
+  names = [part.name for part in spec.observations]
+  assert table["observation_names"].split(",") == names
+  for theirs, ours in (
+    ("joint_stiffness", spec.joints.stiffness),
+    ("joint_damping", spec.joints.damping),
+    ("default_joint_pos", spec.joints.default_pos),
+    ("action_scale", spec.joints.action_scale),
+  ):
+    rounded = np.array(table[theirs].split(","), float)
+    np.testing.assert_allclose(rounded, ours, atol=5.1e-4)
+
+
+def test_metadata_says_what_the_task_asks_for(exported: Exported):
+  spec, task = exported.spec, exported.task
+  assert spec.task == task and spec.prior == PRIORS[task]
+  assert spec.control_hz == pytest.approx(50.0)
+  assert spec.physics.timestep == 0.005 and spec.physics.decimation == 4
+  assert [(part.name, part.size) for part in spec.command] == SIZES[task]
+  assert spec.observation_size == exported.observed[0]["actor"].shape[1]
+  noise = {part.name: part.noise for part in spec.observations}
+  assert noise["base_lin_vel"] == (-0.5, 0.5) and noise["actions"] == (0.0, 0.0)
+
+
+# Whatever these hold decides how the robot moves.
+BODIES = ("mass", "inertia", "ipos", "iquat", "pos", "quat", "invweight0")
+GEOMS = ("contype", "conaffinity", "condim", "priority", "friction", "solmix", "solref")
+GEOMS += ("solimp", "margin", "gap", "pos", "quat", "size", "type")
+DOFS = ("armature", "damping", "frictionloss", "M0", "invweight0", "solref", "solimp")
+JOINTS = ("range", "limited", "axis", "pos", "type", "stiffness", "solref", "solimp")
+ACTUATORS = ("gainprm", "biasprm", "forcerange", "forcelimited", "ctrllimited", "gear")
+
+
+def same(kind: str, names: tuple[str, ...], ours: Any, theirs: Any, pairs: Any) -> None:
+  for i, j in pairs:
+    for name in names:
+      field = f"{kind}_{name}"
+      a, b = getattr(ours, field)[i], getattr(theirs, field)[j]
+      np.testing.assert_allclose(a, b, rtol=1e-12, atol=0, err_msg=f"{field} {i}")
+
+
+def test_plain_model_is_the_environments(exported: Exported):
+  ours, theirs = build_model(exported.spec), exported.env.unwrapped.sim.mj_model
+
+  def pairs(kind: str, count: int) -> list[tuple[int, int]]:
+    names = [getattr(ours, kind)(i).name for i in range(count)]
+    found = [getattr(theirs, kind)(f"robot/{name}").id for name in names if name]
+    return list(zip(range(count), found, strict=True))
+
+  bodies = [(i, theirs.body(f"robot/{ours.body(i).name}").id) for i in range(1, 31)]
+  assert ours.nbody == 31
+  same("body", BODIES, ours, theirs, bodies)
+  same("dof", DOFS, ours, theirs, [(i, i) for i in range(ours.nv)])
+  same("jnt", JOINTS, ours, theirs, [(i, i) for i in range(ours.njnt)])
+  same("actuator", ACTUATORS, ours, theirs, pairs("actuator", ours.nu))
+  floor = mujoco.mj_name2id(ours, mujoco.mjtObj.mjOBJ_GEOM, "floor")
+  geoms = [
+    (i, theirs.geom("terrain" if i == floor else f"robot/{ours.geom(i).name}").id)
+    for i in range(ours.ngeom)
+  ]
+  same("geom", tuple(n for n in GEOMS if n != "size"), ours, theirs, geoms)
+  same("geom", ("size",), ours, theirs, [pair for pair in geoms if pair[0] != floor])
+  assert ours.stat.meaninertia == theirs.stat.meaninertia
+  auto = mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
+  for name in dir(theirs.opt):
+    if not name.startswith("_"):
+      a, b = getattr(ours.opt, name), getattr(theirs.opt, name)
+      a = a & ~auto if name == "disableflags" else a
+      np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def test_simulators_agree(exported: Exported):
+  """From one state, each by itself. The issue asks for 0.05 rad; what is left is the
+  rounding of the environment's state to 32 bits, which contacts magnify."""
+  for _ in range(2):  # Two starts.
+    found = agreement.compare(
+      exported.env, str(exported.path), GIVEN[exported.task], seconds=1.0
+    )
+    assert found.observations[0] < 1e-5
+    assert found.joints_until(0.5) < 0.01
+    assert max(found.apart().values()) < 0.1, found
+    assert abs(found.ours["speed"]) > 0.05  # It moves.
+
+
+def test_agreement_sees_a_difference(exported: Exported, tmp_path: Path):
+  """Without the right gains the same check fails."""
+  if exported.task != "Smp-Forward-G1":
+    pytest.skip("one task is enough")
+  model = onnx.load(str(exported.path))
+  for entry in model.metadata_props:
+    if entry.key == "smp":
+      entry.value = entry.value.replace('"decimation": 4', '"decimation": 3')
+  onnx.save(model, str(tmp_path / FILE_NAME))
+  found = agreement.compare(
+    exported.env, str(tmp_path / FILE_NAME), GIVEN[exported.task], seconds=0.5
+  )
+  assert found.joints_until(0.5) > 0.05
+
+
+def test_what_cannot_be_told_is_refused(exported: Exported):
+  """Rather than written down wrongly."""
+  raw = exported.env.unwrapped
+  manager = raw.observation_manager
+  cfg = manager.get_term_cfg("actor", "joint_pos")
+  func = cfg.func
+  for name, value, message in (
+    ("func", lambda env: None, "'joint_pos'"),
+    ("delay_max_lag", 2, "history, a delay or a clip"),
+    ("history_length", 5, "history, a delay or a clip"),
+  ):
+    before = getattr(cfg, name)
+    setattr(cfg, name, value)
+    try:
+      with pytest.raises(UserError, match=message):
+        describe(raw, exported.task, None, 0)
+    finally:
+      setattr(cfg, name, before)
+  assert cfg.func is func and describe(raw, exported.task, None, 0)
+
+
+# Saving.
+
+
+def test_saving_writes_the_policy_too(exported: Exported, tmp_path: Path):
+  runner = exported.runner
+  runner.current_learning_iteration = 12
+  runner.save(str(tmp_path / "model_12.pt"))
+  names = sorted(path.name for path in tmp_path.iterdir())
+  assert names == ["model_12.pt", FILE_NAME]
+  assert OnnxPolicy(tmp_path / FILE_NAME).spec.iteration == 12
+
+
+def test_an_export_that_fails_costs_no_checkpoint(
+  exported: Exported, tmp_path: Path, monkeypatch, capsys
+):
+  def fail(*_: object, **__: object) -> None:
+    raise RuntimeError("no\nexport")
+
+  monkeypatch.setattr(runner_module, "export_policy", fail)
+  exported.runner.save(str(tmp_path / "model_3.pt"))
+  assert read_checkpoint(tmp_path / "model_3.pt", "cpu")["iter"] >= 0
+  warning = capsys.readouterr().out.strip().splitlines()
+  assert len(warning) == 1 and "not exported (no export)" in warning[0]
+  assert [path.name for path in tmp_path.iterdir()] == ["model_3.pt"]
+
+
+def test_both_files_are_uploaded(exported: Exported, tmp_path: Path, monkeypatch):
+  runner, uploaded = exported.runner, []
+  monkeypatch.setitem(runner.cfg, "upload_model", True)
+  monkeypatch.setattr(
+    runner.logger, "save_model", lambda path, it: uploaded.append(Path(path).name)
+  )
+  runner.save(str(tmp_path / "model_5.pt"))
+  assert uploaded == ["model_5.pt", FILE_NAME]
+
+
+# From the command line.
+
+
+def exit_line(capsys) -> str:
+  """The error of the script."""
+  with pytest.raises(SystemExit) as end:
+    run(export_cli.main)
+  assert end.value.code == 2
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert len(lines) == 1
+  return lines[0]
+
+
+def test_export_from_the_command_line(
+  exported: Exported, tmp_path: Path, monkeypatch, capsys
+):
+  if exported.task != "Smp-Forward-G1":
+    pytest.skip("one task is enough")
+  checkpoint, file = tmp_path / "model_9.pt", tmp_path / "out" / "walk.onnx"
+  exported.runner.current_learning_iteration = 9
+  monkeypatch.setitem(exported.runner.__dict__, "_origin", {"prior": "other"})
+  exported.runner.save(str(checkpoint))
+  words = ["--checkpoint-file", str(checkpoint), "--output", str(file)]
+  monkeypatch.setattr(sys, "argv", ["export", exported.task, *words])
+  export_cli.main()
+  assert "iteration 9" in capsys.readouterr().out
+  policy, seen = OnnxPolicy(file), exported.observed[0]["actor"][0].numpy()
+  np.testing.assert_array_equal(policy(seen), OnnxPolicy(exported.path)(seen))
+  # The prior is the one it was trained with, the fall that of the task.
+  assert policy.spec.prior == "other"
+  assert policy.spec.fallen_below == 0.3
+
+
+def test_export_refuses_in_one_line(tmp_path: Path, monkeypatch, capsys):
+  bad = tmp_path / "model_1.pt"
+  bad.write_bytes(b"damaged")
+
+  def refused(task: str, *words: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["export", task, *words])
+    return exit_line(capsys)
+
+  good = ["--checkpoint-file", str(bad)]
+  assert "model_1.pt: not a readable policy" in refused(TASKS[0], *good)
+  assert "did you mean Smp-Forward-G1" in refused("Smp-Foward-G1", *good)
+  assert "end the name in .onnx" in refused(TASKS[0], *good, "--output", "walk.pt")
+  theirs = next(task for task in list_tasks() if not task.startswith("Smp-"))
+  assert "not a task of this project" in refused(theirs, *good)
+  missing = ["--checkpoint-file", str(tmp_path / "gone.pt")]
+  assert "gone.pt: no such policy" in refused(TASKS[0], *missing)
+  assert [path.name for path in tmp_path.iterdir()] == ["model_1.pt"]
