@@ -63,10 +63,12 @@ class GivenSpeedCfg(SpeedCommandCfg):
 class GivenSpeed(SpeedCommand):
   """A speed for each environment."""
 
-  cfg: GivenSpeedCfg
+  def __init__(self, cfg: GivenSpeedCfg, env: ManagerBasedRlEnv):
+    super().__init__(cfg, env)
+    self.given = cfg.assignment
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
-    self.speed[env_ids] = _tensor(self.cfg.assignment.speed, self.device)[env_ids]
+    self.speed[env_ids] = _tensor(self.given.speed, self.device)[env_ids]
 
 
 @dataclass(kw_only=True)
@@ -80,10 +82,12 @@ class GivenSteeringCfg(SteeringCommandCfg):
 class GivenSteering(SteeringCommand):
   """A speed, a direction and a facing for each environment."""
 
-  cfg: GivenSteeringCfg
+  def __init__(self, cfg: GivenSteeringCfg, env: ManagerBasedRlEnv):
+    super().__init__(cfg, env)
+    self.given = cfg.assignment
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
-    given = self.cfg.assignment
+    given = self.given
     self.speed[env_ids] = _tensor(given.speed, self.device)[env_ids]
     self.direction_w[env_ids] = _tensor(given.direction, self.device)[env_ids]
     self.facing_w[env_ids] = _tensor(given.facing, self.device)[env_ids]
@@ -100,11 +104,13 @@ class GivenLocationCfg(LocationCommandCfg):
 class GivenLocation(LocationCommand):
   """A goal for each environment, from where its robot starts."""
 
-  cfg: GivenLocationCfg
+  def __init__(self, cfg: GivenLocationCfg, env: ManagerBasedRlEnv):
+    super().__init__(cfg, env)
+    self.given = cfg.assignment
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
     here = state.root_pos_w(self.robot)[env_ids, :2]
-    goal = _tensor(self.cfg.assignment.goal, self.device)
+    goal = _tensor(self.given.goal, self.device)
     self.goal_w[env_ids] = here + goal[env_ids]
 
 

@@ -54,7 +54,8 @@ def curve(
       ]
       ticks |= {row["value"]: row["label"] for row in rows}
       offset = (i - 0.5 * (len(policies) - 1)) * 0.012 * _span(ticks)
-      _draw(axes, figure, rows, offset, COLORS[i % len(COLORS)])
+      joined = _tick_labels(ticks) != list(ticks.values())
+      _draw(axes, figure, rows, offset, COLORS[i % len(COLORS)], joined)
     if figure.key == "speed" and sweep != PUSH and len(ticks) > 5:
       low, high = min(ticks), max(ticks)
       axes.plot((low, high), (low, high), color=INK, alpha=0.35, lw=0.8, ls="--")
@@ -90,8 +91,14 @@ def _tick_labels(ticks: dict[float, str]) -> list[str]:
 
 
 def _draw(
-  axes: Any, figure: Figure, rows: list[dict[str, Any]], offset: float, color: str
+  axes: Any,
+  figure: Figure,
+  rows: list[dict[str, Any]],
+  offset: float,
+  color: str,
+  joined: bool,
 ) -> None:
+  """Points with intervals; ``joined`` by a line unless they are of kinds of things."""
   scale = 100.0 if figure.kind == "rate" else 1.0
   points = []
   for row in rows:
@@ -112,7 +119,7 @@ def _draw(
     color=color,
     marker="o",
     markersize=3.5,
-    lw=1.2,
+    lw=1.2 if joined else 0.0,
     elinewidth=1.0,
     capsize=2.5,
   )

@@ -34,8 +34,9 @@ VERSION = 1
 EPISODE_S = 20.0
 SETTLE_S = 2.0
 """Errors of speed and facing count from here on, s: starts are of any speed."""
-POOL_SIZE = 256
-"""Start states sampled from the prior for each seed."""
+POOL_SIZES = (32, 1024)
+"""Start states sampled from the prior for each seed: one for every environment, within
+these bounds."""
 FALLS_PER_POSE = 32
 """Dropped robots for each seed and pose."""
 FALL_SEED = 1000

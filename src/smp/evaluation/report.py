@@ -29,7 +29,8 @@ p { max-width: 75ch; } .dim { color: var(--dim); } .warn { color: var(--warn); }
 code { font-size: .85em; overflow-wrap: anywhere; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr));
   gap: 1rem 1.4rem; }
-.plots figure { margin: 0; } .plots svg { width: 100%; height: auto; }
+.plots figure { margin: 0; } .plots svg { width: 100%; height: auto;
+  overflow: visible; }
 .plots figcaption { font-weight: 600; font-size: .9rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }

@@ -21,7 +21,7 @@ from smp.evaluation.figures import FEET
 from smp.evaluation.protocol import (
   FALL_SEED,
   FALLS_PER_POSE,
-  POOL_SIZE,
+  POOL_SIZES,
   Assignment,
   Protocol,
 )
@@ -57,7 +57,9 @@ def evaluation_cfg(
   cfg.scene.num_envs = len(assignment.condition)
   cfg.auto_reset = False
   guidance = cast(GuidanceCfg, cfg.commands[GUIDANCE])
-  guidance.pool_size, guidance.refresh_interval = POOL_SIZE, 0
+  low, high = POOL_SIZES
+  guidance.pool_size = min(max(cfg.scene.num_envs, low), high)
+  guidance.refresh_interval = 0
   guidance.composition, guidance.fallen_share = "task_only", 0.0
   guidance.update_statistics = False
   if prior is not None:
