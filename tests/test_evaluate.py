@@ -128,6 +128,19 @@ def test_getup_starts_lie_as_they_should_and_not_as_in_training(monkeypatch):
   assert nearest.min() > 0.05
 
 
+def test_steering_and_location_get_what_the_protocol_says():
+  steering = recorded("Smp-Steering-G1", 10, 1.0)
+  given = assign(protocol_of("Smp-Steering-G1"), 10, seed=0)
+  velocity = given.speed[:, None] * given.direction
+  np.testing.assert_allclose(steering.velocity_command, velocity, atol=1e-6)
+  np.testing.assert_allclose(steering.facing_command, given.facing, atol=1e-6)
+  location = recorded("Smp-Location-G1", 9, 1.0)
+  given = assign(protocol_of("Smp-Location-G1"), 9, seed=0)
+  # Goals count from where robots start, some centimetres off their origins.
+  np.testing.assert_allclose(location.goal, given.goal, atol=0.05)
+  assert steering.max_reward == location.max_reward == 1.0
+
+
 def test_evaluation_is_free_of_noise_and_of_learning():
   protocol = protocol_of("Smp-Steering-G1")
   cfg: Any = rollouts.evaluation_cfg(protocol, assign(protocol, 10, 0), 0)

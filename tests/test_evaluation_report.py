@@ -69,7 +69,13 @@ def _evaluated(task: str, windows: int) -> tuple[dict[str, Any], Trajectory]:
     "data": data.about(),
     "strips": "none rendered",
     "policies": [
-      {"name": "a & b", "file": "<x>.pt", "sha256": "0" * 64, "conditions": rows}
+      {
+        "name": "a & b",
+        "agent": "trained",
+        "file": "<x>.pt",
+        "sha256": "0" * 64,
+        "conditions": rows,
+      }
     ],
   }
   return result, motion
@@ -162,7 +168,8 @@ class _Page(HTMLParser):
 
 def test_the_page_is_whole_and_asks_for_nothing():
   result, _ = evaluated("Smp-Steering-G1")
-  second = {**result["policies"][0], "name": "other"}
+  second = {**result["policies"][0], "name": "zero", "agent": "zero"}
+  second |= {"file": None, "sha256": None}  # A policy that is no file.
   result["policies"].append(second)
   labels = [c["label"] for c in result["protocol"]["conditions"]]
   strips = {(i, label): b"jpeg" for i in (0, 1) for label in labels}

@@ -97,8 +97,13 @@ def _head(result: dict[str, Any]) -> str:
   protocol = result["protocol"]
   lines = [f"<h1>{escape(protocol['task'])}, evaluated</h1>"]
   for i, policy in enumerate(result["policies"]):
-    digest = f" &middot; sha256 <code>{policy['sha256'][:16]}</code>"
-    file = f"<code>{escape(policy['file'])}</code>{digest}" if policy["file"] else ""
+    file = ""
+    if policy["file"]:
+      what = "" if policy["agent"] == "trained" else "r_smp by the means of "
+      file = (
+        f"{what}<code>{escape(policy['file'])}</code> &middot; "
+        f"sha256 <code>{policy['sha256'][:16]}</code>"
+      )
     lines.append(f"<div>{_dot(i)}<b>{escape(policy['name'])}</b> {file}</div>")
   seeds = ", ".join(str(seed) for seed in result["seeds"])
   lines.append(
