@@ -308,7 +308,7 @@ def make_strips(
 METHOD = """Each condition has its own environments, one episode each, all side by side. No
 noise on observations, no randomised robot, no pushes but those named; the command stays
 the same. What comes after a failure does not count, except that the task return goes on
-at zero. Errors of speed and facing count after the first seconds. Torques, power and
+at zero; in Getup nothing ends an episode. Errors of speed and facing count after the first seconds. Torques, power and
 jerk are at 50 Hz, so a peak between two steps is not seen. A foot is in contact when the
 floor pushes it with more than 1 N. Intervals take episodes as independent of each other,
 over all seeds together; figures of each seed are in the JSON."""

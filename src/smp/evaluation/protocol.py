@@ -9,7 +9,8 @@ changes within an episode. Starts are drawn from the task's prior as in training
 pool of its own that depends on the seed alone, so every policy gets the same. The means
 that r_smp is measured by are those of the checkpoint, and stand still. An episode goes
 on for the full time, but what comes after a failure (pelvis under 0.3 m, or
-self-collision, as in training) counts for nothing.
+self-collision, as in training) counts for nothing. In Getup nothing is a failure: all of
+the time is there to get up in.
 
 Sources. The tasks, their returns and the maximum to divide them by: Mu et al., "SMP"
 (arXiv 2512.03028). Bins of speed from 0.5 to 5 m/s by 0.5 with mean and spread of the
