@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -204,8 +205,14 @@ def check_writable(folder: Path) -> None:
   existing = folder.absolute()
   while not existing.exists():
     existing = existing.parent
-  if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-    raise UserError(f"{folder}: cannot write here; choose another --output-dir")
+  try:
+    # Asking for permissions is not enough: root has them all, also in /proc.
+    with tempfile.TemporaryFile(dir=existing):
+      pass
+  except OSError as error:
+    raise UserError(
+      f"{folder}: cannot write here ({error.strerror}); choose another --output-dir"
+    ) from error
 
 
 def load_data(task: str, args: EvaluateArgs) -> Data:
