@@ -91,10 +91,11 @@ class FallPool(WindowPool):
     spec: FeatureSpec,
     kinematics: Kinematics,
     device: str | torch.device,
+    seed: int = 0,
   ) -> None:
     super().__init__(size, spec, kinematics, device)
     per_pose = math.ceil(size / len(FALL_POSES))
-    falls = drop_robots(per_pose, spec.window, spec.fps)
+    falls = drop_robots(per_pose, spec.window, spec.fps, seed)
     # In turn, so that a size that is no multiple is shared out evenly.
     order = np.argsort(np.tile(np.arange(per_pose), len(FALL_POSES)), kind="stable")
     chosen = order[:size]

@@ -1,0 +1,415 @@
+"""Evaluate a policy by the fixed protocol of its task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from smp import paths
+from smp.cli.tasks import task_from_argv
+from smp.errors import UserError, atomic_path
+from smp.evaluation import likeness, protocol, summary
+from smp.evaluation.likeness import Data
+from smp.evaluation.pictures import render_strip, strip_frames, typical
+from smp.evaluation.protocol import COMMAND, Protocol
+from smp.evaluation.report import in_words, render_report
+from smp.evaluation.trajectory import Trajectory, join
+
+Agent = Literal["trained", "zero", "random"]
+SAMPLES = 512
+"""Windows sampled from the prior where no windows of clips are given."""
+
+
+@dataclass(frozen=True)
+class EvaluateArgs:
+  """Run a policy through the protocol of its task, and write figures with intervals as
+  JSON, as a table, and as one HTML report."""
+
+  checkpoint_file: Path | None = None
+  """The policy (logs/rsl_rl/.../model_N.pt)."""
+
+  agent: Agent = "trained"
+  """``zero`` and ``random`` need no checkpoint; with one, r_smp is measured by it."""
+
+  compare: str | None = None
+  """A second policy to show beside the first: a checkpoint, or ``zero`` or ``random``."""
+
+  num_envs: int = 600
+  """Episodes for each seed, shared out evenly among the conditions."""
+
+  seed: int = 0
+
+  seeds: tuple[int, ...] = ()
+  """Several seeds, in the place of --seed."""
+
+  seconds: float | None = None
+  """Other length of an episode than the protocol's. The result says so."""
+
+  windows: tuple[Path, ...] = ()
+  """NPZ files of windows, or folders of them, that motion is held against. Default:
+  samples of the prior."""
+
+  prior: str | None = None
+  """Another prior than the task's, if the policy was trained with one."""
+
+  output_dir: Path | None = None
+  """Where evaluation.json and report.html go. Default: a folder beside the checkpoint."""
+
+  frames: bool = True
+  """Render a strip of frames for every condition."""
+
+  device: str | None = None
+  """Default: the GPU where there is one."""
+
+  engine: str = "auto"
+  """``native`` (MuJoCo's own, on the CPU), ``warp`` (MuJoCo Warp), or ``auto``."""
+
+  threads: int | None = None
+  """Threads of the native engine. Default: one per core."""
+
+  def all_seeds(self) -> tuple[int, ...]:
+    return self.seeds or (self.seed,)
+
+
+@dataclass
+class Policy:
+  """One of the policies evaluated."""
+
+  name: str
+  agent: Agent
+  file: Path | None
+  checkpoint: dict[str, Any] = field(default_factory=dict)
+
+  def about(self) -> dict[str, Any]:
+    digest = None
+    if self.file is not None:
+      digest = hashlib.sha256(self.file.read_bytes()).hexdigest()
+    return {
+      "name": self.name,
+      "agent": self.agent,
+      "file": None if self.file is None else str(self.file),
+      "sha256": digest,
+      "iteration": self.checkpoint.get("iter"),
+    }
+
+  def statistics(self) -> dict[str, Any] | None:
+    """The running means of the guidance errors; None without a checkpoint."""
+    return self.checkpoint["infos"]["guidance"] if self.checkpoint else None
+
+
+def main() -> None:
+  """``evaluate TASK [OPTIONS]``."""
+  task, arguments = task_from_argv("evaluate")
+  args = tyro.cli(
+    EvaluateArgs,
+    args=arguments,
+    prog=f"{sys.argv[0]} {task}",
+    description=EvaluateArgs.__doc__,
+  )
+  os.environ.setdefault("MJLAB_WARP_QUIET", "1")
+  evaluate(task, args)
+
+
+def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
+  """Everything: run, print, write. Returns what the JSON holds.
+
+  Raises:
+    UserError: a bad option, checkpoint, prior, file of windows or output folder.
+  """
+  steps = protocol.protocol_of(task, args.seconds)
+  for seed in args.all_seeds():
+    protocol.assign(steps, args.num_envs, seed)  # Refuse before the work begins.
+  if len(set(args.all_seeds())) < len(args.all_seeds()):
+    raise UserError("--seeds: one is named twice; its episodes would count twice")
+  policies = find_policies(args)
+  output = output_dir(task, args)
+  check_writable(output)
+  data = load_data(task, args)
+  with Progress(console=Console(stderr=True), transient=True) as progress:
+    runs = [run_policy(task, steps, policy, args, progress) for policy in policies]
+  rows = [summarise_run(run, steps, data) for run in runs]
+  strips, note = make_strips(runs, steps, args)
+  result = collect(task, args, steps, policies, rows, data, note)
+  print_tables(result)
+  write(output, result, strips)
+  return result
+
+
+# What is asked for.
+
+
+def find_policies(args: EvaluateArgs) -> list[Policy]:
+  """The policy, and the one to compare it with.
+
+  Raises:
+    UserError: none was named, or a checkpoint cannot be read.
+  """
+  if args.agent == "trained" and args.checkpoint_file is None:
+    raise UserError(
+      "which policy? give --checkpoint-file FILE, or --agent zero or --agent random"
+    )
+  policies = [_policy(args.agent, args.checkpoint_file)]
+  if args.compare is not None:
+    other = args.compare
+    baseline = other in get_args(Agent) and other != "trained"
+    # A baseline is measured by the same means, so that r_smp can be compared.
+    file = args.checkpoint_file if baseline else Path(other)
+    policies.append(_policy(cast(Agent, other) if baseline else "trained", file))
+  if len(policies) == 2 and policies[0].name == policies[1].name:
+    policies[0].name += " (A)"
+    policies[1].name += " (B)"
+  return policies
+
+
+def _policy(agent: Agent, file: Path | None) -> Policy:
+  from smp.tasks.runner import read_checkpoint
+
+  if file is None:
+    return Policy(agent, agent, None)
+  file = file.expanduser()
+  checkpoint = read_checkpoint(file, "cpu")
+  if agent != "trained":
+    return Policy(agent, agent, file, checkpoint)
+  name = file.stem if not file.parent.name else f"{file.parent.name}/{file.stem}"
+  return Policy(name, agent, file, checkpoint)
+
+
+def output_dir(task: str, args: EvaluateArgs) -> Path:
+  if args.output_dir is not None:
+    return args.output_dir.expanduser()
+  if args.agent == "trained" and args.checkpoint_file is not None:
+    file = args.checkpoint_file.expanduser()
+    return file.parent / f"evaluation_{file.stem}"
+  return Path("outputs") / f"evaluation_{task}_{args.agent}"
+
+
+def check_writable(folder: Path) -> None:
+  """Refuse a folder that cannot be written before an hour of work, not after.
+
+  Raises:
+    UserError: names the folder.
+  """
+  existing = folder.absolute()
+  while not existing.exists():
+    existing = existing.parent
+  try:
+    # Asking for permissions is not enough: root has them all, also in /proc.
+    with tempfile.TemporaryFile(dir=existing):
+      pass
+  except OSError as error:
+    raise UserError(
+      f"{folder}: cannot write here ({error.strerror}); choose another --output-dir"
+    ) from error
+
+
+def load_data(task: str, args: EvaluateArgs) -> Data:
+  """The windows that the policy's motion is held against."""
+  import torch
+  from mjlab.tasks.registry import load_env_cfg
+
+  from smp.diffusion.prior import MotionPrior
+  from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+  from smp.motion.dataset import load_stats, load_windows
+
+  stats = load_stats(paths.NORM_STATS)
+  if args.windows:
+    found = load_windows(args.windows)
+    what = f"{len(found.windows)} windows of {', '.join(map(str, args.windows))}"
+    return likeness.data_of(torch.from_numpy(found.windows), found.spec, stats, what)
+  name = args.prior
+  if name is None:
+    name = cast(GuidanceCfg, load_env_cfg(task).commands[GUIDANCE]).prior
+  prior = MotionPrior.load(paths.resolve_prior(name))
+  windows = prior.sample(SAMPLES, torch.Generator().manual_seed(0))
+  what = f"{SAMPLES} samples of the prior '{Path(name).stem}'"
+  return likeness.data_of(windows, prior.spec, stats, what)
+
+
+# The work.
+
+
+@dataclass
+class Run:
+  """All episodes of one policy, the seeds side by side."""
+
+  trajectory: Trajectory
+  condition: np.ndarray
+  seed: np.ndarray
+
+
+def run_policy(
+  task: str, steps: Protocol, policy: Policy, args: EvaluateArgs, progress: Progress
+) -> Run:
+  """Every seed of one policy."""
+  from smp.cli.play import PlayArgs, load_policy
+  from smp.evaluation.rollout import Machine, rollout
+
+  machine = Machine(args.engine, args.device, args.threads)
+  parts, conditions, seeds = [], [], []
+  for seed in args.all_seeds():
+    assignment = protocol.assign(steps, args.num_envs, seed)
+    bar = progress.add_task(f"{policy.name}, seed {seed}", total=steps.steps(50.0))
+
+    def show(done: int, bar=bar) -> None:
+      progress.update(bar, completed=done)
+
+    parts.append(
+      rollout(
+        steps,
+        assignment,
+        seed,
+        lambda env: load_policy(task, env, PlayArgs(agent=policy.agent), policy.file),
+        policy.statistics(),
+        machine,
+        args.prior,
+        show,
+      )
+    )
+    conditions.append(assignment.condition)
+    seeds.append(np.full(args.num_envs, seed))
+  return Run(join(parts), np.concatenate(conditions), np.concatenate(seeds))
+
+
+def summarise_run(run: Run, steps: Protocol, data: Data) -> list[dict[str, Any]]:
+  return summary.summarise(run.trajectory, run.condition, run.seed, steps, data)
+
+
+def make_strips(
+  runs: list[Run], steps: Protocol, args: EvaluateArgs
+) -> tuple[dict[tuple[int, str], bytes], str]:
+  """Frames of a typical episode of every policy and condition, and a note on them."""
+  from smp.evaluation.figures import normalised_return
+  from smp.render import Studio
+
+  if not args.frames:
+    return {}, "Not rendered (--no-frames)."
+  strips = {}
+  try:
+    with Studio() as studio:
+      for i, run in enumerate(runs):
+        t = run.trajectory
+        returns = normalised_return(t.task_reward, t.valid(), t.max_reward).numpy()
+        for c, condition in enumerate(steps.conditions):
+          env = typical(returns, run.condition == c)
+          frames = strip_frames(t, env, condition, steps)
+          strips[i, condition.label] = render_strip(studio, frames)
+  except UserError as error:
+    return {}, f"No frames: {error}"
+  note = "Of each condition the episode whose task return is the median"
+  return strips, f"{note}; in Getup from the start on, else once it has settled."
+
+
+METHOD = """Each condition has its own environments, one episode each, all side by side. No
+noise on observations, no randomised robot, no pushes but those named; the command stays
+the same. What comes after a failure does not count, except that the task return goes on
+at zero; in Getup nothing ends an episode. Errors of speed and facing count after the first seconds. Torques, power and
+jerk are at 50 Hz, so a peak between two steps is not seen. A foot is in contact when the
+floor pushes it with more than 1 N. Intervals take episodes as independent of each other,
+over all seeds together; figures of each seed are in the JSON."""
+
+
+def collect(
+  task: str,
+  args: EvaluateArgs,
+  steps: Protocol,
+  policies: list[Policy],
+  rows: list[list[dict[str, Any]]],
+  data: Data,
+  note: str,
+) -> dict[str, Any]:
+  """Everything there is to say, in plain JSON types."""
+  return {
+    "command": shlex.join(["evaluate.py", task, *sys.argv[2:]]),
+    "protocol": {
+      "task": task,
+      "version": protocol.VERSION,
+      "standard": not steps.notes,
+      "notes": list(steps.notes),
+      "seconds": steps.seconds,
+      "settle": steps.settle,
+      "push_times": list(steps.push_times),
+      "axes": steps.axes,
+      "conditions": [asdict(condition) for condition in steps.conditions],
+    },
+    "method": " ".join(METHOD.split()),
+    "seeds": list(args.all_seeds()),
+    "num_envs": args.num_envs,
+    "prior": args.prior,
+    "data": data.about(),
+    "strips": note,
+    "figures": {
+      figure.key: {
+        "label": figure.label,
+        "unit": "share" if figure.kind == "rate" else figure.unit,
+        "group": figure.group,
+        "better": figure.better,
+      }
+      for figure in summary.figures_of(task)
+    },
+    "policies": [
+      {**policy.about(), "conditions": row}
+      for policy, row in zip(policies, rows, strict=True)
+    ],
+  }
+
+
+# What comes of it.
+
+
+def print_tables(result: dict[str, Any]) -> None:
+  """The main figures on the terminal: a row for each condition."""
+  # In a file or a pipe there is no width to fit, and no reason to cut columns.
+  console = Console() if sys.stdout.isatty() else Console(width=240)
+  figures = [f for f in summary.figures_of(result["protocol"]["task"]) if f.short]
+  for group in ("task", "naturalness"):
+    shown = [f for f in figures if (f.group == "task") == (group == "task")]
+    for policy in result["policies"]:
+      table = Table(title=f"{policy['name']}: {_TITLES[group]}")
+      table.add_column("condition")
+      table.add_column("n", justify="right")
+      for figure in shown:
+        table.add_column(figure.short, justify="right")
+      last = COMMAND
+      for row in _ordered(policy["conditions"]):
+        if row["sweep"] != last:
+          table.add_section()
+          last = row["sweep"]
+        cells = [" ".join(in_words(f, row["figures"][f.key])) for f in shown]
+        table.add_row(row["label"], str(row["episodes"]), *cells)
+      console.print(table)
+  if result["protocol"]["notes"]:
+    notes = "; ".join(result["protocol"]["notes"])
+    console.print(f"Not the standard protocol: {notes}.")
+
+
+_TITLES = {"task": "task", "naturalness": "naturalness and effort"}
+
+
+def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """The commands, all of them together, the pushes."""
+  return sorted(rows, key=lambda row: row["sweep"] != COMMAND)
+
+
+def write(
+  folder: Path, result: dict[str, Any], strips: dict[tuple[int, str], bytes]
+) -> None:
+  """evaluation.json and report.html: both are ready before the first is written."""
+  text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+  page = render_report(result, strips)
+  for name, content in (("evaluation.json", text), ("report.html", page)):
+    with atomic_path(folder / name) as temporary:
+      temporary.write_text(content, encoding="utf-8")
+    print(f"[INFO] Wrote {folder / name}")

@@ -1,0 +1,100 @@
+"""How sure a figure is: intervals that hold the true value with 95 % confidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import chi2, norm, t
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+  """A figure and where its true value lies."""
+
+  value: float | None
+  """None: there was nothing to measure."""
+  low: float | None
+  high: float | None
+  count: int
+  """Episodes that had the figure (falls per minute: falls)."""
+  method: str
+  """``wilson``, ``t``, ``poisson`` or ``jackknife``."""
+
+
+def wilson(successes: int, trials: int) -> Interval:
+  """A share, and the score interval of Wilson (1927).
+
+  It stays within 0 and 1, and says something at 0 of n and n of n.
+  """
+  if trials == 0:
+    return Interval(None, None, None, 0, "wilson")
+  share, z = successes / trials, float(norm.ppf(0.5 + CONFIDENCE / 2))
+  weight = 1.0 + z * z / trials
+  center = (share + z * z / (2 * trials)) / weight
+  spread = share * (1 - share) / trials + (z / (2 * trials)) ** 2
+  half = z / weight * math.sqrt(spread)
+  low, high = max(0.0, center - half), min(1.0, center + half)
+  # What rounding leaves at the ends.
+  low, high = (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
+  return Interval(share, low, high, trials, "wilson")
+
+
+def mean(values: np.ndarray, signed: bool = True) -> Interval:
+  """Mean of the finite ones of ``values`` (N,), with Student's t interval.
+
+  Each value is of one episode; episodes are independent, whatever their seed. One
+  value alone has no interval. Of what cannot be negative (``signed`` False) the
+  interval ends at 0.
+  """
+  finite = values[np.isfinite(values)].astype(np.float64)
+  if not len(finite):
+    return Interval(None, None, None, 0, "t")
+  center = float(finite.mean())
+  if len(finite) == 1:
+    return Interval(center, None, None, 1, "t")
+  error = float(finite.std(ddof=1)) / math.sqrt(len(finite))
+  half = float(t.ppf(0.5 + CONFIDENCE / 2, len(finite) - 1)) * error
+  low = center - half if signed else max(0.0, center - half)
+  return Interval(center, low, center + half, len(finite), "t")
+
+
+def per_minute(events: int, seconds: float) -> Interval:
+  """Events per minute of exposure, with the exact Poisson interval of Garwood (1936)."""
+  if seconds <= 0.0:
+    return Interval(None, None, None, 0, "poisson")
+  tail, minutes = (1 - CONFIDENCE) / 2, seconds / 60.0
+  low = float(chi2.ppf(tail, 2 * events)) / 2 if events else 0.0
+  high = float(chi2.ppf(1 - tail, 2 * events + 2)) / 2
+  return Interval(events / minutes, low / minutes, high / minutes, events, "poisson")
+
+
+def jackknife(
+  statistic: Callable[[np.ndarray], float | None], groups: np.ndarray
+) -> Interval:
+  """A distance of all rows, with an interval from leaving out one group at a time.
+
+  For statistics that are no mean and for which copies of rows, as a bootstrap makes
+  them, would be wrong (nearest neighbours, covariances). Source: Efron and Stein, "The
+  jackknife estimate of variance" (1981).
+
+  Args:
+    statistic: Of a boolean choice of rows (N,); None where there are too few.
+    groups: (N,) group of each row, such as its environment modulo the number of groups.
+  """
+  value = statistic(np.ones(len(groups), dtype=bool))
+  names = np.unique(groups)
+  if value is None or len(names) < 2:
+    return Interval(value, None, None, len(names), "jackknife")
+  parts = [statistic(groups != name) for name in names]
+  known = np.array([part for part in parts if part is not None])
+  if len(known) < len(names):
+    return Interval(value, None, None, len(names), "jackknife")
+  count = len(names)
+  error = math.sqrt((count - 1) / count * float(((known - known.mean()) ** 2).sum()))
+  half = float(t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
+  return Interval(value, max(0.0, value - half), value + half, count, "jackknife")
