@@ -202,7 +202,8 @@ def _checkpoint(path: Path) -> Path:
 def test_what_cannot_be_done_is_said_in_one_line(
   options: dict[str, Any], message: str, tmp_path: Path
 ):
-  args = EvaluateArgs(**({"output_dir": tmp_path / "out"} | options))
+  values: dict[str, Any] = {"output_dir": tmp_path / "out"} | options
+  args = EvaluateArgs(**values)
   with pytest.raises(UserError, match=message) as caught:
     evaluate("Smp-Forward-G1", args)
   assert "\n" not in str(caught.value)

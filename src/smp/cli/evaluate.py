@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -20,7 +19,7 @@ from rich.table import Table
 
 from smp import paths
 from smp.cli.tasks import task_from_argv
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError, atomic_path, check_folder
 from smp.evaluation import likeness, protocol, summary
 from smp.evaluation.likeness import Data
 from smp.evaluation.pictures import render_strip, strip_frames, typical
@@ -39,7 +38,7 @@ class EvaluateArgs:
   JSON, as a table, and as one HTML report."""
 
   checkpoint_file: Path | None = None
-  """The policy (logs/rsl_rl/.../model_N.pt)."""
+  """The policy: a checkpoint (logs/rsl_rl/.../model_N.pt) or a policy file."""
 
   agent: Agent = "trained"
   """``zero`` and ``random`` need no checkpoint; with one, r_smp is measured by it."""
@@ -91,7 +90,8 @@ class Policy:
   name: str
   agent: Agent
   file: Path | None
-  checkpoint: dict[str, Any] = field(default_factory=dict)
+  means: dict[str, Any] = field(default_factory=dict)
+  """Of the guidance errors, and the iteration they are of; empty without a file."""
 
   def about(self) -> dict[str, Any]:
     digest = None
@@ -102,12 +102,12 @@ class Policy:
       "agent": self.agent,
       "file": None if self.file is None else str(self.file),
       "sha256": digest,
-      "iteration": self.checkpoint.get("iter"),
+      "iteration": self.means.get("iteration"),
     }
 
   def statistics(self) -> dict[str, Any] | None:
-    """The running means of the guidance errors; None without a checkpoint."""
-    return self.checkpoint["infos"]["guidance"] if self.checkpoint else None
+    """The running means of the guidance errors; None without a file."""
+    return self.means or None
 
 
 def main() -> None:
@@ -175,16 +175,16 @@ def find_policies(args: EvaluateArgs) -> list[Policy]:
 
 
 def _policy(agent: Agent, file: Path | None) -> Policy:
-  from smp.tasks.runner import read_checkpoint
+  from smp.tasks.policy_file import read_means
 
   if file is None:
     return Policy(agent, agent, None)
   file = file.expanduser()
-  checkpoint = read_checkpoint(file, "cpu")
+  means = read_means(file)
   if agent != "trained":
-    return Policy(agent, agent, file, checkpoint)
+    return Policy(agent, agent, file, means)
   name = file.stem if not file.parent.name else f"{file.parent.name}/{file.stem}"
-  return Policy(name, agent, file, checkpoint)
+  return Policy(name, agent, file, means)
 
 
 def output_dir(task: str, args: EvaluateArgs) -> Path:
@@ -200,19 +200,12 @@ def check_writable(folder: Path) -> None:
   """Refuse a folder that cannot be written before an hour of work, not after.
 
   Raises:
-    UserError: names the folder.
+    UserError: names the folder, or the one it would be made in.
   """
   existing = folder.absolute()
   while not existing.exists():
     existing = existing.parent
-  try:
-    # Asking for permissions is not enough: root has them all, also in /proc.
-    with tempfile.TemporaryFile(dir=existing):
-      pass
-  except OSError as error:
-    raise UserError(
-      f"{folder}: cannot write here ({error.strerror}); choose another --output-dir"
-    ) from error
+  check_folder(existing)
 
 
 def load_data(task: str, args: EvaluateArgs) -> Data:

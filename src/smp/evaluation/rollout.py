@@ -148,8 +148,7 @@ def _prepare(
   guidance.starts.load_state_dict(fresh)
   guidance.starts = GivenStarts(guidance.pool, fallen, assignment.start)
   if statistics is not None:
-    guidance.normalizer.mean.copy_(statistics["mean"])
-    guidance.normalizer.count.copy_(statistics["count"])
+    guidance.load_means(statistics)
   # Building networks has drawn random numbers.
   env.reset(seed=seed)
   return wrapped, policy

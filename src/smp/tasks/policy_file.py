@@ -76,6 +76,25 @@ def read_policy(
   return loaded
 
 
+def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """What scales the reward, of a checkpoint or of a policy file, and its ``iteration``.
+
+  Returns:
+    ``mean`` (K,), ``count`` (1,) and ``iteration``.
+
+  Raises:
+    UserError: the file is missing, damaged, or not of this project.
+  """
+  loaded = load_tensors(path, "policy", "cpu")
+  if loaded.get("format") == FORMAT:
+    _check(Path(path), loaded)
+    means, iteration = loaded, loaded["card"].get("iteration")
+  else:
+    loaded = read_checkpoint(path, "cpu")
+    means, iteration = loaded["infos"]["guidance"], loaded["iter"]
+  return {"mean": means["mean"], "count": means["count"], "iteration": iteration}
+
+
 def load_actor(
   runner: SmpRunner, path: str | os.PathLike[str], task: str | None = None
 ) -> dict[str, Any]:
