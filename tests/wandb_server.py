@@ -166,6 +166,11 @@ def _md5(content: bytes) -> str:
   return base64.b64encode(hashlib.md5(content).digest()).decode()
 
 
+class _Server(ThreadingHTTPServer):
+  def handle_error(self, request: Any, client_address: Any) -> None:
+    """Clients that hang up are none of its business."""
+
+
 @contextmanager
 def serve(store: Store) -> Iterator[str]:
   """Answer on a free port of this machine; its URL."""
@@ -193,7 +198,7 @@ def serve(store: Store) -> Iterator[str]:
     def log_message(self, format: str, *_: Any) -> None:
       del format
 
-  server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+  server = _Server(("127.0.0.1", 0), Handler)
   store.url = f"http://127.0.0.1:{server.server_address[1]}"
   threading.Thread(target=server.serve_forever, daemon=True).start()
   try:

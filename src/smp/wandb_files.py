@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -10,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
 from smp.errors import UserError
@@ -117,8 +119,10 @@ def upload(
     if wandb.run is not None:
       wandb.run.log_artifact(artifact)
     else:
+      # The client looks at the environment once, at its first use.
+      mode = cast(Any, os.environ.get("WANDB_MODE"))
       with wandb.init(
-        project=project, job_type=f"upload-{kind}", dir=str(log_dir)
+        project=project, job_type=f"upload-{kind}", dir=str(log_dir), mode=mode
       ) as run:
         run.log_artifact(artifact)
   return path.stem
@@ -131,7 +135,8 @@ def _api() -> Any:
     )
   import wandb
 
-  return wandb.Api(timeout=int(os.environ.get("WANDB_HTTP_TIMEOUT", _TIMEOUT_S)))
+  with contextlib.redirect_stderr(io.StringIO()):  # Where it found the login.
+    return wandb.Api(timeout=int(os.environ.get("WANDB_HTTP_TIMEOUT", _TIMEOUT_S)))
 
 
 def _check_path(option: str, path: str, form: str) -> None:
