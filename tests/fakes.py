@@ -1,4 +1,4 @@
-"""Stand-ins for an environment."""
+"""Stand-ins for an environment, and for what training leaves behind."""
 
 from __future__ import annotations
 
@@ -27,3 +27,25 @@ def fake_env(num_envs: int) -> Any:
   return SimpleNamespace(
     num_envs=num_envs, device="cpu", scene=Scene(robot=robot), sim_data=data
   )
+
+
+def checkpoint_content() -> dict[str, Any]:
+  """As much of a checkpoint as its reader asks for."""
+  pool = {
+    name: torch.zeros(2, 10, n) for name, n in (("root_pos", 3), ("root_quat", 4))
+  }
+  return {
+    "actor_state_dict": {"mlp.0.weight": torch.zeros(4, 3)},
+    "critic_state_dict": {},
+    "optimizer_state_dict": {},
+    "iter": 3,
+    "infos": {
+      "env_state": {"common_step_counter": 12},
+      "progress": {"total_steps": 48, "total_time": 1.0},
+      "guidance": {
+        "mean": torch.ones(3, dtype=torch.float64),
+        "count": torch.ones(1, dtype=torch.float64),
+        "pool": {**pool, "joint_pos": torch.zeros(2, 10, 29), "next": 0},
+      },
+    },
+  }

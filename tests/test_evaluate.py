@@ -21,6 +21,7 @@ from smp.evaluation import rollout as rollouts
 from smp.evaluation.protocol import assign, protocol_of
 from smp.evaluation.rollout import FOOT_FORCE, Machine, rollout
 from smp.evaluation.trajectory import Trajectory
+from tests.fakes import checkpoint_content
 
 pytestmark = pytest.mark.slow
 NATIVE = Machine(engine="native", device="cpu", threads=1)
@@ -118,7 +119,7 @@ def test_getup_starts_lie_as_they_should_and_not_as_in_training(monkeypatch):
   forward_z, left_z = 2 * (a * c - w * b), 2 * (b * c + w * a)
   assert forward_z[1] < -0.5 < 0.5 < forward_z[2]  # Prone looks down, supine up.
   assert left_z[3] < -0.5 < 0.5 < left_z[4]
-  assert motion.valid().all() and motion.end_names == ("unfamiliar_motion",)
+  assert motion.valid().all() and motion.end_names == ("diverged", "unfamiliar_motion")
   from smp.motion.falls import drop_robots
 
   falls = drop_robots(2, 10, 50.0)
@@ -148,7 +149,7 @@ def test_evaluation_is_free_of_noise_and_of_learning():
   assert not any(group.enable_corruption for group in cfg.observations.values())
   guidance = cfg.commands["smp"]
   assert not guidance.update_statistics and guidance.refresh_interval == 0
-  assert set(cfg.terminations) == {"self_collision", "root_too_low"}
+  assert set(cfg.terminations) == {"diverged", "self_collision", "root_too_low"}
   assert FOOT_FORCE in [sensor.name for sensor in cfg.scene.sensors]
   assert min(cfg.commands["command"].resampling_time_range) > protocol.seconds
 
@@ -176,12 +177,7 @@ def test_a_page_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch):
 
 
 def _checkpoint(path: Path) -> Path:
-  weights = {"mlp.0.weight": torch.zeros(2, 2)}
-  pool = {"root_pos": torch.zeros(1), "next": 0}
-  statistics = {"mean": torch.ones(3), "count": torch.ones(1), "pool": pool}
-  infos = {"guidance": statistics, "env_state": {}}
-  saved = {"actor_state_dict": weights, "critic_state_dict": weights, "iter": 1}
-  torch.save({**saved, "infos": infos}, path)
+  torch.save(checkpoint_content(), path)
   return path
 
 
@@ -189,8 +185,8 @@ def _checkpoint(path: Path) -> Path:
   ("options", "message"),
   [
     ({}, "which policy"),
-    ({"checkpoint_file": Path("none.pt")}, "none.pt: no such checkpoint"),
-    ({"agent": "zero", "compare": "none.pt"}, "none.pt: no such checkpoint"),
+    ({"checkpoint_file": Path("none.pt")}, "none.pt: no such policy"),
+    ({"agent": "zero", "compare": "none.pt"}, "none.pt: no such policy"),
     ({"agent": "zero", "num_envs": 3}, "15 conditions"),
     ({"agent": "zero", "seconds": -1.0}, "--seconds"),
     ({"agent": "zero", "seeds": (1, 1)}, "--seeds"),

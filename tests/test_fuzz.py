@@ -42,6 +42,7 @@ from smp.motion.dataset import (
 from smp.motion.features import g1_spec
 from smp.tasks.checkpoint import read_checkpoint
 from smp.tasks.policy_file import read_policy
+from tests.fakes import checkpoint_content
 
 FUZZ = settings(
   max_examples=int(os.environ.get("SMP_FUZZ_EXAMPLES", "40")),
@@ -79,27 +80,6 @@ def torch_bytes(content: Any) -> bytes:
   buffer = io.BytesIO()
   torch.save(content, buffer)
   return buffer.getvalue()
-
-
-def checkpoint_content() -> dict[str, Any]:
-  pool = {
-    name: torch.zeros(2, 10, n) for name, n in (("root_pos", 3), ("root_quat", 4))
-  }
-  return {
-    "actor_state_dict": {"mlp.0.weight": torch.zeros(4, 3)},
-    "critic_state_dict": {},
-    "optimizer_state_dict": {},
-    "iter": 3,
-    "infos": {
-      "env_state": {"common_step_counter": 12},
-      "progress": {"total_steps": 48, "total_time": 1.0},
-      "guidance": {
-        "mean": torch.ones(3, dtype=torch.float64),
-        "count": torch.ones(1, dtype=torch.float64),
-        "pool": {**pool, "joint_pos": torch.zeros(2, 10, 29), "next": 0},
-      },
-    },
-  }
 
 
 def policy_content() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
-from smp.errors import UserError
+from smp.errors import UserError, shown
 from smp.paths import ROOT
 
 Cfg = TypeVar("Cfg")
@@ -72,7 +72,7 @@ def load_config(path: Path, kind: type[Cfg]) -> Cfg:
       values[key] = _convert(value, hints[key])
     except (TypeError, ValueError, OverflowError, RuntimeError):
       raise UserError(
-        f"{path}: '{key}' is {value!r}, expected {_describe(hints[key])}"
+        f"{path}: '{key}' is {shown(value)}, expected {_describe(hints[key])}"
       ) from None
   return kind(**values)
 

@@ -79,6 +79,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     os.close(handle)
 
 
+def shown(value: object) -> str:
+  """A wrong value as it stands in a message: on one line, and not all of a long one."""
+  text = " ".join(repr(value).split())
+  return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def check_folder(folder: Path) -> None:
   """Raise ``UserError`` unless files can be written in ``folder``, made if need be."""
   try:

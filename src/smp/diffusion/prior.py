@@ -17,7 +17,7 @@ from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.fused import FusedDenoiser, fits
 from smp.diffusion.score import Precision, ScoreFunction
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError, atomic_path, shown
 from smp.motion.features import FeatureSpec
 
 FORMAT_VERSION = 1
@@ -271,7 +271,7 @@ def _parse(path: Path, description: Any) -> tuple[FeatureSpec, dict[str, int]]:
     value = description.get(name)
     if type(value) is not int or not 1 <= value <= _LARGEST_SIZE:
       raise UserError(
-        f"{path}: metadata field '{name}' is {value!r}, expected a whole number from 1 "
+        f"{path}: metadata field '{name}' is {shown(value)}, expected a whole number from 1 "
         f"to {_LARGEST_SIZE}; train or copy it again"
       )
     sizes[name] = value
@@ -291,7 +291,7 @@ def _parse_spec(path: Path, data: Any) -> FeatureSpec:
       type(number) is int and 1 <= number <= _LARGEST_SIZE for number in value
     ):
       raise UserError(
-        f"{path}: spec field '{name}' is {value!r}, expected whole numbers from 1 to "
+        f"{path}: spec field '{name}' is {shown(value)}, expected whole numbers from 1 to "
         f"{_LARGEST_SIZE}; train or copy it again"
       )
   return spec

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior, check_heads, check_tensors
-from smp.errors import UserError
+from smp.errors import UserError, shown
 from smp.motion.features import FeatureSpec, g1_spec
 
 _RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
@@ -121,7 +121,7 @@ def _sizes(path: Path, cfg: Any, spec: FeatureSpec) -> dict[str, int]:
     value = cfg.get(name)
     if type(value) is not int or not 1 <= value <= _LARGEST_SIZE:
       raise UserError(
-        f"{path}: cfg '{name}' is {value!r}, expected a whole number from 1 to "
+        f"{path}: cfg '{name}' is {shown(value)}, expected a whole number from 1 to "
         f"{_LARGEST_SIZE}"
       )
     sizes[name] = value

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from smp.config import check_keys, read_table
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError, atomic_path, shown
 from smp.motion.features import FeatureSpec
 
 Split = Literal["train", "val"]
@@ -75,7 +75,9 @@ def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
   if isinstance(item, str):
     item = {"clip": item}
   if not isinstance(item, dict) or not isinstance(item.get("clip"), str):
-    raise UserError(f"{path}: each entry of 'clips' needs a 'clip' name, got {item!r}")
+    raise UserError(
+      f"{path}: each entry of 'clips' needs a 'clip' name, got {shown(item)}"
+    )
   where = f"clip '{item['clip']}': "
   check_keys(path, item, ("clip", "ranges", "mirror", "split"), where)
   split = item.get("split", "train")
@@ -94,7 +96,7 @@ def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
       not ok or not all(isinstance(v, int) for v in part) or not 0 <= part[0] < part[1]
     ):
       raise UserError(
-        f"{path}: {where}range {part!r} is not [start, stop] with stop > start"
+        f"{path}: {where}range {shown(part)} is not [start, stop] with stop > start"
       )
     ranges.append((part[0], part[1]))
   return ClipEntry(item["clip"], tuple(ranges), wants_mirror, cast(Split, split))
