@@ -54,7 +54,7 @@ def test_train_runs_on_the_cpu_and_saves(monkeypatch, tmp_path, capsys):
 
 def test_defaults_fit_the_machine():
   cpu, gpu = train.default_config(TASK, False), train.default_config(TASK, True)
-  assert cpu.env.scene.num_envs >= 64 and cpu.gpu_ids is None
+  assert cpu.env.scene.num_envs >= 128 and cpu.gpu_ids is None
   assert gpu.env.scene.num_envs == 4096 and gpu.gpu_ids == [0]
 
 
@@ -255,10 +255,7 @@ def test_local_checkpoint_is_found(tmp_path):
 
 
 def test_environments_go_by_the_cores():
-  assert [train.cpu_envs(n) for n in (1, 2, 8, 16, 1000)] == [
-    *(64, 64, 256, 512),
-    4096,
-  ]
+  assert [train.cpu_envs(n) for n in (1, 2, 8, 1000)] == [128, 256, 1024, 4096]
   config = train.default_config(TASK, has_gpu=False)
   assert config.env.scene.num_envs == train.cpu_envs(cores.core_count())
   assert train.default_config(TASK, has_gpu=True).env.scene.num_envs == 4096
