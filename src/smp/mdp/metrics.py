@@ -43,7 +43,7 @@ def goal_distance(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
 def head_height(env: ManagerBasedRlEnv, entity_name: str = "robot") -> torch.Tensor:
   """Height of the head above its origin's floor (N,), m."""
   position, _ = state.head_w(cast(Entity, env.scene[entity_name]))
-  return _sound(position[:, 2] - env.scene.env_origins[:, 2])
+  return _sound(state.above_floor(env, position))
 
 
 def _sound(value: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,7 @@ def raise_head(
   robot = cast(Entity, env.scene[entity_name])
   position, velocity = state.head_w(robot)
   rising = torch.exp(-scale * (speed - velocity[:, 2]).clamp(min=0.0).square())
-  above = position[:, 2] - env.scene.env_origins[:, 2]
+  above = state.above_floor(env, position)
   return torch.where(above >= height, torch.ones_like(rising), rising)
 
 
@@ -112,5 +112,5 @@ def hold_head_high(
   Source: as `raise_head`.
   """
   position, _ = state.head_w(cast(Entity, env.scene[entity_name]))
-  below = height - (position[:, 2] - env.scene.env_origins[:, 2])
+  below = height - state.above_floor(env, position)
   return torch.exp(-scale * below.clamp(min=0.0).square())

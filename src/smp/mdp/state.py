@@ -9,6 +9,7 @@ which are current everywhere, also right after a reset has written them.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import torch
 from mjlab.entity import Entity
@@ -16,6 +17,9 @@ from mjlab.entity import Entity
 from smp import g1
 from smp.motion.head import Head
 from smp.motion.rotations import quat_rotate
+
+if TYPE_CHECKING:
+  from mjlab.envs import ManagerBasedRlEnv
 
 
 def root_pos_w(robot: Entity) -> torch.Tensor:
@@ -37,6 +41,11 @@ def root_lin_vel_w(robot: Entity) -> torch.Tensor:
   """
   indexing = robot.indexing
   return robot.data.data.qvel[:, indexing.free_joint_v_adr[0:3]]
+
+
+def above_floor(env: ManagerBasedRlEnv, position_w: torch.Tensor) -> torch.Tensor:
+  """Heights (N,), m, of positions (N, 3) above the floor of their own environment."""
+  return position_w[:, 2] - env.scene.env_origins[:, 2]
 
 
 def head_w(robot: Entity) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,8 +45,7 @@ def root_too_low(
 ) -> torch.Tensor:
   """Whether the pelvis is below ``minimum_height`` m above its origin's floor (N,)."""
   robot = cast(Entity, env.scene[entity_name])
-  height = state.root_pos_w(robot)[:, 2] - env.scene.env_origins[:, 2]
-  return height < minimum_height
+  return state.above_floor(env, state.root_pos_w(robot)) < minimum_height
 
 
 def unfamiliar_motion(
