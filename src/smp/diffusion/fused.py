@@ -14,7 +14,9 @@ rounding.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -134,6 +136,21 @@ class FusedDenoiser:
     fields = [values.get(name, 0) for name in self._kernel.FIELDS]
     job = np.array(fields + [w.data_ptr() for w in self._layers], np.int64)
     return job, self._kernel.record(job), scratch
+
+
+@contextlib.contextmanager
+def torch_on_one_thread() -> Iterator[None]:
+  """Around `FusedDenoiser` and the tensor operations next to it.
+
+  After an operation on several threads torch's own wait for the next one without giving
+  up their cores, and the threads of the denoiser would have to share with them.
+  """
+  threads = torch.get_num_threads()
+  torch.set_num_threads(1)
+  try:
+    yield
+  finally:
+    torch.set_num_threads(threads)
 
 
 def fits(denoiser: Denoiser) -> bool:

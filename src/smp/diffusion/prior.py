@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample
 from smp.diffusion.denoiser import Denoiser
-from smp.diffusion.fused import FusedDenoiser, fits
+from smp.diffusion.fused import FusedDenoiser, fits, torch_on_one_thread
 from smp.diffusion.score import Precision, ScoreFunction
 from smp.errors import UserError, atomic_path, shown
 from smp.motion.features import FeatureSpec
@@ -92,7 +93,9 @@ class MotionPrior(nn.Module):
 
     predict = _sampler(self.denoiser, modulation)
     shape = (n, self.denoiser.window, self.denoiser.feature_dim)
-    return self.denormalize(ddpm_sample(predict, shape, self.schedule, generator))
+    on_cpu = steps.device.type == "cpu"
+    with torch_on_one_thread() if on_cpu else contextlib.nullcontext():
+      return self.denormalize(ddpm_sample(predict, shape, self.schedule, generator))
 
   def score_at(
     self, timesteps: Sequence[int], precision: Precision = "auto"

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smp.diffusion.denoiser import NORM_EPS, Block, Denoiser
-from smp.diffusion.fused import FusedDenoiser, fits
+from smp.diffusion.fused import FusedDenoiser, fits, torch_on_one_thread
 from smp.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +83,12 @@ class ScoreFunction(nn.Module):
   @torch.no_grad()
   def forward(self, features: Tensor, noise: Tensor) -> Tensor:
     """Errors (N, K) of raw ``features`` (N, W, F) under ``noise`` (K, N, W, F)."""
+    if isinstance(self._predict, _OnCpu):
+      with torch_on_one_thread():
+        return self._score(features, noise)
+    return self._score(features, noise)
+
+  def _score(self, features: Tensor, noise: Tensor) -> Tensor:
     if self._noised.shape != noise.shape:
       self._noised = torch.empty_like(noise)
     clean = torch.addcmul(self.offset, features, self.gain)
