@@ -100,6 +100,25 @@ def test_folded_weights_are_the_denoiser():
   torch.testing.assert_close(folded(x), _plain(denoiser, x, t), rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_float32_is_float32_whatever_the_program_allows(precision, monkeypatch):
+  denoiser, seen = _denoiser(), []
+  folded = FoldedDenoiser(
+    denoiser, denoiser.time_modulation(torch.arange(2)), precision
+  )
+  matmul = torch.backends.cuda.matmul
+  monkeypatch.setattr(folded, "_forward", lambda x: seen.append(matmul.allow_tf32))
+  before = matmul.allow_tf32
+  try:
+    for allowed in (True, False):
+      matmul.allow_tf32 = allowed
+      folded(torch.zeros(2, 1, 10, 59))
+      assert matmul.allow_tf32 == allowed
+  finally:
+    matmul.allow_tf32 = before
+  assert seen == 2 * [precision != "float32"]
+
+
 @pytest.fixture(scope="module")
 def exact() -> tuple[MotionPrior, Tensor, Tensor, Tensor]:
   """The loco prior, windows from familiar to strange, noise, and float64 errors."""
