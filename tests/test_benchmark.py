@@ -33,12 +33,15 @@ def test_plain_guidance_gives_the_reward_that_ours_gives(prior, monkeypatch):
     plain.push(pos, quat, zero, zero, joints)
   features, want = plain.encode(), ours.buffer.window()
   torch.testing.assert_close(plain.buffers[4], want.joint_pos)
-  noise = iter(ours.noise)
+  noise = iter(torch.cat((ours.noise, ours.noise)))
   monkeypatch.setattr(torch, "randn_like", lambda _: next(noise))
   r_smp = plain.score(features)
   error = ours.score(features, ours.noise)
   relative = (error / error.mean(dim=0)).mean(dim=1)
   torch.testing.assert_close(r_smp, torch.exp(-6.0 * relative), rtol=1e-3, atol=1e-5)
+  # The mean over all it has seen: twice the same batch leaves it where it was.
+  torch.testing.assert_close(plain.score(features), r_smp)
+  assert plain.count == 2 * robots
 
 
 def test_plain_sampling_draws_what_ours_draws(prior):

@@ -6,13 +6,18 @@ import math
 from types import SimpleNamespace
 from typing import Any, cast
 
+import mujoco
+import numpy as np
 import pytest
 import torch
 
+from smp import g1
+from smp.mdp import state
 from smp.mdp.metrics import head_height
 from smp.mdp.rewards import hold_head_high, raise_head
 from smp.mdp.starts import START_KINDS
 from smp.mdp.terminations import StoodUp, unfamiliar_motion
+from smp.motion.rotations import quat_normalize
 from tests.fakes import fake_env
 
 STEP_DT = 0.02
@@ -57,6 +62,26 @@ def test_raising_counts_the_turn_of_the_body_too():
   env.sim_data.qpos[0, 3:7] = torch.tensor([math.cos(half), 0, math.sin(half), 0])
   env.sim_data.qvel[0, 3:6] = torch.tensor([0.0, -1.0, 0.0])  # rad/s, body axes.
   assert raise_head(env, height=0.9, speed=0.25, scale=100.0).item() == 1.0
+
+
+def test_the_turn_of_the_body_is_in_its_own_axes():
+  """As MuJoCo keeps it: the world's axes would give another velocity of the head."""
+  env = fake_env(4)
+  generator = torch.Generator().manual_seed(0)
+  qpos, qvel = env.sim_data.qpos, env.sim_data.qvel
+  qpos[:, 3:7] = quat_normalize(torch.randn(4, 4, generator=generator))
+  qpos[:, 7:] = 0.3 * torch.randn(4, 29, generator=generator)
+  qvel.copy_(torch.randn(4, 35, generator=generator))
+  model = g1.load_model()
+  data, body = mujoco.MjData(model), model.body(g1.HEAD_BODY).id
+  _, velocity = state.head_w(env.scene["robot"])
+  for i in range(4):
+    data.qpos[:], data.qvel[:] = qpos[i].double(), qvel[i].double()
+    mujoco.mj_forward(model, data)
+    point = data.xpos[body] + data.xmat[body].reshape(3, 3) @ np.array(g1.HEAD_OFFSET)
+    jacobian = np.zeros((3, model.nv))
+    mujoco.mj_jac(model, data, jacobian, None, point, body)
+    np.testing.assert_allclose(velocity[i], jacobian @ data.qvel, atol=1e-4)
 
 
 def test_reward_for_a_high_head():
