@@ -1,5 +1,8 @@
 """The fast ways to a score give what the plain one gives."""
 
+import platform
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import cast
@@ -13,7 +16,7 @@ from smp.diffusion.fused import FusedDenoiser, fits
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.score import FoldedDenoiser, resolve_precision
 from smp.errors import UserError
-from smp.paths import resolve_prior
+from smp.paths import ROOT, resolve_prior
 
 SHARPNESS = 6.0
 
@@ -59,6 +62,30 @@ def test_fused_denoiser_is_the_denoiser(windows, features, window, sizes):
   two = FusedDenoiser(denoiser, threads=2)
   two(10.0 * x, modulation)
   assert torch.equal(two(x, modulation), one)
+
+
+_OTHER_PROCESSOR = """
+import sys, warp
+warp.config.cpu_compiler_flags = f"-target-cpu {sys.argv[1]}"
+import torch
+from smp.diffusion.fused import FusedDenoiser
+from tests.test_score import _denoiser, _plain
+denoiser, t = _denoiser(), torch.tensor([3, 15])
+x = torch.randn(2, 5, 10, 59)
+fused = FusedDenoiser(denoiser, threads=2)(x, denoiser.time_modulation(t))
+torch.testing.assert_close(fused, _plain(denoiser, x, t), rtol=1e-5, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ["haswell", "x86-64-v2"])
+def test_fused_denoiser_on_processors_with_less(processor):
+  """With vectors half as wide, and with neither those nor fused multiply-add."""
+  if platform.machine().lower() not in ("x86_64", "amd64"):
+    pytest.skip("compiles for other x86-64 processors than this one")
+  command = [sys.executable, "-c", _OTHER_PROCESSOR, processor]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
 
 
 def test_fused_denoiser_survives_extreme_windows():
