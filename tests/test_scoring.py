@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from typing import get_args
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from smp import g1
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
+from smp.diffusion.score import Precision
 from smp.mdp.normalizer import ErrorNormalizer
 from smp.mdp.scoring import Scoring
 from smp.motion.buffer import MotionBuffer
@@ -178,7 +180,7 @@ def test_a_compiler_that_works_is_used_and_timed(monkeypatch, capsys):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("precision", get_args(Precision)[1:])
 def test_the_captured_graph_computes_what_the_eager_path_does(precision):
   eager, captured = make("cuda", precision=precision), make("cuda", precision=precision)
   captured.prepare()
@@ -229,8 +231,11 @@ def test_device_memory_does_not_grow():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision, bound", [("tf32", 1e-2), ("bfloat16", 1e-2)])
+@pytest.mark.parametrize(
+  "precision, bound", [("tf32", 1e-2), ("float16", 1e-2), ("bfloat16", 1e-1)]
+)
 def test_r_smp_on_a_gpu_stays_within_a_percent_of_float64(precision, bound):
+  """But for bfloat16, which is why it is not the default."""
   torch.manual_seed(0)
   prior = MotionPrior.load(resolve_prior("loco"))
   windows, noise = prior.sample(256), torch.randn(3, 256, WINDOW, 59)

@@ -23,6 +23,7 @@ from smp.benchmark.plot import plot_benchmark
 from smp.benchmark.shares import contact_fill, profile_step
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
 from smp.cpu import core_count
+from smp.diffusion.score import HALF, float32_products
 from smp.diffusion.train import PretrainCfg, TrainData, Trainer
 from smp.errors import UserError, atomic_path
 from smp.mdp import state
@@ -58,7 +59,7 @@ class Options:
   """For each measurement, about."""
 
   precision: str = "auto"
-  """Of the score: auto, float32, tf32 or bfloat16."""
+  """Of the score: auto, float32, tf32, bfloat16 or float16."""
 
   device: str | None = None
   """Default: the GPU where there is one."""
@@ -217,8 +218,9 @@ def _bounds(
   device = str(options.device)
   on_gpu = device.startswith("cuda")
   precision = guidance.scoring.score.precision
-  dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-  rates = measure_rates(device, dtype, min(options.seconds, 1.0))
+  with float32_products("ieee" if precision == "float32" else "tf32"):
+    dtype = HALF.get(precision, torch.float32)
+    rates = measure_rates(device, dtype, min(options.seconds, 1.0))
   steps, denoiser = len(guidance.cfg.timesteps), guidance.prior.denoiser
   compute = 1e3 * score_flops(denoiser, robots * steps) / rates.flops
   memory = 1e3 * score_bytes(denoiser, robots, steps) / rates.bytes

@@ -7,13 +7,16 @@ and the products are those of the device at hand:
 
 - On a CPU, `smp.diffusion.fused.FusedDenoiser`: C, float32.
 - On a GPU, `FoldedDenoiser`: modulations and gates are part of the weights, one set for
-  each timestep, so that a layer is a handful of batched products, in bfloat16, TF32 or
-  float32.
+  each timestep, so that a layer is a handful of batched products, in float16, bfloat16,
+  TF32 or float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
@@ -27,9 +30,12 @@ from smp.errors import UserError
 if TYPE_CHECKING:
   from smp.diffusion.prior import MotionPrior
 
-Precision = Literal["auto", "float32", "tf32", "bfloat16"]
-"""Of the products; sums, norms and errors are float32 always. ``auto``: bfloat16 on a
-GPU, float32 on a CPU."""
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
+"""Of the products; sums, norms and errors are float32 always. ``auto``: float16 on a
+GPU (as fast as bfloat16, and as exact as TF32), float32 on a CPU."""
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Precisions of 16 bits, and their type."""
 
 
 class ScoreFunction(nn.Module):
@@ -75,9 +81,7 @@ class ScoreFunction(nn.Module):
     for name, value in buffers.items():
       self.register_buffer(name, value.clone(), persistent=False)
     self.precision = resolve_precision(precision, device)
-    with torch.no_grad():
-      modulation = prior.denoiser.time_modulation(steps)
-      self._predict = make_predictor(prior.denoiser, modulation, self.precision)
+    self._predict = make_predictor(prior.denoiser, steps, self.precision)
     self._noised = torch.empty(0)
 
   @torch.no_grad()
@@ -104,17 +108,22 @@ result is the caller's to change, until the next call."""
 
 
 def make_predictor(
-  denoiser: Denoiser, modulation: Tensor, precision: Precision
+  denoiser: Denoiser, timesteps: Tensor, precision: Precision
 ) -> Predictor:
   """The fastest denoiser there is for a device, at fixed timesteps.
 
   Args:
     denoiser: On the device.
-    modulation: (num_layers, K, 6, D), from `Denoiser.time_modulation`.
+    timesteps: (K,), on the device.
     precision: Not "auto".
+
+  Raises:
+    UserError: float16 is asked for, and its range is too small for this denoiser.
   """
-  if modulation.is_cuda or precision == "bfloat16":
-    return FoldedDenoiser(denoiser, modulation, precision)
+  if timesteps.is_cuda or precision in HALF:
+    return FoldedDenoiser(denoiser, timesteps, precision)
+  with torch.no_grad():
+    modulation = denoiser.time_modulation(timesteps)
   if fits(denoiser):
     return _OnCpu(denoiser, modulation)
   modulation = modulation.unsqueeze(2)
@@ -132,7 +141,7 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
       f"precision '{precision}': choose one of {', '.join(get_args(Precision))}"
     )
   if precision == "auto":
-    return "bfloat16" if device.type == "cuda" else "float32"
+    return "float16" if device.type == "cuda" else "float32"
   if precision == "tf32" and device.type != "cuda":
     raise UserError("precision 'tf32' is for NVIDIA GPUs; use float32 or auto here")
   return cast(Precision, precision)
@@ -157,69 +166,78 @@ class FoldedDenoiser(nn.Module):
 
   With n the layer norm of x, W (n (1 + scale) + shift) is (W diag(1 + scale)) n plus
   W shift, and gate * (W y + b) is (diag(gate) W) y plus gate * b. The convolutions next
-  to the linear layers at both ends are products with them. What flows from block to
-  block stays float32.
+  to the linear layers at both ends are products with them. Weights are folded in
+  float64, on the host. What flows from block to block stays float32.
+
+  Args:
+    denoiser: On the device to compute on.
+    timesteps: (K,), on the same device.
+    precision: Of the products; those at both ends are TF32 at least.
+
+  Raises:
+    UserError: float16 is asked for, and its range is too small for these weights.
   """
 
-  def __init__(self, denoiser: Denoiser, modulation: Tensor, precision: Precision):
+  def __init__(self, denoiser: Denoiser, timesteps: Tensor, precision: Precision):
     super().__init__()
+    device = denoiser.positions.device
+    exact = copy.deepcopy(denoiser).cpu().double()
     self._heads = denoiser.nhead
     # Said in each call: mjlab's training allows TF32 for the whole program.
-    self._allow_tf32 = precision != "float32"
-    self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    eye = torch.eye(denoiser.feature_dim, device=modulation.device)
-    before = eye + denoiser.preprocess_conv.weight.squeeze(-1)
-    after = eye + denoiser.postprocess_conv.weight.squeeze(-1)
-    # Both ends are not rounded to bfloat16: the error is a small difference there.
-    self.w_in = nn.Buffer((denoiser.proj_in.weight @ before).t().contiguous())
-    self.w_out = nn.Buffer((after @ denoiser.proj_out.weight).t().contiguous())
+    self._matmul = "ieee" if precision == "float32" else "tf32"
+    self._dtype = HALF.get(precision, torch.float32)
+    eye = torch.eye(denoiser.feature_dim, dtype=torch.float64)
+    before = eye + exact.preprocess_conv.weight.squeeze(-1)
+    after = eye + exact.postprocess_conv.weight.squeeze(-1)
+    # Both ends are not rounded to half: the error is a small difference there.
+    w_in = (exact.proj_in.weight @ before).t().contiguous()
+    w_out = (after @ exact.proj_out.weight).t().contiguous()
+    self.w_in = nn.Buffer(w_in.detach().float().to(device))
+    self.w_out = nn.Buffer(w_out.detach().float().to(device))
     self.positions = nn.Buffer(denoiser.positions.clone())
     self._layers: list[list[Tensor]] = []
-    for block, each in zip(denoiser.blocks, modulation, strict=True):
-      self._layers.append(self._fold(cast(Block, block), each))
-
-  def _fold(self, block: Block, modulation: Tensor) -> list[Tensor]:
-    """Weights (K, in, out) and biases (K, 1, out) of a block at K timesteps."""
-    shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(1)
-    qkv = torch.cat((block.to_q.weight, block.to_k.weight, block.to_v.weight))
-    up, down = block.ff.act.proj, block.ff.proj_out
-
-    def into(weight: Tensor, scale: Tensor) -> Tensor:
-      return (weight * (1.0 + scale).unsqueeze(1)).transpose(1, 2).contiguous()
-
-    def out_of(weight: Tensor, gate: Tensor) -> Tensor:
-      return (weight * gate.unsqueeze(2)).transpose(1, 2).contiguous()
-
-    folded = [
-      into(qkv, scale_a),
-      (shift_a @ qkv.t()).unsqueeze(1),
-      out_of(block.to_out.weight, gate_a),
-      into(up.weight, scale_f),
-      (shift_f @ up.weight.t() + up.bias).unsqueeze(1),
-      out_of(down.weight, gate_f),
-    ]
-    folded = [tensor.detach().to(self._dtype) for tensor in folded]
-    return folded + [(gate_f * down.bias).unsqueeze(1).detach()]
+    self._scales: list[float] = []
+    """What the last product of a layer is divided by, to stay within float16."""
+    with torch.no_grad():
+      modulation = exact.time_modulation(timesteps.cpu())
+      folded = [
+        _fold(cast(Block, block), each)
+        for block, each in zip(exact.blocks, modulation, strict=True)
+      ]
+    for layer in folded:
+      inner, last = _largest_products(layer)
+      scale = 1.0
+      if precision == "float16":
+        largest = torch.finfo(torch.float16).max
+        if inner > largest:
+          raise UserError(
+            f"precision float16: products of this denoiser may reach {inner:.0f}, past "
+            "the largest float16; use --env.commands.smp.precision bfloat16"
+          )
+        scale = 2.0 ** max(0, math.ceil(math.log2(last / largest)))
+      *products, down, down_bias = layer
+      products = [
+        tensor.to(device, self._dtype) for tensor in (*products, down / scale)
+      ]
+      self._layers.append([*products, down_bias.to(device, torch.float32)])
+      self._scales.append(scale)
 
   @torch.no_grad()
   def forward(self, x: Tensor) -> Tensor:
     """Predicted noise (K, N, W, F) in ``x`` (K, N, W, F), float32."""
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = self._allow_tf32
-    try:
+    with float32_products(self._matmul):
       return self._forward(x)
-    finally:
-      torch.backends.cuda.matmul.allow_tf32 = allowed
 
   def _forward(self, x: Tensor) -> Tensor:
     groups, each, window, _ = x.shape
     h = (x @ self.w_in + self.positions).flatten(1, 2)
-    for qkv, qkv_bias, merge, up, up_bias, down, down_bias in self._layers:
+    for layer, scale in zip(self._layers, self._scales, strict=True):
+      qkv, qkv_bias, merge, up, up_bias, down, down_bias = layer
       y = torch.baddbmm(qkv_bias, self._norm(h), qkv)
       y = self._attend(y.view(groups * each, window, -1)).view_as(h)
       h = h + torch.bmm(y, merge)
       gate, value = torch.baddbmm(up_bias, self._norm(h), up).chunk(2, dim=-1)
-      h = h + torch.bmm(F.silu(gate) * value, down) + down_bias
+      h = torch.add(h, torch.bmm(F.silu(gate) * value, down), alpha=scale) + down_bias
     return (h @ self.w_out).view(groups, each, window, -1)
 
   def _norm(self, h: Tensor) -> Tensor:
@@ -229,3 +247,64 @@ class FoldedDenoiser(nn.Module):
     """(B, W, 3 * D) -> (B, W, D)."""
     q, k, v = qkv.unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+
+
+def _fold(block: Block, modulation: Tensor) -> list[Tensor]:
+  """Weights (K, in, out) and biases (K, 1, out) of a block at K timesteps: queries, keys
+  and values; their merge; up, both halves; down."""
+  shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(1)
+  qkv = torch.cat((block.to_q.weight, block.to_k.weight, block.to_v.weight))
+  up, down = block.ff.act.proj, block.ff.proj_out
+
+  def into(weight: Tensor, scale: Tensor) -> Tensor:
+    return (weight * (1.0 + scale).unsqueeze(1)).transpose(1, 2).contiguous()
+
+  def out_of(weight: Tensor, gate: Tensor) -> Tensor:
+    return (weight * gate.unsqueeze(2)).transpose(1, 2).contiguous()
+
+  return [
+    into(qkv, scale_a),
+    (shift_a @ qkv.t()).unsqueeze(1),
+    out_of(block.to_out.weight, gate_a),
+    into(up.weight, scale_f),
+    (shift_f @ up.weight.t() + up.bias).unsqueeze(1),
+    out_of(down.weight, gate_f),
+    (gate_f * down.bias).unsqueeze(1),
+  ]
+
+
+def _largest_products(layer: list[Tensor]) -> tuple[float, float]:
+  """Bounds on what is rounded to half in a layer, whatever the windows are: of the last
+  product, and of all before it.
+
+  A layer norm of D numbers has length sqrt(D) at most. So a product with it is bounded
+  by the length of the weight's column (Cauchy-Schwarz), and its own length by the
+  weight's largest singular value.
+  """
+  qkv, qkv_bias, merge, up, up_bias, down, _ = layer
+  width = qkv.shape[-2]
+
+  def entries(weight: Tensor, bias: Tensor) -> Tensor:
+    return width**0.5 * weight.norm(dim=-2) + bias.squeeze(-2).abs()
+
+  projected = entries(qkv, qkv_bias)
+  values = projected[..., 2 * width :].norm(dim=-1).max()
+  gate, value = entries(up, up_bias).chunk(2, dim=-1)
+  w_gate, b_gate = up.chunk(2, dim=-1)[0], up_bias.squeeze(-2).chunk(2, dim=-1)[0]
+  gates = width**0.5 * torch.linalg.matrix_norm(w_gate, ord=2) + b_gate.norm(dim=-1)
+  inner = projected.max(), values * merge.norm(dim=-2).max(), (gate * value).max()
+  last = gates.max() * value.max() * down.norm(dim=-2).max()
+  return max(float(bound) for bound in inner), float(last)
+
+
+@contextlib.contextmanager
+def float32_products(kind: str) -> Iterator[None]:
+  """Products of float32 matrices in "ieee" float32 or in "tf32", whatever the program
+  has chosen. Through the one interface that torch can always read."""
+  matmul = torch.backends.cuda.matmul
+  before = matmul.fp32_precision
+  matmul.fp32_precision = kind
+  try:
+    yield
+  finally:
+    matmul.fp32_precision = before

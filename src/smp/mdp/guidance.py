@@ -45,8 +45,8 @@ class GuidanceCfg(CommandTermCfg):
   """Diffusion timesteps at which windows are scored (K of them)."""
 
   precision: Precision = "auto"
-  """Of the denoiser's products: ``float32``, ``tf32``, ``bfloat16``, or ``auto``:
-  bfloat16 on a GPU, float32 on a CPU."""
+  """Of the denoiser's products: ``float32``, ``tf32``, ``bfloat16``, ``float16``, or
+  ``auto``: float16 on a GPU, float32 on a CPU."""
 
   compile_score: bool = False
   """Hand the denoiser to ``torch.compile`` (GPU only). Costs a minute at the start."""
