@@ -13,6 +13,7 @@ os.environ.setdefault("MJLAB_WARP_QUIET", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 import smp  # noqa: E402, F401  Chooses a rendering library before MuJoCo is imported.
+from tests.simulated_gpu import SimulatedGpu  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +29,16 @@ def _folder(variable: str, what: str) -> Path:
   if not value:
     pytest.skip(f"{variable} is not set: no {what}")
   return Path(value)
+
+
+@pytest.fixture
+def gpu() -> Iterator[SimulatedGpu | None]:
+  """Makes the device ``cuda`` work: a real GPU (None), or else a simulated one."""
+  if torch.cuda.is_available():
+    yield None
+    return
+  with SimulatedGpu() as simulated:
+    yield simulated
 
 
 @pytest.fixture(scope="session")

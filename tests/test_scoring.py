@@ -176,12 +176,11 @@ def test_a_compiler_that_works_is_used_and_timed(monkeypatch, capsys):
   assert "took" in capsys.readouterr().out
 
 
-# On a GPU.
+# On a GPU, a simulated one where there is none (see tests/simulated_gpu.py).
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("precision", get_args(Precision)[1:])
-def test_the_captured_graph_computes_what_the_eager_path_does(precision):
+def test_the_captured_graph_computes_what_the_eager_path_does(gpu, precision):
   eager, captured = make("cuda", precision=precision), make("cuda", precision=precision)
   captured.prepare()
   assert captured._graph is not None
@@ -196,8 +195,7 @@ def test_the_captured_graph_computes_what_the_eager_path_does(precision):
   torch.testing.assert_close(eager.normalizer.mean, captured.normalizer.mean)
 
 
-@pytest.mark.gpu
-def test_a_step_never_waits_for_the_device():
+def test_a_step_never_waits_for_the_device(gpu):
   term = make("cuda", robots=64)
   term.prepare()
   steps = [[part.cuda() for part in step] for step in poses(3, robots=64)]
@@ -213,6 +211,19 @@ def test_a_step_never_waits_for_the_device():
   finally:
     torch.cuda.set_sync_debug_mode("default")
   assert term.r_smp.isfinite().all()
+  if gpu is not None:
+    asked = gpu.launches
+    term.step(*steps[0])
+    # Three poses to copy, noise to draw, one graph to replay.
+    assert gpu.launches == asked + 5
+
+
+@pytest.mark.parametrize("robots", [1, 3])
+def test_capturing_leaves_no_trace(gpu, robots):
+  term, other = make("cuda", robots=robots), make("cuda", robots=robots)
+  term.prepare()
+  for tensor, same in zip(term._state(), other._state(), strict=True):
+    assert torch.equal(tensor, same)
 
 
 @pytest.mark.gpu
@@ -230,11 +241,10 @@ def test_device_memory_does_not_grow():
   assert torch.cuda.memory_allocated() == before
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize(
   "precision, bound", [("tf32", 1e-2), ("float16", 1e-2), ("bfloat16", 1e-1)]
 )
-def test_r_smp_on_a_gpu_stays_within_a_percent_of_float64(precision, bound):
+def test_r_smp_on_a_gpu_stays_within_a_percent_of_float64(gpu, precision, bound):
   """But for bfloat16, which is why it is not the default."""
   torch.manual_seed(0)
   prior = MotionPrior.load(resolve_prior("loco"))
