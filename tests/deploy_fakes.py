@@ -98,14 +98,36 @@ def write_policy(
   Args:
     metadata: Instead of what ``spec`` says.
   """
-  inputs, outputs = spec.observation_size, len(spec.joints.names)
-  weight = gain * np.random.default_rng(0).normal(size=(inputs, outputs))
+  size = spec.observation_size, len(spec.joints.names)
+  weight = gain * np.random.default_rng(0).normal(size=size)
+  return write_linear(path, spec, weight, np.zeros(size[1]), metadata)
+
+
+def write_linear(
+  path: Path,
+  spec: PolicySpec,
+  weight: np.ndarray,
+  bias: np.ndarray,
+  metadata: str | None = None,
+) -> Path:
+  """A policy that answers with observation @ weight (O, A) + bias (A,).
+
+  Args:
+    metadata: Instead of what ``spec`` says.
+  """
+  inputs, outputs = weight.shape
   graph = helper.make_graph(
-    [helper.make_node("MatMul", ["obs", "weight"], ["actions"])],
+    [
+      helper.make_node("MatMul", ["obs", "weight"], ["product"]),
+      helper.make_node("Add", ["product", "bias"], ["actions"]),
+    ],
     "policy",
     [helper.make_tensor_value_info("obs", TensorProto.FLOAT, [1, inputs])],
     [helper.make_tensor_value_info("actions", TensorProto.FLOAT, [1, outputs])],
-    [numpy_helper.from_array(weight.astype(np.float32), "weight")],
+    [
+      numpy_helper.from_array(weight.astype(np.float32), "weight"),
+      numpy_helper.from_array(bias.astype(np.float32), "bias"),
+    ],
   )
   model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
   model.ir_version = 10

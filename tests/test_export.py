@@ -201,7 +201,7 @@ def test_simulators_agree(exported: Exported):
     assert found.observations[0] < 1e-5
     assert found.joints_until(0.5) < 0.01
     assert max(found.apart().values()) < 0.1, found
-    assert abs(found.ours["speed"]) > 0.05  # It moves.
+    assert found.ours["speed"] > 0.02  # It moves, even where it lies.
 
 
 def test_agreement_sees_a_difference(exported: Exported, tmp_path: Path):

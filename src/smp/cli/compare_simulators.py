@@ -22,14 +22,16 @@ from smp.cli.tasks import check_task
 from smp.deploy.agreement import Agreement, compare, undisturbed
 from smp.deploy.command import Command
 from smp.deploy.policy import OnnxPolicy
+from smp.deploy.robot import Robot
+from smp.deploy.rollout import read_start
 from smp.deploy.spec import PolicySpec
 from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
 from smp.sim.engine import make_env
 
 AT_FIRST = 0.5
-"""Seconds over which joint angles are compared; later a touch of the ground that comes
-a moment sooner tells them apart."""
+"""Seconds over which joint angles are compared. What tells the simulators apart, at first
+and later, see `smp.deploy.agreement`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ class CompareSimulatorsCfg:
   """How long each start is run."""
 
   starts: int = 5
-  """How many starts of the environment's."""
+  """How many starts of the environment's, each 1 mm above the floor."""
+
+  start: Path | None = None
+  """A state to begin in instead: a .npz file as for sim2sim."""
 
   engine: str = "native"
   """The environment's: `native` or `warp`, both on the CPU."""
@@ -81,12 +86,14 @@ def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
   spec = OnnxPolicy(cfg.policy).spec
   check_task(spec.task)
   command = given_command(cfg)
-  Command(spec, command)  # Before the environment is built, which takes longer.
+  # Before the environment is built, which takes longer.
+  robot = Robot(spec, Command(spec, command))
+  start = cfg.start and read_start(cfg.start, robot.default_state())
   env = _environment(cfg, spec)
   try:
     return [
-      compare(env, cfg.policy, command, cfg.seconds)
-      for _ in track(range(cfg.starts), "comparing", transient=True)
+      compare(env, cfg.policy, command, cfg.seconds, start)
+      for _ in track(range(1 if start else cfg.starts), "comparing", transient=True)
     ]
   finally:
     env.close()
