@@ -5,19 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any, cast
 
 import mjlab
 import pytest
 import torch
 import tyro
+import viser
 import yaml
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.scripts.train import TrainConfig
 from mjlab.tasks.registry import list_tasks, load_env_cfg, load_rl_cfg
+from mjlab.viewer import ViserPlayViewer
+from mjlab.viewer.viser import ViserTermPlotter
 
 import smp.tasks  # noqa: F401
-from smp.mdp.guidance import GuidanceCfg
+from smp.cli.play import PlottingViewer
+from smp.mdp.guidance import Guidance, GuidanceCfg
 from tests.conftest import small_env_cfg
 
 TASKS = [task for task in list_tasks() if task.startswith("Smp-")]
@@ -49,7 +54,27 @@ def test_task_runs(task: str, play: bool):
     assert seen["actor"].shape == (2, actor)
     assert seen["critic"].shape == (2, 10 * actor)
     assert all(torch.isfinite(value).all() for value in (*seen.values(), reward))
+  if play:
+    shown = dict(env.metrics_manager.get_active_iterable_terms(1))
+    scoring = cast(Guidance, env.command_manager.get_term("smp")).scoring
+    assert shown["r_smp"] == [scoring.r_smp[1].item()]
+    errors = [shown[f"raw_error_t{timestep}"] for timestep in (8, 15, 22)]
+    assert errors == [[error] for error in scoring.raw_error[1].tolist()]
+    assert len(shown) > 4  # The task's own.
   env.close()
+
+
+def test_the_browser_viewer_plots_every_metric(monkeypatch):
+  server = viser.ViserServer(port=0, verbose=False)
+  try:
+    plotter = ViserTermPlotter(server, ["r_smp", "velocity_error"], name="Metric")
+    viewer = object.__new__(PlottingViewer)
+    viewer._term_overlays = cast(Any, SimpleNamespace(metrics_plotter=plotter))
+    monkeypatch.setattr(ViserPlayViewer, "setup", lambda self: None)
+    viewer.setup()
+    assert [state.plot is not None for state in plotter._terms.values()] == [True, True]
+  finally:
+    server.stop()
 
 
 @pytest.mark.parametrize("task", TASKS)

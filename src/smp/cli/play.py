@@ -145,10 +145,21 @@ def watch(task: str, args: PlayArgs, checkpoint: Path | None) -> None:
   if args.viewer == "native" or (args.viewer == "auto" and display):
     NativeMujocoViewer(env, policy).run()
   else:
-    ViserPlayViewer(
+    PlottingViewer(
       env, policy, checkpoint_manager=_local(task, env, args, checkpoint)
     ).run()
   env.close()
+
+
+class PlottingViewer(ViserPlayViewer):
+  """mjlab's browser viewer, with all metrics plotted from the start: r_smp, the raw
+  errors, and the task's own."""
+
+  def setup(self) -> None:
+    super().setup()
+    plotter = self._term_overlays.metrics_plotter if self._term_overlays else None
+    for box in plotter._checkboxes.values() if plotter else ():
+      box.value = True  # As if ticked by hand.
 
 
 def _local(

@@ -9,6 +9,7 @@ from mjlab.entity import Entity
 
 from smp.mdp import state
 from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
+from smp.mdp.guidance import GUIDANCE, Guidance
 from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
@@ -44,6 +45,17 @@ def head_height(env: ManagerBasedRlEnv, entity_name: str = "robot") -> torch.Ten
   """Height of the head above its origin's floor (N,), m."""
   position, _ = state.head_w(cast(Entity, env.scene[entity_name]))
   return _sound(state.above_floor(env, position))
+
+
+def r_smp(env: ManagerBasedRlEnv) -> torch.Tensor:
+  """The prior's reward (N,), 0 to 1."""
+  return cast(Guidance, env.command_manager.get_term(GUIDANCE)).r_smp()
+
+
+def raw_error(env: ManagerBasedRlEnv, index: int) -> torch.Tensor:
+  """Denoising error (N,) at the guidance's timestep of this index."""
+  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+  return _sound(guidance.raw_error()[:, index])
 
 
 def _sound(value: torch.Tensor) -> torch.Tensor:

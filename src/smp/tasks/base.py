@@ -15,6 +15,7 @@ from mjlab.envs.mdp import dr
 from mjlab.envs.mdp.actions import JointPositionActionCfg
 from mjlab.managers.command_manager import CommandTermCfg
 from mjlab.managers.event_manager import EventTermCfg
+from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.observation_manager import ObservationGroupCfg, ObservationTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 from mjlab.managers.scene_entity_config import SceneEntityCfg
@@ -28,6 +29,7 @@ from mjlab.utils.noise import UniformNoiseCfg as Unoise
 from mjlab.viewer import ViewerConfig
 
 from smp import g1
+from smp.mdp import metrics
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
 from smp.mdp.rewards import prior_reward
 from smp.mdp.terminations import Diverged, root_too_low
@@ -127,6 +129,12 @@ def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
     pool_size=PLAY_POOL_SIZE,
     refresh_interval=0,
   )
+  # What the browser viewer can plot live.
+  cfg.metrics = {"r_smp": MetricsTermCfg(func=metrics.r_smp)} | cfg.metrics
+  for index, timestep in enumerate(guidance.timesteps):
+    cfg.metrics[f"raw_error_t{timestep}"] = MetricsTermCfg(
+      func=metrics.raw_error, params={"index": index}
+    )
   return cfg
 
 
