@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
@@ -22,7 +23,7 @@ from tests.wandb_server import Store, kept_artifacts, log_in, nobody_listens, se
 
 pytestmark = pytest.mark.slow
 RUN, EMPTY = "org/proj/run1", "org/proj/run2"
-FILES = {f"model_{n}.pt": f"weights {n}".encode() for n in (5, 10, 900)}
+FILES = {f"model_{n}.pt": f"weights {n}".encode() for n in (5, 10, 100)}
 
 
 def prior_bytes(folder: Path) -> bytes:
@@ -64,8 +65,8 @@ def refusal(function, *arguments) -> str:
 
 def test_newest_and_named_checkpoints(tmp_path):
   path, cached = fetch_checkpoint(tmp_path, RUN)
-  assert path == tmp_path / "wandb_checkpoints" / "run1" / "model_900.pt"
-  assert path.read_bytes() == b"weights 900" and not cached
+  assert path == tmp_path / "wandb_checkpoints" / "run1" / "model_100.pt"
+  assert path.read_bytes() == b"weights 100" and not cached
   named, cached = fetch_checkpoint(tmp_path, RUN, "model_10.pt")
   assert named.read_bytes() == b"weights 10" and not cached
   assert fetch_checkpoint(tmp_path, RUN) == (path, True)
@@ -77,7 +78,7 @@ def test_wrong_paths_and_empty_runs(tmp_path):
   assert "expected ORG/PROJECT/RUN" in refusal(fetch_checkpoint, tmp_path, "run1")
   assert "no checkpoint" in refusal(fetch_checkpoint, tmp_path, EMPTY)
   line = refusal(fetch_checkpoint, tmp_path, RUN, "model_7.pt")
-  assert "model_7.pt" in line and "model_900.pt" in line
+  assert "model_7.pt" in line and "model_100.pt" in line
   assert not list(tmp_path.rglob("*.pt"))
 
 
@@ -98,8 +99,8 @@ def test_priors_of_artifacts(tmp_path, store):
 def test_no_login(tmp_path, monkeypatch):
   monkeypatch.setenv("WANDB_API_KEY", "")
   monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-  assert "wandb login" in refusal(fetch_checkpoint, tmp_path, RUN)
-  assert "wandb login" in refusal(fetch_prior, "org/proj/walk", tmp_path)
+  assert "no login on this machine" in refusal(fetch_checkpoint, tmp_path, RUN)
+  assert "no login on this machine" in refusal(fetch_prior, "org/proj/walk", tmp_path)
 
 
 def test_a_key_that_is_refused(tmp_path, monkeypatch, store):
@@ -215,3 +216,15 @@ def test_uploads_wait_offline(tmp_path, monkeypatch):
   assert [entry.path for entry in kept.manifest.contents] == [file.name]
   missing = tmp_path / "gone.pt"
   assert "gone.pt" in refusal(upload, missing, "policy", "smp", {}, tmp_path)
+
+
+def test_what_fails_offline_is_not_the_networks_fault(tmp_path, monkeypatch):
+  def fail(**_: object) -> None:
+    raise RuntimeError("no\nroom")
+
+  monkeypatch.setenv("WANDB_MODE", "offline")
+  monkeypatch.setenv("WANDB_BASE_URL", nobody_listens())
+  monkeypatch.setattr(wandb, "init", fail)
+  (tmp_path / "walk.pt").touch()
+  line = refusal(upload, tmp_path / "walk.pt", "policy", "smp", {}, tmp_path)
+  assert "client failed (no room)" in line and "network" not in line

@@ -87,7 +87,8 @@ class Store:
     }  # fmt: skip
 
   def _on_ArtifactMembershipByName(self, variables: dict[str, Any]) -> dict[str, Any]:
-    name = variables["name"].removesuffix(":latest")
+    name, _, version = variables["name"].partition(":")
+    name = name if version == "latest" else f"{name}:{version}"
     wanted = f"{variables['entity']}/{variables['project']}/{name}"
     found = [
       key for key in self.artifacts if key == wanted or key.startswith(f"{wanted}:")
