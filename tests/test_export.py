@@ -351,6 +351,15 @@ def test_simulators_are_compared_from_the_command_line(
   assert rows[0] != rows[1]
 
 
+def test_the_table_shows_both_simulators(monkeypatch, capsys):
+  joints, none = np.array([0.1, 0.2, 0.3]), np.zeros(3)
+  found = agreement.Agreement(joints, none, {"speed": 1.5}, {"speed": 2.5}, 0.25)
+  compare_cli.Console().print(compare_cli._table([found]))
+  row = capsys.readouterr().out.splitlines()[-2].split()
+  # The largest difference of the first half second; then theirs and ours.
+  assert row == ["1", "0.3", "1.5", "/", "2.5"]
+
+
 def test_comparing_refuses_in_one_line(exported: Exported, monkeypatch, capsys):
   if exported.task != "Smp-Forward-G1":
     pytest.skip("one task is enough")
