@@ -25,6 +25,7 @@ import smp.tasks  # noqa: F401
 from smp import cpu, g1
 from smp.errors import UserError
 from smp.sim import NativeSimulation, engine, make_env, use_engine
+from smp.sim.loop import FieldMismatch, Row
 from smp.sim.native import _FRAMES, CONTROLS, RESULTS, STATE
 from tests.conftest import small_env_cfg
 
@@ -140,9 +141,11 @@ def test_forward_follows_what_was_written_and_keeps_the_state():
 
 def test_robots_keep_their_own_model_values():
   sim = small_sim(threads=2)
-  sim.expand_model_fields(("geom_friction", "body_ipos", "actuator_gainprm"))
+  fields = ("geom_friction", "body_ipos", "body_mass", "actuator_gainprm")
+  sim.expand_model_fields(fields)
   for attempt in range(2):  # The second time as a reset would change them.
-    sim.model.geom_friction[1, 1, 0] = 0.1 + attempt
+    sim.model.geom_friction[1, :, 0] = 0.1 + 0.2 * attempt  # The larger one counts.
+    sim.model.body_mass[0, 3] = 2.0 + attempt
     sim.model.body_ipos[2, 2, 1] = 0.05 + 0.02 * attempt
     sim.model.actuator_gainprm[3, 0, 0] = 40.0 + attempt
     sim.data.qvel[:, 0], others = 1.0, []
@@ -151,13 +154,13 @@ def test_robots_keep_their_own_model_values():
       sim.step()
     for robot, data in enumerate(others):
       model = copy.copy(sim.mj_model)
-      for name in ("geom_friction", "body_ipos", "actuator_gainprm"):
+      for name in fields:
         getattr(model, name)[:] = getattr(sim.model, name)[robot].numpy()
       model.body_sameframe[:] = 0
       mujoco.mj_step(model, data)
       assert_same(sim, robot, data)
   # Defaults, which randomisation scales, stay; and no thread writes another's model.
-  assert sim.mj_model.geom_friction[1, 0] == 1.0
+  assert sim.mj_model.geom_friction[1, 0] == 1.0 and sim.mj_model.body_mass[3] == 0.5
   assert len({model._address for model in (sim.mj_model, *sim._loop.models)}) == 3
 
 
@@ -167,8 +170,9 @@ def test_robots_keep_their_own_frames(name: str):
   sim = small_sim()
   sim.expand_model_fields((name,))
   generator = torch.Generator().manual_seed(0)
-  values = getattr(sim.model, name)
-  values[1:, 1:] += 0.02 * torch.randn(values[1:, 1:].shape, generator=generator)
+  values, first = getattr(sim.model, name), int(name.startswith("body"))  # No world.
+  shape = values[1:, first:].shape
+  values[1:, first:] += 0.02 * torch.randn(shape, generator=generator)
   if name.endswith("quat"):
     values[:] /= values[:].norm(dim=-1, keepdim=True)
   sim.forward()
@@ -241,7 +245,9 @@ def test_a_reset_is_of_its_robots_only_and_back_to_the_model():
   sim = small_sim()
   sim.expand_model_fields(("qpos0",))
   sim.model.qpos0[2, 0] = 5.0
-  for name in names(sim, STATE, CONTROLS):
+  cleared = ("qvel", "act", "ctrl", "xfrc_applied", "qfrc_applied", "qacc_warmstart")
+  cleared += ("qacc", "act_dot", "sensordata")
+  for name in names(sim, STATE, CONTROLS, cleared):
     getattr(sim.data, name)[:] = 1
   sim.data.eq_active[:] = torch.tensor([False, True])
   sim.reset(torch.tensor([1, 2]))
@@ -254,7 +260,7 @@ def test_a_reset_is_of_its_robots_only_and_back_to_the_model():
     sim.data.mocap_quat[1, 0], torch.tensor([1.0, 0.0, 0.0, 0.0])
   )
   assert sim.data.eq_active[1].tolist() == [True, False]
-  for name in ("qvel", "act", "ctrl", "xfrc_applied", "qfrc_applied"):
+  for name in cleared:
     values = getattr(sim.data, name)
     assert not values[1:3].any() and (values[0] == 1).all(), name
   assert (sim.data.mocap_pos[0] == 1).all() and sim.data.time.tolist() == [1, 0, 0, 1]
@@ -541,6 +547,29 @@ def test_unsupported_features_are_refused_by_name():
   sim._expanded_fields.add("geom_plugin_id")
   with pytest.raises(UserError, match=r"their own geom_plugin_id .*--engine warp"):
     sim._prepare()
+
+
+def test_features_without_code_are_refused_by_name():
+  flex = """<mujoco><worldbody><body name="cloth">
+    <flexcomp name="cloth" type="grid" count="3 3 1" spacing="0.1 0.1 0.1" dim="2"
+      mass="1" radius="0.01"/></body></worldbody></mujoco>"""
+  with pytest.raises(UserError, match="no flexes"):
+    NativeSimulation(1, SimulationCfg(), spec=mujoco.MjSpec.from_string(flex))
+  with pytest.raises(UserError, match="no enableflag 'sleep'"):
+    small_sim(mujoco=MujocoCfg(enableflags=("sleep",)))
+
+
+@pytest.mark.parametrize(
+  ("one", "batch", "message"),
+  [
+    (np.zeros(3), np.zeros((2, 4), np.float32), "3 values, Warp has 4"),
+    (np.zeros(4), np.zeros((2, 4)), "f8, Warp has f8"),
+    (np.zeros(4, np.int32), np.zeros((2, 4), np.float32), "i4, Warp has f4"),
+  ],
+)
+def test_arrays_that_do_not_fit_are_named(one, batch, message: str):
+  with pytest.raises(FieldMismatch, match=f"qpos .{message}"):
+    Row("qpos", one, batch).words()
 
 
 def test_gravity_compensation_that_would_be_ignored_is_refused():
