@@ -363,6 +363,9 @@ def test_windows_of_a_recording_and_their_neighbours():
   near = likeness.nearest(windows, data)
   assert near[::2].max() == 0.0 and near[1::2].min() > 0.1
   assert likeness.per_env_mean(near, env, 4)[3].isnan()
+  # None reaches back to before the steps that count.
+  late, _ = likeness.window_rows(fig.after(motion.valid(), 0.5, 50.0), 1000)
+  assert late.min() == 25
   step, env = likeness.window_rows(motion.valid(), 30)
   assert len(step) == 30 and set(env.tolist()) == {0, 1, 2}
 

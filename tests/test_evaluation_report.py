@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from smp.evaluation.intervals import wilson
 from smp.evaluation.likeness import Data, window_rows, windows_of
 from smp.evaluation.pictures import STRIP_FRAMES, curve, strip_frames, typical
 from smp.evaluation.protocol import COMMAND, PUSH, assign, protocol_of
@@ -108,7 +109,11 @@ def test_figures_of_conditions_and_of_all():
   assert slow["root_too_low"]["value"] == 0.5 and slow["self_collision"]["value"] == 0.0
   assert slow["falls_per_minute"]["value"] == pytest.approx(1 / (3 / 60))
   assert slow["return"]["value"] == pytest.approx(0.75)
-  assert rows[-1]["figures"]["fall_rate"]["count"] == 20
+  # A share has the interval of a share, which a mean of so few does not have.
+  known, share = wilson(10, 20), rows[-1]["figures"]["fall_rate"]
+  assert share["count"] == 20
+  assert (share["low"], share["high"]) == pytest.approx((known.low, known.high))
+  assert slow["fall_rate"]["low"] == pytest.approx(wilson(1, 2).low)
 
 
 def test_motion_held_against_some_of_itself():

@@ -17,6 +17,7 @@ from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import list_tasks, load_rl_cfg, load_runner_cls
 
 import smp.tasks  # noqa: F401
+from smp.cli import compare_simulators as compare_cli
 from smp.cli import export as export_cli
 from smp.deploy import agreement
 from smp.deploy.export import FILE_NAME, describe, export_policy
@@ -279,10 +280,10 @@ def test_both_files_are_uploaded(exported: Exported, tmp_path: Path, monkeypatch
 # From the command line.
 
 
-def exit_line(capsys) -> str:
+def exit_line(capsys, main=export_cli.main) -> str:
   """The error of the script."""
   with pytest.raises(SystemExit) as end:
-    run(export_cli.main)
+    run(main)
   assert end.value.code == 2
   lines = capsys.readouterr().err.strip().splitlines()
   assert len(lines) == 1
@@ -326,3 +327,50 @@ def test_export_refuses_in_one_line(tmp_path: Path, monkeypatch, capsys):
   missing = ["--checkpoint-file", str(tmp_path / "gone.pt")]
   assert "gone.pt: no such policy" in refused(TASKS[0], *missing)
   assert [path.name for path in tmp_path.iterdir()] == ["model_1.pt"]
+
+
+def test_simulators_are_compared_from_the_command_line(
+  exported: Exported, monkeypatch, capsys
+):
+  """Two starts of some steps: the table shows the numbers of both simulators."""
+  if exported.task != "Smp-Forward-G1":
+    pytest.skip("one task is enough")
+  options = ["--speed", "1.5", "--seconds", "0.2", "--starts", "2"]
+  monkeypatch.setenv("COLUMNS", "240")
+  monkeypatch.setattr(sys, "argv", ["compare", str(exported.path), *options])
+  compare_cli.main()
+  table = capsys.readouterr().out
+  assert "environment / plain MuJoCo" in table
+  rows = [line.split() for line in table.splitlines() if line[:12].strip().isdigit()]
+  assert [row[0] for row in rows] == ["1", "2"]
+  for row in rows:
+    assert float(row[1]) < 0.01  # rad
+    numbers = [float(word) for word in row[2:] if word != "/"]
+    theirs, ours = numbers[0::2], numbers[1::2]
+    assert len(ours) == 4 and ours == pytest.approx(theirs, rel=0.1, abs=0.01)
+  assert rows[0] != rows[1]
+
+
+def test_the_table_shows_both_simulators(monkeypatch, capsys):
+  joints, none = np.array([0.1, 0.2, 0.3]), np.zeros(3)
+  found = agreement.Agreement(joints, none, {"speed": 1.5}, {"speed": 2.5}, 0.25)
+  compare_cli.Console().print(compare_cli._table([found]))
+  row = capsys.readouterr().out.splitlines()[-2].split()
+  # The largest difference of the first half second; then theirs and ours.
+  assert row == ["1", "0.3", "1.5", "/", "2.5"]
+
+
+def test_comparing_refuses_in_one_line(exported: Exported, monkeypatch, capsys):
+  if exported.task != "Smp-Forward-G1":
+    pytest.skip("one task is enough")
+
+  def refused(*words: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["compare", *words])
+    return exit_line(capsys, compare_cli.main)
+
+  good = str(exported.path)
+  assert "--starts and --seconds" in refused(good, "--starts", "0")
+  assert "--starts and --seconds" in refused(good, "--seconds", "0")
+  assert "gone.onnx" in refused("gone.onnx")
+  assert "facing" in refused(good, "--facing", "10")
+  assert "--engine fast: no such engine" in refused(good, "--engine", "fast")

@@ -188,6 +188,31 @@ def test_logged_share_forgets_slowly():
   assert term._share[0] == pytest.approx(1.0 - 1.0 / StoodUp.MEMORY)
 
 
+def end_episodes(term: StoodUp, count: int, done: bool) -> None:
+  """The first ``count`` robots end episodes that began from the prior."""
+  term._kind[:count], term._done[:count] = 0, done
+  term.reset(torch.arange(count))
+
+
+def test_each_episode_counts_once():
+  term = stood_up(env_with_heads([1.25] * 6, [0.0] * 6))
+  end_episodes(term, 4, True)
+  end_episodes(term, 2, False)
+  assert term._share[0] == pytest.approx(4 / 6)
+  term.reset(torch.arange(6))  # No step since: no episode.
+  term.reset(slice(None))
+  assert term._share[0] == pytest.approx(4 / 6) and term._seen[0] == 6
+  assert not term._share[1:].any()
+
+
+def test_many_episodes_at_once_are_all_that_is_remembered():
+  many = 3 * StoodUp.MEMORY
+  term = stood_up(env_with_heads([1.25] * many, [0.0] * many))
+  end_episodes(term, many, False)
+  end_episodes(term, many, True)
+  assert term._share[0] == pytest.approx(1.0)
+
+
 # The task itself.
 
 

@@ -16,15 +16,16 @@ import warp as wp
 from mjlab.envs import ManagerBasedRlEnv, manager_based_rl_env
 from mjlab.managers import event_manager
 from mjlab.managers.event_manager import RecomputeLevel
-from mjlab.sim.sim import Simulation, SimulationCfg
+from mjlab.sim.sim import MujocoCfg, Simulation, SimulationCfg
 from mjlab.sim.sim_data import WarpBridge
 from mjlab.tasks.registry import list_tasks, load_env_cfg
 from mjlab.utils.nan_guard import NanGuardCfg
 
 import smp.tasks  # noqa: F401
-from smp import cpu
+from smp import cpu, g1
 from smp.errors import UserError
 from smp.sim import NativeSimulation, engine, make_env, use_engine
+from smp.sim.loop import FieldMismatch, Row
 from smp.sim.native import CONTROLS, RESULTS, STATE
 from tests.conftest import small_env_cfg
 
@@ -47,6 +48,10 @@ SCENE = """
       </body>
     </body>
   </worldbody>
+  <equality>
+    <joint name="spring" joint1="hinge" polycoef="0.3 0 0 0 0" solref="0.3 1"/>
+    <weld name="leash" body1="box" body2="target" active="false" solref="0.3 1"/>
+  </equality>
   <actuator>
     <position name="servo" joint="hinge" kp="20"/>
     <general name="lag" joint="hinge" dyntype="filter" dynprm="0.1" gainprm="1"/>
@@ -120,6 +125,8 @@ def test_forward_follows_what_was_written_and_keeps_the_state():
   sim.data.qvel[:, 0] += 1.0  # A push.
   sim.data.xfrc_applied[1, 2, 0] = 3.0
   sim.data.mocap_pos[2, 0, 0] = 0.7
+  sim.data.eq_active[2] = torch.tensor([True, True])
+  sim.data.eq_active[3] = torch.tensor([False, False])
   before = {name: getattr(sim.data, name).clone() for name in STATE}
   sim.forward()
   for name, value in before.items():
@@ -133,9 +140,11 @@ def test_forward_follows_what_was_written_and_keeps_the_state():
 
 def test_robots_keep_their_own_model_values():
   sim = small_sim(threads=2)
-  sim.expand_model_fields(("geom_friction", "body_ipos", "actuator_gainprm"))
+  fields = ("geom_friction", "body_ipos", "body_mass", "actuator_gainprm")
+  sim.expand_model_fields(fields)
   for attempt in range(2):  # The second time as a reset would change them.
-    sim.model.geom_friction[1, 1, 0] = 0.1 + attempt
+    sim.model.geom_friction[1, :, 0] = 0.1 + 0.2 * attempt  # The larger one counts.
+    sim.model.body_mass[0, 3] = 2.0 + attempt
     sim.model.body_ipos[2, 2, 1] = 0.05 + 0.02 * attempt
     sim.model.actuator_gainprm[3, 0, 0] = 40.0 + attempt
     sim.data.qvel[:, 0], others = 1.0, []
@@ -144,14 +153,40 @@ def test_robots_keep_their_own_model_values():
       sim.step()
     for robot, data in enumerate(others):
       model = copy.copy(sim.mj_model)
-      for name in ("geom_friction", "body_ipos", "actuator_gainprm"):
+      for name in fields:
         getattr(model, name)[:] = getattr(sim.model, name)[robot].numpy()
       model.body_sameframe[:] = 0
       mujoco.mj_step(model, data)
       assert_same(sim, robot, data)
   # Defaults, which randomisation scales, stay; and no thread writes another's model.
-  assert sim.mj_model.geom_friction[1, 0] == 1.0
+  assert sim.mj_model.geom_friction[1, 0] == 1.0 and sim.mj_model.body_mass[3] == 0.5
   assert len({model._address for model in (sim.mj_model, *sim._loop.models)}) == 3
+
+
+@pytest.mark.parametrize(
+  "name",
+  [f"{part}_{what}" for part in ("geom", "site") for what in ("pos", "quat")]
+  + ["body_ipos", "body_iquat"],
+)
+def test_robots_keep_their_own_frames(name: str):
+  """Which the compiler takes short cuts by, as long as they are the compiled ones."""
+  sim = small_sim()
+  sim.expand_model_fields((name,))
+  generator = torch.Generator().manual_seed(0)
+  values, first = getattr(sim.model, name), int(name.startswith("body"))  # No world.
+  shape = values[1:, first:].shape
+  values[1:, first:] += 0.02 * torch.randn(shape, generator=generator)
+  if name.endswith("quat"):
+    values[:] /= values[:].norm(dim=-1, keepdim=True)
+  sim.forward()
+  for robot in range(4):
+    model = copy.copy(sim.mj_model)
+    getattr(model, name)[:] = values[robot].numpy()
+    for kind in ("body", "geom", "site"):
+      getattr(model, f"{kind}_sameframe")[:] = 0
+    data = alone(sim, robot)
+    mujoco.mj_forward(model, data)
+    assert_same(sim, robot, data)
 
 
 def test_derived_constants_are_those_of_each_robot():
@@ -198,6 +233,39 @@ def test_a_diverged_robot_stays_alone_until_its_reset(tmp_path, monkeypatch):
   broken.step()
   assert torch.isfinite(broken.data.qpos[1]).all()
   assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
+
+
+@pytest.mark.parametrize(("asked", "taken"), [("auto", "SPARSE"), ("dense", "DENSE")])
+def test_the_jacobian_is_sparse_unless_asked_otherwise(asked: Any, taken: str):
+  cfg = SimulationCfg(mujoco=MujocoCfg(jacobian=asked))
+  sim = NativeSimulation(1, cfg, model=g1.load_model())
+  (model,) = sim._loop.models
+  assert mujoco.mjtJacobian(model.opt.jacobian).name == f"mjJAC_{taken}"
+
+
+def test_a_reset_is_of_its_robots_only_and_back_to_the_model():
+  sim = small_sim()
+  sim.expand_model_fields(("qpos0",))
+  sim.model.qpos0[2, 0] = 5.0
+  cleared = ("qvel", "act", "ctrl", "xfrc_applied", "qfrc_applied", "qacc_warmstart")
+  cleared += ("qacc", "act_dot", "sensordata")
+  for name in names(sim, STATE, CONTROLS, cleared):
+    getattr(sim.data, name)[:] = 1
+  sim.data.eq_active[:] = torch.tensor([False, True])
+  sim.reset(torch.tensor([1, 2]))
+  start = torch.from_numpy(sim.mj_model.qpos0).float()
+  torch.testing.assert_close(sim.data.qpos[1], start)
+  assert sim.data.qpos[2, 0] == 5.0 and sim.data.qpos[1, 0] == 0.0
+  torch.testing.assert_close(sim.data.mocap_pos[1, 0], torch.tensor([0.0, 0.0, 2.0]))
+  torch.testing.assert_close(
+    sim.data.mocap_quat[1, 0], torch.tensor([1.0, 0.0, 0.0, 0.0])
+  )
+  assert sim.data.eq_active[1].tolist() == [True, False]
+  for name in cleared:
+    values = getattr(sim.data, name)
+    assert not values[1:3].any() and (values[0] == 1).all(), name
+  assert (sim.data.mocap_pos[0] == 1).all() and sim.data.time.tolist() == [1, 0, 0, 1]
+  assert sim.data.eq_active[0].tolist() == [False, True]
 
 
 # Against Warp, in the environments of this project.
@@ -480,6 +548,29 @@ def test_unsupported_features_are_refused_by_name():
   sim._expanded_fields.add("geom_plugin_id")
   with pytest.raises(UserError, match=r"their own geom_plugin_id .*--engine warp"):
     sim._prepare()
+
+
+def test_features_without_code_are_refused_by_name():
+  flex = """<mujoco><worldbody><body name="cloth">
+    <flexcomp name="cloth" type="grid" count="3 3 1" spacing="0.1 0.1 0.1" dim="2"
+      mass="1" radius="0.01"/></body></worldbody></mujoco>"""
+  with pytest.raises(UserError, match="no flexes"):
+    NativeSimulation(1, SimulationCfg(), spec=mujoco.MjSpec.from_string(flex))
+  with pytest.raises(UserError, match="no enableflag 'sleep'"):
+    small_sim(mujoco=MujocoCfg(enableflags=("sleep",)))
+
+
+@pytest.mark.parametrize(
+  ("one", "batch", "message"),
+  [
+    (np.zeros(3), np.zeros((2, 4), np.float32), "3 values, Warp has 4"),
+    (np.zeros(4), np.zeros((2, 4)), "f8, Warp has f8"),
+    (np.zeros(4, np.int32), np.zeros((2, 4), np.float32), "i4, Warp has f4"),
+  ],
+)
+def test_arrays_that_do_not_fit_are_named(one, batch, message: str):
+  with pytest.raises(FieldMismatch, match=f"qpos .{message}"):
+    Row("qpos", one, batch).words()
 
 
 def test_gravity_compensation_that_would_be_ignored_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from smp.cli import ship_policy
 from smp.errors import UserError
-from smp.tasks.policy_file import load_actor, read_policy, save_policy
+from smp.tasks.policy_file import load_actor, read_means, read_policy, save_policy
 from tests import toy_training
 
 pytestmark = pytest.mark.slow
@@ -84,3 +85,55 @@ def test_other_tasks_and_files_are_refused(trained, tmp_path):
   with pytest.raises(UserError, match="missing"):
     save_policy(shipped, tmp_path / "again.pt", TASK)
   assert not (tmp_path / "again.pt").exists()
+
+
+def test_means_are_read_from_both_kinds_of_file(trained, tmp_path):
+  runner, checkpoint = trained
+  shipped = tmp_path / "forward.pt"
+  save_policy(checkpoint, shipped, TASK)
+  memory = runner._guidance().normalizer
+  for path in (checkpoint, shipped):
+    means = read_means(path)
+    assert torch.equal(means["mean"], memory.mean) and means["iteration"] == 2
+    assert torch.equal(means["count"], memory.count)
+  assert not torch.equal(memory.mean, torch.zeros_like(memory.mean))
+
+
+def _nan(policy) -> None:
+  policy["actor_state_dict"]["mlp.0.weight"][3, 4] = math.nan
+
+
+@pytest.mark.parametrize(
+  ("spoil", "message"),
+  [
+    (_nan, "mlp.0.weight has values that are not finite"),
+    (lambda policy: policy["mean"].fill_(math.inf), "mean has values"),
+    (lambda policy: policy.update(count=3), "count is not a tensor"),
+    (lambda policy: policy["actor_state_dict"].update(bias="x"), "bias is not a"),
+    (lambda policy: policy.update(actor_state_dict={}), "missing: actor"),
+    (lambda policy: policy.update(card=None), "missing: actor_state_dict or card"),
+    (lambda policy: policy["card"].pop("task"), "its card names no task"),
+  ],
+)
+def test_a_spoiled_policy_is_refused_by_all_who_read_one(
+  trained, tmp_path, spoil, message
+):
+  runner, checkpoint = trained
+  shipped = tmp_path / "forward.pt"
+  save_policy(checkpoint, shipped, TASK)
+  policy = torch.load(shipped, weights_only=True)
+  spoil(policy)
+  torch.save(policy, shipped)
+  for read in (read_policy, read_means, lambda path: load_actor(runner, path)):
+    with pytest.raises(UserError, match=f"forward.pt: .*{message}"):
+      read(shipped)
+
+
+def test_a_diverged_actor_is_not_shipped(trained, tmp_path):
+  _, checkpoint = trained
+  content = torch.load(checkpoint, weights_only=True)
+  _nan(content)
+  torch.save(content, tmp_path / "model_2.pt")
+  with pytest.raises(UserError, match="not finite"):
+    save_policy(tmp_path / "model_2.pt", tmp_path / "forward.pt", TASK)
+  assert not (tmp_path / "forward.pt").exists()

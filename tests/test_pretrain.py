@@ -32,6 +32,7 @@ from smp.diffusion.train import (
 from smp.errors import UserError
 from smp.motion.dataset import NormStats, save_stats, save_windows
 from smp.motion.features import g1_spec
+from tests.wandb_server import kept_artifacts
 
 ROOT = Path(__file__).resolve().parents[1]
 FEATURES = 59
@@ -439,6 +440,45 @@ def test_files_in_files_out(files: list[str], tmp_path: Path, monkeypatch, capsy
   assert (tmp_path / "run" / "training.png").stat().st_size > 10_000
   assert list((tmp_path / "run").glob("events.*"))
   assert "out.safetensors" in capsys.readouterr().out
+
+
+def test_the_prior_is_uploaded_if_asked(files: list[str], tmp_path: Path, monkeypatch):
+  """Without a login it waits in the folder of the run."""
+  for name in ("WANDB_API_KEY", "NETRC"):
+    monkeypatch.setenv(name, "")
+  monkeypatch.setenv("WANDB_MODE", "offline")
+  monkeypatch.setenv("WANDB_DIR", str(tmp_path / "run"))
+  monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+  words = [*files, "--steps", "2", "--wandb-project", "mine", "--upload"]
+  cli.main(words)
+  (kept,) = kept_artifacts(tmp_path / "run")
+  assert (kept.name, kept.type, kept.project) == ("out", "prior", "mine")
+  metadata = json.loads(kept.metadata)
+  assert metadata["train_windows"] == 50 and metadata["spec"]["fps"] == 50.0
+  assert [entry.path for entry in kept.manifest.contents] == ["out.safetensors"]
+
+
+def test_no_upload_unasked(files: list[str], tmp_path: Path, monkeypatch):
+  monkeypatch.setenv("WANDB_MODE", "offline")
+  cli.main([*files, "--steps", "2"])
+  assert not list((tmp_path / "run").glob("wandb"))
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    (["--wandb-project", "a/b"], "project 'a/b'"),
+    (["--output", "my walk.safetensors"], "my walk.safetensors: .* rename the file"),
+  ],
+)
+def test_what_could_not_be_uploaded_is_refused_before_training(
+  files: list[str], tmp_path: Path, monkeypatch, words: list[str], message: str
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match=message) as error:
+    cli.main([*files, "--steps", "2", "--upload", *words])
+  assert "\n" not in str(error.value)
+  assert not (tmp_path / "run").exists()
 
 
 def test_everything_can_be_trained_on(files: list[str], tmp_path: Path, capsys):

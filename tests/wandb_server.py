@@ -1,16 +1,21 @@
-"""As much of the W&B server as its client asks for to fetch files of runs and artifacts."""
+"""As much of the W&B server as its client asks for to fetch files of runs and artifacts,
+and a look at what the client keeps for a later upload."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 DATE = "2026-01-01T00:00:00Z"
 
@@ -82,7 +87,8 @@ class Store:
     }  # fmt: skip
 
   def _on_ArtifactMembershipByName(self, variables: dict[str, Any]) -> dict[str, Any]:
-    name = variables["name"].removesuffix(":latest")
+    name, _, version = variables["name"].partition(":")
+    name = name if version == "latest" else f"{name}:{version}"
     wanted = f"{variables['entity']}/{variables['project']}/{name}"
     found = [
       key for key in self.artifacts if key == wanted or key.startswith(f"{wanted}:")
@@ -200,9 +206,44 @@ def serve(store: Store) -> Iterator[str]:
 
   server = _Server(("127.0.0.1", 0), Handler)
   store.url = f"http://127.0.0.1:{server.server_address[1]}"
-  threading.Thread(target=server.serve_forever, daemon=True).start()
+  threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
   try:
     yield store.url
   finally:
     server.shutdown()
     server.server_close()
+
+
+def log_in(patch: pytest.MonkeyPatch, folder: Path) -> None:
+  """A login, short waits, and the client's own files in ``folder``."""
+  patch.setenv("WANDB_API_KEY", "0" * 40)
+  patch.setenv("WANDB_HTTP_TIMEOUT", "4")
+  patch.setenv("WANDB_ERROR_REPORTING", "false")
+  for name in ("CACHE", "CONFIG", "DATA"):
+    patch.setenv(f"WANDB_{name}_DIR", str(folder / f"wandb_{name.lower()}"))
+  for name in ("HTTP_PROXY", "HTTPS_PROXY", "https_proxy"):
+    patch.delenv(name, raising=False)
+
+
+def nobody_listens() -> str:
+  """A URL on this machine that no server answers."""
+  with socket.create_server(("127.0.0.1", 0)) as closed:
+    return f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+
+def kept_artifacts(folder: Path) -> list[Any]:
+  """The artifacts of the runs that wait in ``folder`` for ``wandb sync``: records with
+  ``name``, ``type``, ``project``, ``metadata`` (JSON) and ``manifest``."""
+  from wandb.proto import wandb_internal_pb2
+  from wandb.sdk.internal.datastore import DataStore
+
+  found = []
+  for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+    store = DataStore()
+    store.open_for_scan(str(path))
+    while (data := store.scan_data()) is not None:
+      record = wandb_internal_pb2.Record()  # pyright: ignore[reportAttributeAccessIssue]
+      record.ParseFromString(data)
+      if record.WhichOneof("record_type") == "artifact":
+        found.append(record.artifact)
+  return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -79,6 +80,38 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     os.close(handle)
 
 
+@contextlib.contextmanager
+def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
+  """Yield a new folder in ``parent`` to put something together in, then remove it.
+
+  Who is killed outright leaves it behind; the next to ask for one with this prefix, in
+  ``parent`` or in a folder beside it, removes it. As with `atomic_path` a folder is
+  locked for as long as its program lives, so that none is taken away from a living one.
+  Where the file system has no locks, leftovers stay.
+
+  Args:
+    prefix: Of its name; begins with a dot, and no other folder there has it.
+
+  Raises:
+    UserError: ``parent`` cannot be made or written.
+  """
+  try:
+    parent.mkdir(parents=True, exist_ok=True)
+    for leftover in parent.parent.glob(f"*/{prefix}*"):
+      _remove_if_left(leftover)
+    handle, folder = _create_locked_folder(parent, prefix)
+  except OSError as error:
+    raise UserError(
+      f"{parent}: cannot write here ({error.strerror}); choose another output folder"
+    ) from error
+  try:
+    yield folder
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+    if handle is not None:
+      os.close(handle)
+
+
 def shown(value: object) -> str:
   """A wrong value as it stands in a message: on one line, and not all of a long one."""
   text = " ".join(repr(value).split())
@@ -131,3 +164,31 @@ def _create_locked(path: Path) -> tuple[int, Path]:
     if os.fstat(handle).st_nlink > 0:
       return handle, Path(name)
     os.close(handle)  # Taken for a leftover before it was locked.
+
+
+def _create_locked_folder(parent: Path, prefix: str) -> tuple[int | None, Path]:
+  """A new folder, locked: its descriptor, if there are locks, and its path."""
+  while True:
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    if fcntl is None:
+      return None, folder
+    with contextlib.suppress(FileNotFoundError):  # Taken for a leftover.
+      handle = os.open(folder, os.O_RDONLY)
+      with contextlib.suppress(OSError):  # A file system without locks.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+      if folder.exists():
+        return handle, folder
+      os.close(handle)
+
+
+def _remove_if_left(folder: Path) -> None:
+  """Remove a folder that no living program holds a lock on."""
+  if fcntl is None:
+    return
+  with contextlib.suppress(OSError):  # Someone else's, in use, or gone by now.
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      shutil.rmtree(folder, ignore_errors=True)
+    finally:
+      os.close(handle)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
-from smp.errors import UserError
+from smp.errors import UserError, shown, work_folder
 from smp.wandb_mode import WANDB_URL, choose_wandb_mode, has_wandb_login
 
 Kind = Literal["prior", "policy"]
 PRIOR_DOWNLOADS = Path("logs") / "wandb_priors"
 _CHECKPOINT = re.compile(r"model_(\d+)\.pt")
+_DOWNLOAD = ".download."
+"""What names of unfinished downloads begin with."""
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
+"""Errors that have to do with this machine's disk, not with W&B."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+"""What W&B takes for the name of an artifact."""
 _TIMEOUT_S = 20
 _PROBE_S = 3.0
 
@@ -96,6 +101,24 @@ def fetch_prior(name: str, folder: Path = PRIOR_DOWNLOADS) -> Path:
   return path
 
 
+def check_names(path: Path, project: str) -> None:
+  """Refuse what W&B would refuse at the end of a training.
+
+  Raises:
+    UserError: no artifact can be named like the file, or no project like this.
+  """
+  if not _NAME.fullmatch(path.stem):
+    raise UserError(
+      f"{path}: W&B takes names of at most 128 letters, digits, '-', '_' and '.' only; "
+      "rename the file"
+    )
+  if re.search(r"[/\\#?%:]", project) or len(project) > 128:
+    raise UserError(
+      f"project {shown(project)}: W&B takes at most 128 characters, and none of "
+      "/ \\ # ? % :"
+    )
+
+
 def upload(
   path: Path, kind: Kind, project: str, metadata: Mapping[str, Any], log_dir: Path
 ) -> str:
@@ -111,11 +134,13 @@ def upload(
 
   if not path.is_file():
     raise UserError(f"{path}: no such file to upload")
+  check_names(path, project)
   log_dir.mkdir(parents=True, exist_ok=True)
   choose_wandb_mode(log_dir)
   artifact = wandb.Artifact(path.stem, type=kind, metadata=dict(metadata))
   artifact.add_file(str(path))
-  with _explained(f"upload of {path}", "the project's name"):
+  online = os.environ.get("WANDB_MODE") != "offline"
+  with _explained(f"upload of {path}", "the project's name", online):
     if wandb.run is not None:
       wandb.run.log_artifact(artifact)
     else:
@@ -145,17 +170,24 @@ def _check_path(option: str, path: str, form: str) -> None:
 
 
 @contextmanager
-def _explained(option: str, form: str) -> Iterator[None]:
+def _explained(option: str, form: str, online: bool = True) -> Iterator[None]:
   """Turn what W&B's client raises, a dozen kinds of errors, into one line."""
   try:
     yield
   except UserError:
     raise
   except Exception as error:
+    if isinstance(error, OSError) and error.errno in _DISK:
+      raise UserError(
+        f"{option}: cannot write ({error.strerror}); free some space or choose another "
+        "folder"
+      ) from error
+    detail = " ".join(str(error).split())[:200] or type(error).__name__
+    if not online:
+      raise UserError(f"{option}: W&B's client failed ({detail})") from error
     url = os.environ.get("WANDB_BASE_URL", WANDB_URL)
     if not _reachable(url):
       raise UserError(f"{option}: no connection to {url}; check the network") from error
-    detail = " ".join(str(error).split())[:200] or type(error).__name__
     raise UserError(
       f"{option}: W&B refused ({detail}); check {form} and your login "
       "(uv run wandb login)"
@@ -178,13 +210,9 @@ def _reachable(url: str) -> bool:
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
   """A folder to download ``path`` into under its own name; it moves when complete."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  folder = Path(tempfile.mkdtemp(prefix=".download.", dir=path.parent))
-  try:
+  with work_folder(path.parent, _DOWNLOAD) as folder:
     yield folder
     os.replace(folder / path.name, path)
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _number(name: str) -> int:

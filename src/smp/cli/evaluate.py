@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -18,6 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from smp import paths
+from smp.cli.runs import WandbRunArgs, run_checkpoint
 from smp.cli.tasks import task_from_argv
 from smp.errors import UserError, atomic_path, check_folder
 from smp.evaluation import likeness, protocol, summary
@@ -33,12 +34,13 @@ SAMPLES = 512
 
 
 @dataclass(frozen=True)
-class EvaluateArgs:
+class EvaluateArgs(WandbRunArgs):
   """Run a policy through the protocol of its task, and write figures with intervals as
   JSON, as a table, and as one HTML report."""
 
   checkpoint_file: Path | None = None
-  """The policy: a checkpoint (logs/rsl_rl/.../model_N.pt) or a policy file."""
+  """The policy: a checkpoint (logs/rsl_rl/.../model_N.pt) or a policy file. One of a
+  run on W&B is named by the options --wandb-run-path and --wandb-checkpoint-name."""
 
   agent: Agent = "trained"
   """``zero`` and ``random`` need no checkpoint; with one, r_smp is measured by it."""
@@ -127,13 +129,15 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   """Everything: run, print, write. Returns what the JSON holds.
 
   Raises:
-    UserError: a bad option, checkpoint, prior, file of windows or output folder.
+    UserError: a bad option, run, checkpoint, prior, file of windows or output folder.
   """
   steps = protocol.protocol_of(task, args.seconds)
   for seed in args.all_seeds():
     protocol.assign(steps, args.num_envs, seed)  # Refuse before the work begins.
   if len(set(args.all_seeds())) < len(args.all_seeds()):
     raise UserError("--seeds: one is named twice; its episodes would count twice")
+  file = run_checkpoint(task, args, args.checkpoint_file)
+  args = args if file is None else replace(args, checkpoint_file=file)
   policies = find_policies(args)
   output = output_dir(task, args)
   check_writable(output)
@@ -159,7 +163,8 @@ def find_policies(args: EvaluateArgs) -> list[Policy]:
   """
   if args.agent == "trained" and args.checkpoint_file is None:
     raise UserError(
-      "which policy? give --checkpoint-file FILE, or --agent zero or --agent random"
+      "which policy? give --checkpoint-file FILE or --wandb-run-path ORG/PROJECT/RUN, "
+      "or --agent zero or --agent random"
     )
   policies = [_policy(args.agent, args.checkpoint_file)]
   if args.compare is not None:

@@ -18,6 +18,7 @@ from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
 from mjlab.viewer.base import PolicyProtocol
 from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 
+from smp.cli.runs import WandbRunArgs, run_checkpoint
 from smp.cli.tasks import task_from_argv
 from smp.errors import UserError, atomic_path
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
@@ -25,14 +26,14 @@ from smp.paths import POLICIES, policy_path
 from smp.sim.engine import default_device, make_env
 from smp.tasks.policy_file import load_actor
 from smp.tasks.runner import SmpRunner
-from smp.wandb_files import fetch_checkpoint, fetch_prior
+from smp.wandb_files import fetch_prior
 
 CPU_POOL_SIZE = 64
 """Start states sampled to watch a policy on a CPU."""
 
 
 @dataclass(frozen=True)
-class PlayArgs:
+class PlayArgs(WandbRunArgs):
   """Which policy, and how to show it."""
 
   agent: Literal["trained", "zero", "random"] = "trained"
@@ -41,12 +42,6 @@ class PlayArgs:
   checkpoint_file: str | None = None
   """A policy on this machine (logs/rsl_rl/.../model_N.pt, or one by ship_policy.py).
   Default: the shipped policy of the task."""
-
-  wandb_run_path: str | None = None
-  """A run on W&B: ORG/PROJECT/RUN. The newest checkpoint unless one is named."""
-
-  wandb_checkpoint_name: str | None = None
-  """A checkpoint of that run, for example model_4000.pt."""
 
   wandb_prior: str | None = None
   """Score under the prior in this artifact: ORG/PROJECT/ARTIFACT[:VERSION]. The newest
@@ -83,8 +78,6 @@ class PlayArgs:
 
   seed: int = 42
 
-  log_root: str = "logs/rsl_rl"
-
 
 def main() -> None:
   """``play TASK [OPTIONS]``."""
@@ -106,18 +99,19 @@ def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
   """The file of the policy to show; None for agents that need none.
 
   Raises:
-    UserError: none was named and none is shipped, the file is not there, or W&B has
-      no such run.
+    UserError: none was named and none is shipped, two were, the file is not there, or
+      W&B has no such run.
   """
   if args.agent != "trained":
     return None
+  downloaded = run_checkpoint(task, args, args.checkpoint_file)
+  if downloaded is not None:
+    return downloaded
   if args.checkpoint_file is not None:
     path = Path(args.checkpoint_file).expanduser()
     if not path.is_file():
       raise UserError(f"{path}: no such checkpoint file (--checkpoint-file)")
     return path
-  if args.wandb_run_path is not None:
-    return download_checkpoint(task, args)
   shipped = policy_path(task)
   if not shipped.is_file():
     raise UserError(
@@ -126,15 +120,6 @@ def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
       "--agent zero to see the start states alone"
     )
   return shipped
-
-
-def download_checkpoint(task: str, args: PlayArgs) -> Path:
-  """Fetch a checkpoint from W&B, or find it where an earlier call put it."""
-  folder = Path(args.log_root) / load_rl_cfg(task).experiment_name
-  run, name = str(args.wandb_run_path), args.wandb_checkpoint_name
-  path, cached = fetch_checkpoint(folder.resolve(), run, name)
-  print(f"[INFO] Checkpoint {path.name} ({'cached' if cached else 'downloaded'})")
-  return path
 
 
 def watch(task: str, args: PlayArgs, checkpoint: Path | None) -> None:

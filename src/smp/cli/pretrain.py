@@ -25,6 +25,7 @@ from smp.diffusion.train import (
 from smp.errors import UserError
 from smp.loggers import make_logger
 from smp.motion.dataset import WindowSet, load_stats, load_windows
+from smp.wandb_files import check_names
 
 DESCRIPTION = """Train a motion prior on windows.
 
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   cfg = parse(sys.argv[1:] if arguments is None else arguments)
   cfg = replace(cfg, run_dir=cfg.folder())
   cfg.check()
+  if cfg.upload:
+    check_names(cfg.output, cfg.wandb_project)
   data = load_data(cfg)
   if not len(data.val):
     print("[INFO] no held-out clips (split val): the last weights become the prior")

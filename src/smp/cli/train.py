@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +24,7 @@ from smp.paths import policy_path
 from smp.sim.engine import check_engine, use_engine
 from smp.tasks.checkpoint import newest_checkpoint
 from smp.tasks.policy_file import save_policy
-from smp.wandb_files import fetch_checkpoint, fetch_prior, upload
+from smp.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 
 CPU_ENVS_PER_CORE = 128
 """With fewer, what a step costs however many there are weighs more: on 2 cores 64
@@ -35,6 +36,8 @@ CPU_SAVE_INTERVAL = 50
 CPU_STEPS_PER_CORE = 500.0
 """Environment steps per second and core, updates of the policy included: see the
 benchmarks in README. An estimate, to say what to expect before it is measured."""
+_RUN_NAME = "%Y-%m-%d_%H-%M-%S"
+"""How mjlab names the folder of a run."""
 USEFUL_STEPS = 6e8
 """Environment steps that the SMP paper trains a task for (arXiv 2512.03028)."""
 
@@ -121,35 +124,74 @@ def main() -> None:
       print(cpu_outlook(threads))
   config = choose_checkpoint(config)
   choose_prior(config)
+  check_upload(task, config)
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
   signal.signal(signal.SIGTERM, _interrupt)
-  before = _runs(config)
+  started = datetime.now()
   with use_engine(config.engine, threads):
     launch_training(task, config)
-  new = sorted(_runs(config) - before)
-  if config.upload_policy and new:
-    upload_policy(task, config, new[-1])
+  if config.upload_policy:
+    upload_policy(task, config, own_run(config, started))
 
 
 def upload_policy(task: str, config: TrainArgs, run: Path) -> None:
   """Write the last policy of a run beside its checkpoints, and put it on W&B."""
   path = run / f"{policy_path(task).stem}.pt"
-  card = save_policy(newest_checkpoint(run.parent, re.escape(run.name)), path, task)
+  card = save_policy(
+    newest_checkpoint(run.parent, f"{re.escape(run.name)}$"), path, task
+  )
   upload(path, "policy", config.agent.wandb_project, card, run)
 
 
-def _runs(config: TrainArgs) -> set[Path]:
-  """Folders of the runs that there are."""
+def own_run(config: TrainArgs, started: datetime) -> Path:
+  """The folder of the run that this program started then.
+
+  mjlab names it by the moment it begins and --agent.run-name. Other trainings of the
+  same task may have begun before and since.
+
+  Raises:
+    UserError: there is none.
+  """
   experiment = (Path(config.log_root) / config.agent.experiment_name).resolve()
-  return set(experiment.glob("*/")) if experiment.is_dir() else set()
+  end = f"_{config.agent.run_name}" if config.agent.run_name else ""
+  pattern = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)" + re.escape(end))
+  since = [
+    folder
+    for folder in experiment.glob("*/")
+    if (found := pattern.fullmatch(folder.name))
+    and found.group(1) >= started.strftime(_RUN_NAME)
+  ]
+  if not since:
+    raise UserError(f"{experiment}: no run since {started:%H:%M:%S} to upload")
+  return min(since)
+
+
+def check_upload(task: str, config: TrainArgs) -> None:
+  """Refuse ``--upload-policy`` before training where it would fail after it.
+
+  Raises:
+    UserError: another project's task, or a name that W&B does not take.
+  """
+  if not config.upload_policy:
+    return
+  if not isinstance(config.env.commands.get(GUIDANCE), GuidanceCfg):
+    raise UserError(f"--upload-policy: {task} is no task of this project")
+  check_names(policy_path(task), config.agent.wandb_project)
 
 
 def choose_prior(config: TrainArgs) -> None:
-  """Fetch the prior that ``--wandb-prior`` names, and train under it."""
+  """Fetch the prior that ``--wandb-prior`` names, and train under it.
+
+  Raises:
+    UserError: the task has no prior, or W&B has none of that name.
+  """
   guidance = config.env.commands.get(GUIDANCE)
-  if config.wandb_prior is not None and isinstance(guidance, GuidanceCfg):
-    guidance.prior = str(fetch_prior(config.wandb_prior).resolve())
+  if config.wandb_prior is None:
+    return
+  if not isinstance(guidance, GuidanceCfg):
+    raise UserError(f"--wandb-prior {config.wandb_prior}: this task has no prior")
+  guidance.prior = str(fetch_prior(config.wandb_prior).resolve())
 
 
 def choose_checkpoint(config: TrainArgs) -> TrainArgs:
