@@ -164,7 +164,7 @@ def test_bounds_hold_for_the_products_of_any_window():
   """And are no larger than they must be by more than a factor of 300."""
   denoiser, t = _denoiser().double(), torch.tensor([3, 40])
   with torch.no_grad():
-    denoiser.blocks[0].ff.act.proj.weight[0].mul_(50.0)
+    cast(Block, denoiser.blocks[0]).ff.act.proj.weight[0].mul_(50.0)
   modulation = denoiser.time_modulation(t)[0]
   block = cast(Block, denoiser.blocks[0])
   inner, last = _largest_products(_fold(block, modulation))

@@ -59,6 +59,7 @@ def offline(monkeypatch, tmp_path):
   """Without a login and without a GPU, in an empty folder."""
   log_in(monkeypatch, tmp_path / "client")
   monkeypatch.setenv("WANDB_API_KEY", "")
+  monkeypatch.setenv("WANDB_SILENT", "true")
   monkeypatch.setenv("NETRC", str(tmp_path / "none"))
   monkeypatch.delenv("WANDB_MODE", raising=False)
   monkeypatch.delenv("WANDB_DIR", raising=False)
@@ -310,6 +311,7 @@ def test_priors_that_wandb_does_not_give(
   monkeypatch.setenv("WANDB_BASE_URL", nobody_listens())
   assert "no connection" in script.refused(train.main, *words, "org/proj/walk")
   monkeypatch.setenv("WANDB_API_KEY", "")
+  monkeypatch.setenv("WANDB_SILENT", "true")
   assert "wandb login" in script.refused(train.main, *words, "org/proj/walk")
   assert not training and not Path("logs").exists()
 
@@ -353,5 +355,6 @@ def test_runs_that_wandb_does_not_give(main, script, server, monkeypatch):
   monkeypatch.setenv("WANDB_BASE_URL", nobody_listens())
   assert "no connection" in script.refused(main, *words, "org/proj/run1")
   monkeypatch.setenv("WANDB_API_KEY", "")
+  monkeypatch.setenv("WANDB_SILENT", "true")
   assert "wandb login" in script.refused(main, *words, "org/proj/run1")
   assert not list(Path().rglob("*.pt"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 DATE = "2026-01-01T00:00:00Z"
 
@@ -237,6 +238,7 @@ def kept_artifacts(folder: Path) -> list[Any]:
   from wandb.proto import wandb_internal_pb2
   from wandb.sdk.internal.datastore import DataStore
 
+  wandb.teardown()  # Its process may still be writing.
   found = []
   for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
     store = DataStore()
