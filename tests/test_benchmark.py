@@ -8,6 +8,7 @@ import torch
 from smp.benchmark.gpu import score_flops
 from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
 from smp.benchmark.plot import plot_benchmark
+from smp.benchmark.rounding import measure_rounding
 from smp.benchmark.shares import Shares, contact_fill, parts, timed_parts
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
@@ -135,3 +136,12 @@ def test_the_script_writes_numbers(tmp_path, monkeypatch, capsys):
   step = json.loads(output.read_text())["more"]["4"]["step_ms"]
   assert {"physics", "guidance", "observations", "resets"} <= set(step)
   assert plot.exists() and "plain/ours" in capsys.readouterr().out
+
+
+def test_rounding_is_largest_where_digits_are_fewest(prior):
+  found = {r.precision: r for r in measure_rounding(prior, SCORED_TIMESTEPS, 6.0, 32)}
+  assert list(found) == ["float32", "bfloat16", "float16"]  # TF32 is for GPUs.
+  single, brain, half = found.values()
+  assert 0.0 < single.median <= single.most < 1e-4
+  assert 100 * single.most < half.most < 1e-2
+  assert 3 * half.median < brain.median < 40 * half.median

@@ -192,6 +192,7 @@ def test_benchmark(gpu, tmp_path, monkeypatch):
   more = found["more"]["4"]
   assert more["precision"] == "float16"
   assert more["roofline_ms"] > 0.0 and more["launches"] < 20 < more["launches_plain"]
+  assert len(found["rounding"]) == 4
   assert {"guidance step", "sample", "pretraining step"} <= {
     result["what"] for result in found["results"]
   }

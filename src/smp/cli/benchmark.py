@@ -20,14 +20,17 @@ import smp.tasks  # noqa: F401
 from smp.benchmark.gpu import count_launches, measure_rates, score_bytes, score_flops
 from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
 from smp.benchmark.plot import plot_benchmark
+from smp.benchmark.rounding import Rounding, measure_rounding
 from smp.benchmark.shares import contact_fill, profile_step
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
 from smp.cpu import core_count
+from smp.diffusion.prior import MotionPrior
 from smp.diffusion.score import HALF, float32_products
 from smp.diffusion.train import PretrainCfg, TrainData, Trainer
 from smp.errors import UserError, atomic_path
 from smp.mdp import state
 from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
+from smp.paths import resolve_prior
 from smp.sim import NativeSimulation
 from smp.sim.engine import default_device, make_env
 
@@ -104,10 +107,20 @@ def main() -> None:
   show(prior_results, f"The prior on {device}")
   results += prior_results
   show_notes(notes)
+  rounding = _rounding(options.task, device)
+  for each in rounding:
+    print(
+      f"[INFO] r_smp in {each.precision} against float64: off by "
+      f"{100 * each.most:.2g} % at most, {100 * each.median:.2g} % in the median"
+    )
   if options.json is not None:
     machine = {"device": _name(device), "cores": core_count()}
     machine["torch_threads"] = torch.get_num_threads()
-    content = {"machine": machine, "results": [asdict(r) for r in results]}
+    content = {
+      "machine": machine,
+      "results": [asdict(r) for r in results],
+      "rounding": [asdict(r) for r in rounding],
+    }
     with atomic_path(options.json) as temporary:
       temporary.write_text(json.dumps(content | {"more": notes}, indent=2))
     print(f"[INFO] Wrote {options.json}")
@@ -240,12 +253,7 @@ def _bounds(
 
 def measure_prior(task: str, device: str, seconds: float) -> list[Result]:
   """Sampling of start states, and a step of pretraining."""
-  from smp.diffusion.prior import MotionPrior
-  from smp.paths import resolve_prior
-
-  guidance = load_env_cfg(task).commands[GUIDANCE]
-  assert isinstance(guidance, GuidanceCfg)
-  prior = MotionPrior.load(resolve_prior(guidance.prior)).to(device)
+  prior = _prior(_guidance_cfg(task), device)
   kind = torch.device(device).type
   n, batch = SAMPLES[kind], TRAIN_BATCH[kind]
   cfg = PretrainCfg(batch_size=batch, device=device)
@@ -267,6 +275,21 @@ def measure_prior(task: str, device: str, seconds: float) -> list[Result]:
     slow, fast = time_calls([slow_call, fast_call], seconds, device)
     results.append(Result(what, size, spread(fast), spread(slow), ratio(slow, fast)))
   return results
+
+
+def _rounding(task: str, device: str) -> list[Rounding]:
+  cfg = _guidance_cfg(task)
+  return measure_rounding(_prior(cfg, device), cfg.timesteps, cfg.sharpness)
+
+
+def _guidance_cfg(task: str) -> GuidanceCfg:
+  guidance = load_env_cfg(task).commands[GUIDANCE]
+  assert isinstance(guidance, GuidanceCfg)
+  return guidance
+
+
+def _prior(guidance: GuidanceCfg, device: str) -> MotionPrior:
+  return MotionPrior.load(resolve_prior(guidance.prior)).to(device)
 
 
 def _build(options: Options, robots: int, device: str) -> ManagerBasedRlEnv:

@@ -1,0 +1,55 @@
+"""How far r_smp is from float64 in each precision of a device."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+
+from smp.diffusion.prior import MotionPrior
+from smp.diffusion.score import Precision, ScoreFunction, resolve_precision
+from smp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rounding:
+  """Relative errors of r_smp, over windows."""
+
+  precision: str
+  most: float
+  median: float
+
+
+@torch.no_grad()
+def measure_rounding(
+  prior: MotionPrior, timesteps: tuple[int, ...], sharpness: float, windows: int = 256
+) -> list[Rounding]:
+  """Errors of r_smp on windows that the prior makes itself, in every precision that
+  its device has and its weights allow.
+
+  The running means are those of the windows' own errors: the smallest that training can
+  come to, at which rounding weighs most.
+  """
+  device = prior.q_low.device
+  generator = torch.Generator(device).manual_seed(0)
+  features = prior.sample(windows, generator)
+  shape = (len(timesteps), *features.shape)
+  noise = torch.randn(shape, generator=generator, device=device)
+  steps = torch.tensor(timesteps, device=device)
+  exact = copy.deepcopy(prior).double()
+  truth = exact.denoising_error(features.double(), steps, noise.double())
+  scale = truth.mean(dim=0)
+  found = []
+  for precision in get_args(Precision):
+    try:
+      if resolve_precision(precision, device) != precision:
+        continue
+      score = ScoreFunction(prior, timesteps, precision)
+    except UserError:
+      continue
+    error = score(features, noise).double() - truth
+    off = (torch.exp(-sharpness * (error / scale).mean(dim=1)) - 1.0).abs()
+    found.append(Rounding(precision, float(off.max()), float(off.median())))
+  return found
