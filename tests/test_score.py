@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from smp.diffusion import score
 from smp.diffusion.denoiser import Block, Denoiser
 from smp.diffusion.fused import FusedDenoiser, fits
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
@@ -133,6 +134,21 @@ def test_folded_weights_are_the_denoiser():
   torch.testing.assert_close(folded(x), _plain(denoiser, x, t), rtol=1e-4, atol=2e-5)
 
 
+def test_attention_in_parts_is_attention(monkeypatch):
+  denoiser, t = _denoiser(), torch.tensor([3, 15, 40])
+  x, folded = torch.randn(3, 5, 10, 59), FoldedDenoiser(denoiser, t, "float32")
+  whole, sizes, attend = folded(x), [], score.F.scaled_dot_product_attention
+
+  def counted(q, k, v):
+    sizes.append(len(q))
+    return attend(q, k, v)
+
+  monkeypatch.setattr(score.F, "scaled_dot_product_attention", counted)
+  monkeypatch.setattr(score, "MOST_ATTENDED", 6)
+  torch.testing.assert_close(folded(x), whole)
+  assert sizes == 2 * [6, 6, 3]
+
+
 @pytest.mark.parametrize("precision", get_args(Precision)[1:])
 def test_float32_is_float32_whatever_the_program_allows(precision, monkeypatch):
   denoiser, seen = _denoiser(), []
@@ -243,12 +259,12 @@ def test_r_smp_stays_within_its_bound_of_float64(exact, precision, bound, famili
 
 def test_scores_do_not_depend_on_what_was_scored_before(exact):
   prior, windows, noise, _ = exact
-  score = prior.score_at(SCORED_TIMESTEPS)
-  first = score(windows, noise).clone()
+  scored = prior.score_at(SCORED_TIMESTEPS)
+  first = scored(windows, noise).clone()
   with warnings.catch_warnings():
     warnings.simplefilter("error")  # Tensors that torch has to resize.
-    score(windows[:7], noise[:, :7])
-    assert torch.equal(score(windows, noise), first)
+    scored(windows[:7], noise[:, :7])
+    assert torch.equal(scored(windows, noise), first)
 
 
 def test_precision_is_that_of_the_device():

@@ -1,6 +1,7 @@
 """What happens once in every step, against a plain implementation of the same."""
 
 import copy
+import gc
 import math
 import warnings
 from typing import get_args
@@ -216,6 +217,17 @@ def test_a_step_never_waits_for_the_device(gpu):
     term.step(*steps[0])
     # Three poses to copy, noise to draw, one graph to replay.
     assert gpu.launches == asked + 5
+
+
+def test_nothing_is_collected_while_a_graph_is_captured(gpu, monkeypatch):
+  term, collecting = make("cuda"), []
+  compute = term._compute
+  monkeypatch.setattr(
+    term, "_compute", lambda: (collecting.append(gc.isenabled()), compute())
+  )
+  term.prepare()
+  assert collecting == [True, True, True, False]
+  assert gc.isenabled()
 
 
 @pytest.mark.parametrize("robots", [1, 3])

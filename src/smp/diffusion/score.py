@@ -161,6 +161,11 @@ class _OnCpu:
     return self._fused(x, self._modulation, out=self._out)
 
 
+MOST_ATTENDED = 65_535
+"""Windows in one call of attention: the kernels number them along a side of CUDA's grid
+that is no longer. Three timesteps of 16,384 environments are 49,152."""
+
+
 class FoldedDenoiser(nn.Module):
   """`Denoiser.forward_modulated` at fixed timesteps, all that is fixed in its weights.
 
@@ -245,8 +250,13 @@ class FoldedDenoiser(nn.Module):
 
   def _attend(self, qkv: Tensor) -> Tensor:
     """(B, W, 3 * D) -> (B, W, D)."""
-    q, k, v = qkv.unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+    qkv = qkv.unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
+    parts = [
+      F.scaled_dot_product_attention(part[0], part[1], part[2])
+      for part in qkv.split(MOST_ATTENDED, dim=1)
+    ]
+    attended = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return attended.transpose(1, 2).flatten(-2)
 
 
 def _fold(block: Block, modulation: Tensor) -> list[Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import time
 import warnings
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -19,6 +22,19 @@ from smp.motion.rotations import HeadingKind
 
 _WARM_UP = 3
 """Runs before a CUDA graph is captured: libraries choose their kernels in them."""
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+  """What is collected might free memory of the device (an environment from before),
+  which no capture survives."""
+  was_on = gc.isenabled()
+  gc.disable()
+  try:
+    yield
+  finally:
+    if was_on:
+      gc.enable()
 
 
 class Scoring:
@@ -132,7 +148,7 @@ class Scoring:
         self._compute()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with _no_garbage_collection(), torch.cuda.graph(graph):
       self._compute()
     self._graph = graph
 
