@@ -32,11 +32,13 @@ def _folder(variable: str, what: str) -> Path:
 
 
 @pytest.fixture
-def gpu() -> Iterator[SimulatedGpu | None]:
+def gpu(monkeypatch) -> Iterator[SimulatedGpu | None]:
   """Makes the device ``cuda`` work: a real GPU (None), or else a simulated one."""
   if torch.cuda.is_available():
     yield None
     return
+  # A training on the CPU in this process leaves this behind.
+  monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
   with SimulatedGpu() as simulated:
     yield simulated
 

@@ -157,13 +157,13 @@ def test_float32_is_float32_whatever_the_program_allows(precision, monkeypatch):
   monkeypatch.setattr(folded, "_forward", lambda x: seen.append(matmul.fp32_precision))
   before = matmul.fp32_precision
   try:
-    for allowed in ("none", "ieee", "tf32"):  # What mjlab's training sets: the last.
+    for allowed in ("ieee", "tf32"):  # mjlab's training sets the second.
       matmul.fp32_precision = allowed
       folded(torch.zeros(2, 1, 10, 59))
       assert matmul.fp32_precision == allowed
   finally:
     matmul.fp32_precision = before
-  assert seen == 3 * ["ieee" if precision == "float32" else "tf32"]
+  assert seen == 2 * ["ieee" if precision == "float32" else "tf32"]
 
 
 def test_float16_is_refused_where_its_range_is_too_small():

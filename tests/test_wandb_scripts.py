@@ -57,6 +57,7 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
   """Without a login and without a GPU, in an empty folder."""
+  wandb.teardown()  # It keeps what it once saw of the environment.
   log_in(monkeypatch, tmp_path / "client")
   monkeypatch.setenv("WANDB_API_KEY", "")
   monkeypatch.setenv("WANDB_SILENT", "true")
@@ -67,7 +68,7 @@ def offline(monkeypatch, tmp_path):
   (tmp_path / "here").mkdir()
   monkeypatch.chdir(tmp_path / "here")
   yield
-  wandb.teardown()  # It keeps what it once saw of the environment.
+  wandb.teardown()
   # `choose_wandb_mode` sets these where they are missing.
   for name in ("WANDB_MODE", "WANDB_DIR"):
     os.environ.pop(name, None)
@@ -122,8 +123,10 @@ def script(monkeypatch, capsys) -> Script:
 
 
 def test_a_prior_is_uploaded_with_its_description(script, prior, tmp_path):
-  code, out, _ = script(upload.main, prior, "--project", "mine", "--log-dir", "logs")
-  assert code == 0 and "artifact walk in project mine" in out
+  code, out, errors = script(
+    upload.main, prior, "--project", "mine", "--log-dir", "logs"
+  )
+  assert (code, errors) == (0, "") and "artifact walk in project mine" in out
   assert "wandb sync logs/wandb" in out
   (kept,) = kept_artifacts(Path("logs"))
   assert (kept.name, kept.type, kept.project) == ("walk", "prior", "mine")
