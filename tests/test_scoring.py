@@ -177,6 +177,27 @@ def test_a_compiler_that_works_is_used_and_timed(monkeypatch, capsys):
   assert "took" in capsys.readouterr().out
 
 
+def test_a_compiler_may_ask_how_exact_products_are(monkeypatch):
+  """In either of torch's ways, after mjlab's training has allowed TF32 in the new one."""
+  matmul, asked = torch.backends.cuda.matmul, []
+  before = matmul.fp32_precision
+  monkeypatch.setattr(
+    torch,
+    "compile",
+    lambda score: (asked.append(torch.get_float32_matmul_precision()), score)[1],
+  )
+  torch.set_float32_matmul_precision("highest")
+  matmul.fp32_precision = "tf32"
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      make().prepare(compiled=True)
+    assert asked == ["high"]
+  finally:
+    torch.set_float32_matmul_precision("highest")
+    matmul.fp32_precision = before
+
+
 # On a GPU, a simulated one where there is none (see tests/simulated_gpu.py).
 
 

@@ -154,6 +154,9 @@ class Scoring:
 
   def _compile(self) -> None:
     start, plain = time.perf_counter(), self.score
+    if torch.backends.cuda.matmul.fp32_precision == "tf32":
+      # The same said in the old way: compilers ask in it, and torch then refuses to tell.
+      torch.set_float32_matmul_precision("high")
     try:
       self.score = cast(ScoreFunction, torch.compile(plain))
       self.noise.normal_()
