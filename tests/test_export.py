@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ import smp.tasks  # noqa: F401
 from smp.cli import compare_simulators as compare_cli
 from smp.cli import export as export_cli
 from smp.deploy import agreement
+from smp.deploy import export as export_module
 from smp.deploy.export import FILE_NAME, describe, export_policy
 from smp.deploy.policy import OnnxPolicy
 from smp.deploy.robot import build_model
@@ -239,6 +241,96 @@ def test_what_cannot_be_told_is_refused(exported: Exported):
     finally:
       setattr(cfg, name, before)
   assert cfg.func is func and describe(raw, exported.task, None, 0)
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("actuator_ctrllimited", 1, "no position servo"),
+    ("actuator_forcelimited", 0, "no position servo"),
+    ("actuator_dyntype", mujoco.mjtDyn.mjDYN_FILTER, "no position servo"),
+    ("actuator_biastype", mujoco.mjtBias.mjBIAS_NONE, "no position servo"),
+    ("actuator_trntype", mujoco.mjtTrn.mjTRN_SITE, "no position servo"),
+    ("actuator_biasprm", -1.0, "no position servo"),
+    ("geom_contype", 0, "without a plane"),
+    ("geom_type", mujoco.mjtGeom.mjGEOM_BOX, "geom 'terrain', which is neither"),
+  ],
+)
+def test_models_that_cannot_be_told_are_refused(
+  exported: Exported, monkeypatch, field, value, message
+):
+  raw = exported.env.unwrapped
+  model = copy.copy(raw.sim.mj_model)
+  of_geom = field.startswith("geom")
+  row = model.geom("terrain").id if of_geom else 3
+  getattr(model, field)[row] = value
+  if field == "geom_contype":
+    model.geom_conaffinity[row] = 0
+  monkeypatch.setattr(raw.sim, "_mj_model", model)
+  with pytest.raises(UserError, match=message):
+    describe(raw, exported.task, None, 0)
+
+
+def test_actions_that_cannot_be_told_are_refused(exported: Exported, monkeypatch):
+  raw = exported.env.unwrapped
+  action = raw.action_manager.get_term("joint_pos")
+  changes = (
+    (action.cfg, "clip", {".*": (-1.0, 1.0)}),
+    (action, "_target_names", list(reversed(action.target_names))),
+  )
+  for owner, name, value in changes:
+    with monkeypatch.context() as patch:
+      patch.setattr(owner, name, value)
+      with pytest.raises(UserError, match="one position target per joint"):
+        describe(raw, exported.task, None, 0)
+
+
+def test_what_is_configured_is_told(exported: Exported, monkeypatch):
+  """Scale of an observation, clip of actions, what the command may be."""
+  raw = exported.env.unwrapped
+  cfg = raw.observation_manager.get_term_cfg("actor", "joint_vel")
+  monkeypatch.setattr(cfg, "scale", 0.25)
+  spec = describe(raw, exported.task, 3.0, 0)
+  scales = {part.name: part.scale for part in spec.observations}
+  assert scales["joint_vel"] == (0.25,) and scales["joint_pos"] == (1.0,)
+  assert spec.clip_actions == 3.0
+  monkeypatch.setattr(export_module, "_SENSOR_UNITS", {})
+  with pytest.raises(UserError, match="sensor that is not of velocity"):
+    describe(raw, exported.task, None, 0)
+
+
+def test_the_command_is_told(exported: Exported, monkeypatch):
+  raw = exported.env.unwrapped
+  if "command" not in raw.command_manager.active_terms:
+    assert describe(raw, exported.task, None, 0).command == ()
+    return
+  term: Any = raw.command_manager.get_term("command")
+  if exported.task == "Smp-Location-G1":
+    monkeypatch.setattr(term.cfg, "distance_range", (1.25, 4.5))
+    (goal,) = describe(raw, exported.task, None, 0).command
+    assert (goal.low, goal.high, goal.settable) == (1.25, 4.5, True)
+  else:
+    for low, default in ((0.25, 1.0), (1.5, 1.5)):
+      monkeypatch.setattr(term.cfg, "speed_range", (low, 3.25))
+      told = {part.name: part for part in describe(raw, exported.task, None, 0).command}
+      assert (told["speed"].low, told["speed"].high) == (low, 3.25)
+      assert told["speed"].default == (default,)
+    if exported.task == "Smp-Forward-G1":
+      monkeypatch.setattr(term, "direction_w", torch.tensor([0.0, -1.0]))
+      along = describe(raw, exported.task, None, 0).command[0]
+      assert along.default == pytest.approx((-90.0,)) and not along.settable
+      assert along.low == along.high == along.default[0]
+  other = raw.command_manager.get_term("smp")
+  monkeypatch.setitem(raw.command_manager._terms, "command", other)
+  with pytest.raises(UserError, match="command Guidance"):
+    describe(raw, exported.task, None, 0)
+
+
+def test_actions_clipped_by_the_runner_are_told(
+  exported: Exported, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(exported.runner.env, "clip_actions", 2.5)
+  assert export_policy(exported.runner, tmp_path / "p.onnx").clip_actions == 2.5
 
 
 # Saving.
