@@ -273,7 +273,7 @@ def test_models_that_cannot_be_told_are_refused(
 
 def test_actions_that_cannot_be_told_are_refused(exported: Exported, monkeypatch):
   raw = exported.env.unwrapped
-  action = raw.action_manager.get_term("joint_pos")
+  action: Any = raw.action_manager.get_term("joint_pos")
   changes = (
     (action.cfg, "clip", {".*": (-1.0, 1.0)}),
     (action, "_target_names", list(reversed(action.target_names))),
@@ -283,6 +283,31 @@ def test_actions_that_cannot_be_told_are_refused(exported: Exported, monkeypatch
       patch.setattr(owner, name, value)
       with pytest.raises(UserError, match="one position target per joint"):
         describe(raw, exported.task, None, 0)
+
+
+def test_physics_of_ones_own_is_told(exported: Exported, monkeypatch):
+  """Options and contacts other than those of the task."""
+  raw = exported.env.unwrapped
+  model = copy.copy(raw.sim.mj_model)
+  options = dict(impratio=7.0, iterations=33, ls_iterations=44, ccd_iterations=55)
+  options |= dict(noslip_iterations=3, tolerance=1e-5, ls_tolerance=0.02)
+  options |= dict(ccd_tolerance=1e-4, noslip_tolerance=1e-3, density=1.5, viscosity=0.5)
+  options |= dict(cone=mujoco.mjtCone.mjCONE_ELLIPTIC, solver=mujoco.mjtSolver.mjSOL_CG)
+  contact = dict(solmix=0.3, condim=4, priority=2, margin=0.01, gap=0.002)
+  for name, value in options.items():
+    setattr(model.opt, name, value)
+  model.opt.gravity[:] = model.opt.wind[:] = (0.1, 0.2, -8.0)
+  foot = model.geom("robot/left_foot1_collision").id
+  for name, value in contact.items():
+    getattr(model, f"geom_{name}")[foot] = value
+  monkeypatch.setattr(raw.sim, "_mj_model", model)
+  built = build_model(describe(raw, exported.task, None, 0))
+  for name, value in options.items():
+    assert getattr(built.opt, name) == pytest.approx(value)
+  assert built.opt.gravity.tolist() == built.opt.wind.tolist() == [0.1, 0.2, -8.0]
+  foot = built.geom("left_foot1_collision").id
+  for name, value in contact.items():
+    assert getattr(built, f"geom_{name}")[foot] == pytest.approx(value)
 
 
 def test_what_is_configured_is_told(exported: Exported, monkeypatch):
