@@ -9,6 +9,7 @@ from typing import cast, get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from smp.diffusion import score
@@ -206,6 +207,20 @@ def test_bounds_hold_for_the_products_of_any_window():
     block(x.double() - x.double().mean(dim=-1, keepdim=True), modulation.unsqueeze(1))
   assert inner / 300 < found_inner < inner
   assert last / 300 < found_last < last
+
+
+def test_bounds_are_reached():
+  """By the window whose layer norm lies along all weights."""
+  along = F.normalize(torch.tensor([1.0, -2.0, 3.0, -4.0, 5.0, -3.0, 1.0, -1.0]), dim=0)
+  up, down = torch.zeros(1, 8, 6), torch.zeros(1, 3, 8)
+  up[0, :, 1], up[0, :, 4], down[0, 1, 7] = 20.0 * along, 3.0 * along, 5.0
+  rest = torch.zeros(1, 8, 24), torch.zeros(1, 1, 24), torch.zeros(1, 8, 8)
+  layer = [*rest, up, torch.zeros(1, 1, 6), down, torch.zeros(1, 1, 8)]
+  inner, last = _largest_products(layer)
+  gate, value = (F.layer_norm(along, (8,), eps=0.0) @ up[0]).chunk(2)
+  product = F.silu(gate) * value
+  assert float(product.max()) == pytest.approx(inner, rel=1e-5)
+  assert float((product @ down[0]).max()) == pytest.approx(last, rel=1e-5)
 
 
 def test_a_last_product_past_float16_is_scaled():

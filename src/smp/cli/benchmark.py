@@ -25,7 +25,7 @@ from smp.benchmark.shares import contact_fill, profile_step
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
 from smp.cpu import core_count
 from smp.diffusion.prior import MotionPrior
-from smp.diffusion.score import HALF, float32_products
+from smp.diffusion.score import float32_products, products_in
 from smp.diffusion.train import PretrainCfg, TrainData, Trainer
 from smp.errors import UserError, atomic_path
 from smp.mdp import state
@@ -231,8 +231,8 @@ def _bounds(
   device = str(options.device)
   on_gpu = device.startswith("cuda")
   precision = guidance.scoring.score.precision
-  with float32_products("ieee" if precision == "float32" else "tf32"):
-    dtype = HALF.get(precision, torch.float32)
+  dtype, kind = products_in(precision)
+  with float32_products(kind):
     rates = measure_rates(device, dtype, min(options.seconds, 1.0))
   steps, denoiser = len(guidance.cfg.timesteps), guidance.prior.denoiser
   compute = 1e3 * score_flops(denoiser, robots * steps) / rates.flops

@@ -38,6 +38,13 @@ HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of 16 bits, and their type."""
 
 
+def products_in(precision: str) -> tuple[torch.dtype, Literal["ieee", "tf32"]]:
+  """What a precision (not "auto") means for products: the type of their matrices, and
+  how those of float32 are multiplied, for `float32_products`."""
+  kind = "ieee" if precision == "float32" else "tf32"
+  return HALF.get(precision, torch.float32), kind
+
+
 class ScoreFunction(nn.Module):
   """`MotionPrior.denoising_error` at fixed timesteps.
 
@@ -189,8 +196,7 @@ class FoldedDenoiser(nn.Module):
     exact = copy.deepcopy(denoiser).cpu().double()
     self._heads = denoiser.nhead
     # Said in each call: mjlab's training allows TF32 for the whole program.
-    self._matmul = "ieee" if precision == "float32" else "tf32"
-    self._dtype = HALF.get(precision, torch.float32)
+    self._dtype, self._matmul = products_in(precision)
     eye = torch.eye(denoiser.feature_dim, dtype=torch.float64)
     before = eye + exact.preprocess_conv.weight.squeeze(-1)
     after = eye + exact.postprocess_conv.weight.squeeze(-1)
