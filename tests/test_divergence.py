@@ -13,8 +13,8 @@ from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_rl_cfg
 
 from smp.mdp.guidance import Guidance
+from smp.rl.runner import SmpRunner
 from smp.sim.engine import make_env
-from smp.tasks.runner import SmpRunner
 from tests.conftest import small_env_cfg
 
 pytestmark = pytest.mark.slow

@@ -29,14 +29,14 @@ NATIVE = Machine(engine="native", device="cpu", threads=1)
 
 def recorded(task: str, envs: int, seconds: float, agent: str = "zero") -> Trajectory:
   """What a policy without a checkpoint does."""
-  from smp.cli.play import PlayArgs, load_policy
+  from smp.rl.loading import load_policy
 
   protocol = protocol_of(task, seconds)
   return rollout(
     protocol,
     assign(protocol, envs, seed=0),
     0,
-    lambda env: load_policy(task, env, PlayArgs(agent=agent), None),  # pyright: ignore[reportArgumentType]
+    lambda env: load_policy(task, env, agent, None),  # pyright: ignore[reportArgumentType]
     None,
     NATIVE,
   )

@@ -22,14 +22,15 @@ from smp.cli import compare_simulators as compare_cli
 from smp.cli import export as export_cli
 from smp.deploy import agreement
 from smp.deploy import export as export_module
-from smp.deploy.export import FILE_NAME, describe, export_policy
+from smp.deploy.export import FILE_NAME, describe
 from smp.deploy.policy import OnnxPolicy
 from smp.deploy.robot import build_model
 from smp.deploy.spec import PolicySpec
 from smp.errors import UserError, run
+from smp.rl import runner as runner_module
+from smp.rl.checkpoint import read_checkpoint
+from smp.rl.runner import SmpRunner
 from smp.sim.engine import make_env
-from smp.tasks import runner as runner_module
-from smp.tasks.runner import SmpRunner, read_checkpoint
 from tests.conftest import small_env_cfg
 
 pytestmark = pytest.mark.slow
@@ -93,7 +94,7 @@ def exported(request, tmp_path_factory) -> Iterator[Exported]:
   with torch.no_grad():
     actor.mlp[-1].weight.mul_(3.0)  # Actions that move the robot.
   path = tmp_path_factory.mktemp("exported") / FILE_NAME
-  export_policy(runner, path)
+  runner.export(path)
   yield Exported(task, env, runner, path, observed)
   env.close()
 
@@ -355,7 +356,7 @@ def test_actions_clipped_by_the_runner_are_told(
   exported: Exported, monkeypatch, tmp_path
 ):
   monkeypatch.setattr(exported.runner.env, "clip_actions", 2.5)
-  assert export_policy(exported.runner, tmp_path / "p.onnx").clip_actions == 2.5
+  assert exported.runner.export(tmp_path / "p.onnx").clip_actions == 2.5
 
 
 # Saving.

@@ -40,8 +40,8 @@ from smp.motion.dataset import (
   save_windows,
 )
 from smp.motion.features import g1_spec
-from smp.tasks.checkpoint import read_checkpoint
-from smp.tasks.policy_file import read_policy
+from smp.rl.checkpoint import read_checkpoint
+from smp.rl.policy_file import read_policy
 from tests.fakes import checkpoint_content
 
 FUZZ = settings(

@@ -177,14 +177,14 @@ def test_floor_under_the_prior_where_episodes_start_fallen(fresh_env, monkeypatc
   expected = torch.tensor([other, fallen, fallen, other] + 4 * [other])
   torch.testing.assert_close(value, expected)
   assert term.start_kind[:4].tolist() == [0, 1, 4, 0]
-  term._floor.zero_()  # As it was, for the tests that share this environment.
+  term.floor.zero_()  # As it was, for the tests that share this environment.
 
 
 def test_reward_is_the_product(fresh_env):
   """The environment's reward equals task * r_smp * dt, from logged parts."""
   term = guidance_of(fresh_env)
   _, reward, *_ = fresh_env.step(torch.zeros(8, 29))
-  expected = term._task_reward * term.r_smp() * fresh_env.step_dt
+  expected = term.task_reward * term.r_smp() * fresh_env.step_dt
   torch.testing.assert_close(reward, expected)
   assert reward.max() > 0.0
 

@@ -22,7 +22,7 @@ from smp.diffusion.prior import MotionPrior
 from smp.diffusion.train import PretrainCfg, TrainData, pretrain
 from smp.mdp.guidance import Guidance, GuidanceCfg
 from smp.paths import resolve_prior
-from smp.tasks.checkpoint import newest_checkpoint, read_checkpoint
+from smp.rl.checkpoint import newest_checkpoint, read_checkpoint
 from tests.conftest import small_env_cfg
 from tests.simulated_gpu import SimulatedGpu
 

@@ -10,7 +10,7 @@ import torch
 
 from smp.cli import ship_policy
 from smp.errors import UserError
-from smp.tasks.policy_file import load_actor, read_means, read_policy, save_policy
+from smp.rl.policy_file import load_trained, read_means, read_policy, save_policy
 from tests import toy_training
 
 pytestmark = pytest.mark.slow
@@ -38,14 +38,15 @@ def test_both_kinds_of_file_give_the_same_actions(trained, tmp_path):
   observations = runner.env.get_observations()
   expected = actions(runner, observations)
   for path in (checkpoint, shipped):
-    other = toy_training.make_runner(None)
-    assert not torch.equal(actions(other, observations), expected)
-    load_actor(other, path, TASK)
-    assert torch.equal(actions(other, observations), expected)
+    trained_policy = load_trained(path, TASK)
+    with torch.inference_mode():
+      found = trained_policy.actor(observations["actor"])
+    torch.testing.assert_close(found, expected)
+    assert trained_policy.card["learner"] == "ppo"
+    assert trained_policy.means is not None
     for name in ("mean", "count"):
-      old, new = (getattr(r._guidance().normalizer, name) for r in (runner, other))
-      assert torch.equal(old, new)
-    assert other.current_learning_iteration == 0
+      old = getattr(runner._guidance().normalizer, name)
+      assert torch.equal(old, trained_policy.means[name])
 
 
 def test_a_policy_file_holds_no_more_than_it_needs(
@@ -60,7 +61,8 @@ def test_a_policy_file_holds_no_more_than_it_needs(
   assert "iteration: 2" in capsys.readouterr().out
   assert shipped.stat().st_size < 1.5e6 < 1.5e7 < checkpoint.stat().st_size
   policy = read_policy(shipped)
-  assert set(policy) == {"format", "actor_state_dict", "mean", "count", "card"}
+  entries = {"format", "actor_state_dict", "actor_spec", "mean", "count", "card"}
+  assert set(policy) == entries
   card = policy["card"]
   steps = 3 * toy_training.STEPS * toy_training.ENVS
   assert (card["task"], card["iteration"], card["steps"]) == (TASK, 2, steps)
@@ -69,17 +71,17 @@ def test_a_policy_file_holds_no_more_than_it_needs(
 
 
 def test_other_tasks_and_files_are_refused(trained, tmp_path):
-  runner, checkpoint = trained
+  _, checkpoint = trained
   shipped = tmp_path / "steering.pt"
   save_policy(checkpoint, shipped, "Smp-Steering-G1")
   with pytest.raises(UserError, match="a policy of Smp-Steering-G1, not of"):
-    load_actor(runner, shipped, TASK)
+    load_trained(shipped, TASK)
   policy = read_policy(shipped)
   weights = dict(policy["actor_state_dict"])
   weights["mlp.0.weight"] = torch.zeros(512, 3)
   torch.save({**policy, "actor_state_dict": weights}, shipped)
-  with pytest.raises(UserError, match="another task or network"):
-    load_actor(runner, shipped)
+  with pytest.raises(UserError, match="steering.pt: not the actor of a policy"):
+    load_trained(shipped)
   with pytest.raises(UserError, match="ship_policy"):
     read_policy(checkpoint)
   with pytest.raises(UserError, match="missing"):
@@ -118,13 +120,13 @@ def _nan(policy) -> None:
 def test_a_spoiled_policy_is_refused_by_all_who_read_one(
   trained, tmp_path, spoil, message
 ):
-  runner, checkpoint = trained
+  _, checkpoint = trained
   shipped = tmp_path / "forward.pt"
   save_policy(checkpoint, shipped, TASK)
   policy = torch.load(shipped, weights_only=True)
   spoil(policy)
   torch.save(policy, shipped)
-  for read in (read_policy, read_means, lambda path: load_actor(runner, path)):
+  for read in (read_policy, read_means, load_trained):
     with pytest.raises(UserError, match=f"forward.pt: .*{message}"):
       read(shipped)
 

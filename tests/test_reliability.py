@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from smp.errors import UserError, atomic_path, check_folder, remove_leftovers
-from smp.tasks.checkpoint import newest_checkpoint, read_checkpoint
+from smp.rl.checkpoint import newest_checkpoint, read_checkpoint
 from tests import toy_training
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_rl_cfg
 
 from smp.errors import UserError
-from smp.tasks.runner import SmpRunner, read_checkpoint
+from smp.rl.checkpoint import read_checkpoint
+from smp.rl.runner import SmpRunner
 from tests.conftest import small_env_cfg
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,7 @@ from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
 from smp.errors import run
 from smp.motion.features import g1_spec
-from smp.tasks.policy_file import read_policy, save_policy
+from smp.rl.policy_file import read_policy, save_policy
 from tests import toy_training
 from tests.wandb_server import Store, kept_artifacts, log_in, nobody_listens, serve
 

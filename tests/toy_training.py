@@ -18,9 +18,9 @@ from tensordict import TensorDict
 from smp.cli.train import main as train_main
 from smp.errors import run
 from smp.mdp.normalizer import ErrorNormalizer
-from smp.tasks.checkpoint import newest_checkpoint
-from smp.tasks.ppo import ppo_cfg
-from smp.tasks.runner import SmpRunner
+from smp.rl.checkpoint import newest_checkpoint
+from smp.rl.ppo import ppo_cfg
+from smp.rl.runner import SmpRunner
 
 ENVS, STEPS, POOL = 2, 2, 4096
 SIZES = {"actor": 97, "critic": 990}

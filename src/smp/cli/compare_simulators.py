@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from smp.cli.play import CPU_POOL_SIZE
 from smp.cli.sim2sim import given_command
 from smp.cli.tasks import check_task
 from smp.deploy.agreement import Agreement, compare, undisturbed
@@ -27,6 +26,7 @@ from smp.deploy.rollout import read_start
 from smp.deploy.spec import PolicySpec
 from smp.errors import UserError
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+from smp.rl.loading import CPU_POOL_SIZE
 from smp.sim.engine import make_env
 
 AT_FIRST = 0.5

@@ -180,7 +180,7 @@ def find_policies(args: EvaluateArgs) -> list[Policy]:
 
 
 def _policy(agent: Agent, file: Path | None) -> Policy:
-  from smp.tasks.policy_file import read_means
+  from smp.rl.policy_file import read_means
 
   if file is None:
     return Policy(agent, agent, None)
@@ -252,8 +252,8 @@ def run_policy(
   task: str, steps: Protocol, policy: Policy, args: EvaluateArgs, progress: Progress
 ) -> Run:
   """Every seed of one policy."""
-  from smp.cli.play import PlayArgs, load_policy
   from smp.evaluation.rollout import Machine, rollout
+  from smp.rl.loading import load_policy
 
   machine = Machine(args.engine, args.device, args.threads)
   parts, conditions, seeds = [], [], []
@@ -269,7 +269,7 @@ def run_policy(
         steps,
         assignment,
         seed,
-        lambda env: load_policy(task, env, PlayArgs(agent=policy.agent), policy.file),
+        lambda env: load_policy(task, env, policy.agent, policy.file),
         policy.statistics(),
         machine,
         args.prior,

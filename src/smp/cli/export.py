@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import mjlab
 import tyro
-from mjlab.tasks.registry import load_rl_cfg, load_runner_cls
 
-from smp.cli.play import PlayArgs, build_env
 from smp.cli.tasks import task_from_argv
 from smp.deploy.export import FILE_NAME, export_policy
 from smp.deploy.spec import PolicySpec
 from smp.errors import UserError
-from smp.tasks.policy_file import load_actor
-from smp.tasks.runner import SmpRunner
-from smp.tensor_files import load_tensors
+from smp.rl.loading import PlayEnvCfg, build_env, check_fit, is_smp_task
+from smp.rl.policy_file import load_trained
 
 
 @dataclass(frozen=True)
@@ -52,20 +49,23 @@ def export_checkpoint(task: str, checkpoint: Path, output: Path) -> PolicySpec:
   """
   if output.suffix != ".onnx":
     raise UserError(f"--output {output}: end the name in .onnx")
-  runner_cls = load_runner_cls(task)
-  if runner_cls is None or not issubclass(runner_cls, SmpRunner):
+  if not is_smp_task(task):
     raise UserError(f"{task}: not a task of this project; its policies are mjlab's")
   # Before the environment is built, which takes much longer.
-  load_tensors(checkpoint, "policy", "cpu")
-  args = PlayArgs(num_envs=1, engine="native", device="cpu", threads=1)
+  trained = load_trained(checkpoint, task)
   # What the managers print of themselves would bury the last line.
   with contextlib.redirect_stdout(io.StringIO()):
-    env = build_env(task, args, render=False)
+    env = build_env(task, PlayEnvCfg(engine="native", device="cpu", threads=1))
     try:
-      runner = runner_cls(env, asdict(load_rl_cfg(task)), device="cpu")
-      card = load_actor(runner, checkpoint, task)
-      runner.current_learning_iteration = int(card["iteration"])
-      prior = card.get("prior")
-      return export_policy(runner, output, checkpoint.parent.name, prior)
+      check_fit(trained.actor.sizes, env, checkpoint)
+      return export_policy(
+        env,
+        trained.actor,
+        output,
+        task,
+        int(trained.card["iteration"]),
+        checkpoint.parent.name,
+        trained.card.get("prior"),
+      )
     finally:
       env.close()

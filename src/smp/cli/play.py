@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import mjlab
 import torch
 import tyro
 from mjlab.rl import RslRlVecEnvWrapper
-from mjlab.tasks.registry import load_env_cfg, load_rl_cfg, load_runner_cls
 from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
 from mjlab.viewer.base import PolicyProtocol
 from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
@@ -21,22 +20,16 @@ from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 from smp.cli.runs import WandbRunArgs, run_checkpoint
 from smp.cli.tasks import task_from_argv
 from smp.errors import UserError, atomic_path
-from smp.mdp.guidance import GUIDANCE, GuidanceCfg
 from smp.paths import POLICIES, policy_path
-from smp.sim.engine import default_device, make_env
-from smp.tasks.policy_file import load_actor
-from smp.tasks.runner import SmpRunner
+from smp.rl.loading import Agent, PlayEnvCfg, build_env, load_policy
 from smp.wandb_files import fetch_prior
-
-CPU_POOL_SIZE = 64
-"""Start states sampled to watch a policy on a CPU."""
 
 
 @dataclass(frozen=True)
 class PlayArgs(WandbRunArgs):
   """Which policy, and how to show it."""
 
-  agent: Literal["trained", "zero", "random"] = "trained"
+  agent: Agent = "trained"
   """``zero`` and ``random`` need no checkpoint."""
 
   checkpoint_file: str | None = None
@@ -124,8 +117,8 @@ def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
 
 def watch(task: str, args: PlayArgs, checkpoint: Path | None) -> None:
   """Show a policy until the viewer is closed."""
-  env = build_env(task, args, render=False)
-  policy = load_policy(task, env, args, checkpoint)
+  env = build_env(task, play_env_cfg(args, render=False))
+  policy = cast(PolicyProtocol, load_policy(task, env, args.agent, checkpoint))
   display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
   if args.viewer == "native" or (args.viewer == "auto" and display):
     NativeMujocoViewer(env, policy).run()
@@ -165,7 +158,9 @@ def _local(
   return CheckpointManager(
     current_name=checkpoint.name,
     fetch_available=available,
-    load_checkpoint=lambda name: load_policy(task, env, args, folder / name),
+    load_checkpoint=lambda name: cast(
+      PolicyProtocol, load_policy(task, env, args.agent, folder / name)
+    ),
   )
 
 
@@ -181,8 +176,8 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
   shipped = checkpoint is not None and checkpoint.parent == POLICIES
   folder = Path(".") if checkpoint is None or shipped else checkpoint.parent
   output = Path(args.video_file) if args.video_file else folder / "play.mp4"
-  env = build_env(task, args, render=True)
-  policy = load_policy(task, env, args, checkpoint)
+  env = build_env(task, play_env_cfg(args, render=True))
+  policy = load_policy(task, env, args.agent, checkpoint)
   frames = []
   observations = env.get_observations()
   for _ in track(range(args.video_length), description="rendering"):
@@ -198,49 +193,20 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
   return output
 
 
-def build_env(task: str, args: PlayArgs, render: bool) -> RslRlVecEnvWrapper:
-  """The task's play environment."""
-  cfg = load_env_cfg(task, play=True)
-  cfg.seed = args.seed
-  cfg.scene.num_envs = args.num_envs
-  cfg.viewer.height, cfg.viewer.width = args.video_height, args.video_width
-  if args.no_terminations:
-    cfg.terminations = {}
-  device = args.device or default_device(args.engine)
-  guidance = cfg.commands.get(GUIDANCE)
-  if args.wandb_prior is not None and isinstance(guidance, GuidanceCfg):
-    guidance.prior = str(fetch_prior(args.wandb_prior))
-  if device == "cpu" and isinstance(guidance, GuidanceCfg):
-    # Sampling takes a CPU 15 ms a window, and nobody watches a thousand starts.
-    guidance.pool_size = min(guidance.pool_size, CPU_POOL_SIZE)
-  render_mode = "rgb_array" if render else None
-  env = make_env(cfg, args.engine, device, args.threads, render_mode)
-  return RslRlVecEnvWrapper(env, clip_actions=load_rl_cfg(task).clip_actions)
+def play_env_cfg(args: PlayArgs, render: bool) -> PlayEnvCfg:
+  """Return how the environment to watch is built.
 
-
-def load_policy(
-  task: str, env: RslRlVecEnvWrapper, args: PlayArgs, checkpoint: Path | None
-) -> PolicyProtocol:
-  """A function from observations to actions."""
-  shape = (env.num_envs, env.num_actions)
-  device = env.unwrapped.device
-
-  def zero(obs: torch.Tensor) -> torch.Tensor:
-    del obs
-    return torch.zeros(shape, device=device)
-
-  def random(obs: torch.Tensor) -> torch.Tensor:
-    del obs
-    return 2.0 * torch.rand(shape, device=device) - 1.0
-
-  if args.agent == "zero":
-    return zero
-  if args.agent == "random":
-    return random
-  runner_cls = load_runner_cls(task)
-  assert runner_cls is not None and checkpoint is not None
-  runner = runner_cls(env, asdict(load_rl_cfg(task)), device=device)
-  assert isinstance(runner, SmpRunner)
-  card = load_actor(runner, checkpoint, task)
-  print(f"[INFO] {checkpoint}: " + ", ".join(f"{k} {v}" for k, v in card.items()))
-  return runner.get_inference_policy(device=device)
+  Raises:
+    UserError: W&B has no such prior.
+  """
+  prior = None if args.wandb_prior is None else str(fetch_prior(args.wandb_prior))
+  return PlayEnvCfg(
+    num_envs=args.num_envs,
+    device=args.device,
+    engine=args.engine,
+    threads=args.threads,
+    seed=args.seed,
+    prior=prior,
+    terminations=not args.no_terminations,
+    video_size=(args.video_height, args.video_width) if render else None,
+  )

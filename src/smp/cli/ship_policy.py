@@ -10,7 +10,7 @@ import tyro
 
 from smp.cli.tasks import check_task
 from smp.paths import policy_path
-from smp.tasks.policy_file import save_policy
+from smp.rl.policy_file import save_policy
 
 
 @dataclass(frozen=True)

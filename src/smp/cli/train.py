@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import re
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +25,12 @@ from smp.cpu import core_count, thread_count
 from smp.errors import UserError, check_folder
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
 from smp.paths import policy_path
+from smp.rl.checkpoint import newest_checkpoint
+from smp.rl.learners import AUTO, LEARNERS, find_learner
+from smp.rl.loading import is_smp_task
+from smp.rl.off_policy import OffPolicyRunnerCfg
+from smp.rl.policy_file import save_policy
 from smp.sim.engine import check_engine, use_engine
-from smp.tasks.checkpoint import newest_checkpoint
-from smp.tasks.policy_file import save_policy
 from smp.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 
 CPU_ENVS_PER_CORE = 128
@@ -34,8 +41,18 @@ CPU_MOST_ENVS = 4096
 CPU_POOL_SIZE = 512
 CPU_SAVE_INTERVAL = 50
 CPU_STEPS_PER_CORE = 500.0
-"""Environment steps per second and core, updates of the policy included: see the
-benchmarks in README. An estimate, to say what to expect before it is measured."""
+"""Environment steps per second and core with PPO, updates of the policy included: see
+the benchmarks. An estimate, to say what to expect before it is measured."""
+CPU_OFF_POLICY_ENVS = 128
+"""However many cores: with the updates per step as they are, more environments mean
+fewer updates for each step, not a faster start."""
+CPU_OFF_POLICY_STEPS_PER_CORE = 300.0
+"""The same with the off-policy learner."""
+WALKING_STEPS = 1.0e6
+"""Environment steps after which Smp-Forward-G1 walks with the off-policy learner."""
+GPU_OFF_POLICY = {"batch_size": 8192, "updates_per_step": 8}
+GPU_REPLAY_STEPS = 500
+"""Steps of each of 4096 environments: 2 million transitions, 4 GiB."""
 _RUN_NAME = "%Y-%m-%d_%H-%M-%S"
 """How mjlab names the folder of a run."""
 USEFUL_STEPS = 6e8
@@ -45,6 +62,13 @@ USEFUL_STEPS = 6e8
 @dataclass(frozen=True)
 class TrainArgs(TrainConfig):
   """mjlab's options, and which engine computes the physics."""
+
+  learner: str = AUTO
+  """``ppo`` (the published form), ``td3`` (off-policy: learns from few steps), or
+  ``auto``: ppo on a GPU, td3 on a CPU. mjlab's own tasks take ppo."""
+
+  minutes: float | None = None
+  """Save and end after so many minutes of training, start included."""
 
   engine: str = "auto"
   """``native`` (MuJoCo's own, on all cores of the CPU), ``warp`` (MuJoCo Warp), or
@@ -61,16 +85,32 @@ class TrainArgs(TrainConfig):
   """At the end put the policy on W&B, as an artifact with its card."""
 
 
-def default_config(task: str, has_gpu: bool) -> TrainArgs:
-  """mjlab's options for a task; on a machine without a GPU, ones it can bear.
+def default_config(task: str, has_gpu: bool, learner: str = AUTO) -> TrainArgs:
+  """Return the options of a task for a learner; without a GPU, CPU-sized ones.
 
   There, a core gives some hundred steps per second, so environments go by the cores,
   fewer start states are sampled up front, and checkpoints come sooner.
+
+  Raises:
+    UserError: no such learner, or the task is not one for it.
   """
-  config = TrainArgs(**vars(TrainConfig.from_task(task)))
+  config = TrainArgs(**vars(TrainConfig.from_task(task)), learner=learner)
+  smp_task = is_smp_task(task)
+  name = find_learner(learner, has_gpu or not smp_task)
+  if smp_task:
+    config = replace(
+      config, agent=LEARNERS[name].make_cfg(config.agent.experiment_name)
+    )
+  LEARNERS[name].prepare(config.env)
   if has_gpu:
+    if isinstance(config.agent, OffPolicyRunnerCfg):
+      config.agent.replay_steps = GPU_REPLAY_STEPS
+      config.agent.algorithm = replace(config.agent.algorithm, **GPU_OFF_POLICY)
     return config
-  config.env.scene.num_envs = cpu_envs(core_count())
+  off_policy = isinstance(config.agent, OffPolicyRunnerCfg)
+  config.env.scene.num_envs = (
+    CPU_OFF_POLICY_ENVS if off_policy else cpu_envs(core_count())
+  )
   guidance = config.env.commands.get(GUIDANCE)
   if isinstance(guidance, GuidanceCfg):
     guidance.refresh_size = guidance.refresh_size * CPU_POOL_SIZE // guidance.pool_size
@@ -84,8 +124,17 @@ def cpu_envs(cores: int) -> int:
   return min(CPU_ENVS_PER_CORE * cores, CPU_MOST_ENVS)
 
 
-def cpu_outlook(threads: int) -> str:
-  """One line on how long a useful run takes without a GPU."""
+def cpu_outlook(threads: int, off_policy: bool = False) -> str:
+  """Return one line on how long a useful run takes without a GPU."""
+  if off_policy:
+    steps_per_second = CPU_OFF_POLICY_STEPS_PER_CORE * threads
+    minutes = WALKING_STEPS / steps_per_second / 60.0
+    return (
+      "[INFO] Learner: td3, off-policy, which learns from few steps (--learner ppo is "
+      f"the published one). Expect about {steps_per_second:,.0f} steps per second and "
+      f"a robot that walks after {minutes:.0f} minutes. Ctrl-C saves at any time, "
+      "--agent.resume True goes on."
+    )
   steps_per_second = CPU_STEPS_PER_CORE * threads
   days = USEFUL_STEPS / steps_per_second / 86_400
   return (
@@ -99,6 +148,7 @@ def main() -> None:
   """``train TASK [OPTIONS]``."""
   task, arguments = task_from_argv("train")
   has_gpu = torch.cuda.device_count() > 0
+  find_learner(learner_in(arguments), has_gpu)
   config = _parse(task, arguments, has_gpu)
   check_engine(config.engine)
   threads = thread_count(config.threads)
@@ -109,6 +159,8 @@ def main() -> None:
     raise UserError(
       f"--gpu-ids {config.gpu_ids}: this machine has no CUDA GPU; leave the option out"
     )
+  off_policy = isinstance(config.agent, OffPolicyRunnerCfg)
+  _check_gpus(config, off_policy)
   if config.gpu_ids is None:
     reason = "No GPU asked for" if has_gpu else "No CUDA GPU found"
     engine = (
@@ -121,7 +173,7 @@ def main() -> None:
       f"environments ({engine})."
     )
     if config.engine != "warp":
-      print(cpu_outlook(threads))
+      print(cpu_outlook(threads, off_policy))
   config = choose_checkpoint(config)
   choose_prior(config)
   check_upload(task, config)
@@ -129,7 +181,7 @@ def main() -> None:
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
   signal.signal(signal.SIGTERM, _interrupt)
   started = datetime.now()
-  with use_engine(config.engine, threads):
+  with use_engine(config.engine, threads), _time_limit(config.minutes):
     launch_training(task, config)
   if config.upload_policy:
     upload_policy(task, config, own_run(config, started))
@@ -216,11 +268,58 @@ def choose_checkpoint(config: TrainArgs) -> TrainArgs:
   return replace(config, agent=agent)
 
 
+def learner_in(arguments: list[str]) -> str:
+  """Return the value of ``--learner``, on which the other options depend."""
+  for index, word in enumerate(arguments):
+    if word == "--learner" and index + 1 < len(arguments):
+      return arguments[index + 1]
+    if word.startswith("--learner="):
+      return word.removeprefix("--learner=")
+  return AUTO
+
+
+def _check_gpus(config: TrainArgs, off_policy: bool) -> None:
+  """Refuse several GPUs for a learner that takes one.
+
+  Raises:
+    UserError: says what to give.
+  """
+  several = config.gpu_ids == "all" and torch.cuda.device_count() > 1
+  if isinstance(config.gpu_ids, list):
+    several = len(config.gpu_ids) > 1
+  if off_policy and several:
+    raise UserError(
+      f"--gpu-ids {config.gpu_ids}: the learner td3 trains on one GPU; give "
+      "--gpu-ids [0] or --learner ppo"
+    )
+
+
+@contextmanager
+def _time_limit(minutes: float | None) -> Iterator[None]:
+  """Interrupt the program as Ctrl-C does after ``minutes``.
+
+  Raises:
+    UserError: not a length of time.
+  """
+  if minutes is None:
+    yield
+    return
+  if not 0.0 < minutes < 1e6:
+    raise UserError(f"--minutes {minutes}: give a number of minutes above 0")
+  timer = threading.Timer(60.0 * minutes, _thread.interrupt_main)
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
+
+
 def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:
   return tyro.cli(
     TrainArgs,
     args=arguments,
-    default=default_config(task, has_gpu),
+    default=default_config(task, has_gpu, learner_in(arguments)),
     prog=f"{sys.argv[0]} {task}",
     config=mjlab.TYRO_FLAGS,
   )

@@ -36,7 +36,7 @@ def upload_file(cfg: UploadCfg) -> None:
     metadata = {"spec": prior.spec.to_dict(), **prior.info}
     upload(cfg.file, "prior", cfg.project, metadata, cfg.log_dir)
   elif cfg.file.suffix == ".pt":
-    from smp.tasks.policy_file import read_policy  # Takes mjlab along.
+    from smp.rl.policy_file import read_policy  # Takes mjlab along.
 
     card = read_policy(cfg.file)["card"]
     upload(cfg.file, "policy", cfg.project, card, cfg.log_dir)

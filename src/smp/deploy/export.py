@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import mujoco
 import numpy as np
+import torch
 from mjlab.entity import Entity
 from mjlab.envs import ManagerBasedRlEnv, mdp
 from mjlab.envs.mdp.actions import JointPositionAction
 from mjlab.managers.observation_manager import ObservationTermCfg
+from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.rl.exporter_utils import attach_metadata_to_onnx, get_base_metadata
 from mjlab.utils.noise import UniformNoiseCfg
 
@@ -29,9 +32,7 @@ from smp.errors import UserError, atomic_path
 from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
 from smp.mdp.guidance import GUIDANCE, Guidance
 from smp.mdp.terminations import root_too_low
-
-if TYPE_CHECKING:
-  from smp.tasks.runner import SmpRunner
+from smp.rl.actor import Actor, OnnxActor
 
 FILE_NAME = "policy.onnx"
 """Beside the checkpoints."""
@@ -83,17 +84,27 @@ _SENSOR_UNITS = {
 }
 
 
+OPSET = 18
+"""Of ONNX: the first with LayerNormalization as one node; mjlab's exporter uses it."""
+
+
 def export_policy(
-  runner: SmpRunner,
+  env: RslRlVecEnvWrapper,
+  actor: Actor,
   path: str | os.PathLike[str],
+  task: str,
+  iteration: int,
   run_name: str = "local",
   prior: str | None = None,
 ) -> PolicySpec:
-  """Write the runner's actor, with its observation normaliser folded in.
+  """Write an actor, with its observation normaliser folded in.
 
   Args:
-    runner: Holds the networks and the environment.
+    env: The environment that the policy is for.
+    actor: The policy.
     path: The file to write.
+    task: The task's id.
+    iteration: Of the training that it comes from.
     run_name: What mjlab's entry "run_path" says.
     prior: That the policy was trained with. Default: the environment's.
 
@@ -101,18 +112,31 @@ def export_policy(
     UserError: the file cannot be written, or the environment has something that this
       format cannot tell.
   """
-  env = runner.env.unwrapped
-  task = runner.task or str(runner.cfg["experiment_name"])
-  clip, iteration = runner.env.clip_actions, runner.current_learning_iteration
-  spec = describe(env, task, clip, iteration)
+  spec = describe(env.unwrapped, task, env.clip_actions, iteration)
   if prior is not None:
     spec = replace(spec, prior=Path(prior).name)
-  metadata = get_base_metadata(env, run_name)
+  metadata = get_base_metadata(env.unwrapped, run_name)
   metadata[KEY] = spec.dumps()
   with atomic_path(path) as temporary:
-    runner.export_policy_to_onnx(str(temporary.parent), temporary.name)
+    write_onnx(actor, temporary)
     attach_metadata_to_onnx(str(temporary), metadata)
   return spec
+
+
+def write_onnx(actor: Actor, path: Path) -> None:
+  """Write the network of ``actor`` for one observation at a time, without metadata."""
+  module = OnnxActor(copy.deepcopy(actor).cpu()).eval()
+  torch.onnx.export(
+    module,
+    (torch.zeros(1, actor.sizes[0]),),
+    str(path),
+    export_params=True,
+    opset_version=OPSET,
+    input_names=list(module.input_names),
+    output_names=list(module.output_names),
+    dynamic_axes={},
+    dynamo=False,
+  )
 
 
 def describe(

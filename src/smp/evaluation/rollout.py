@@ -14,7 +14,6 @@ from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg
 from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.sensor import ContactMatch, ContactSensor, ContactSensorCfg
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg
-from mjlab.viewer.base import PolicyProtocol
 
 from smp.evaluation.commands import GivenStarts, given_command
 from smp.evaluation.figures import FEET
@@ -29,11 +28,12 @@ from smp.evaluation.trajectory import Trajectory
 from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
 from smp.mdp.pool import FallPool
 from smp.mdp.starts import START_KINDS
+from smp.rl.loading import Policy
 from smp.sim import make_env
 
 FOOT_FORCE = "evaluated_feet"
 """Name of the contact sensor that is added to the task."""
-MakePolicy = Callable[[RslRlVecEnvWrapper], PolicyProtocol]
+MakePolicy = Callable[[RslRlVecEnvWrapper], Policy]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _prepare(
   seed: int,
   make_policy: MakePolicy,
   statistics: dict[str, Any] | None,
-) -> tuple[RslRlVecEnvWrapper, PolicyProtocol]:
+) -> tuple[RslRlVecEnvWrapper, Policy]:
   """Load the policy, give every environment its start, and reset to it."""
   guidance = _guidance(env)
   fallen = None
@@ -166,7 +166,7 @@ def _run(
   wrapped: RslRlVecEnvWrapper,
   protocol: Protocol,
   assignment: Assignment,
-  policy: PolicyProtocol,
+  policy: Policy,
   recorder: _Recorder,
   progress: Callable[[int], None],
 ) -> Trajectory:

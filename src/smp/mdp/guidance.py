@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from mjlab.entity import Entity
@@ -14,6 +14,12 @@ from smp.diffusion.prior import MotionPrior
 from smp.diffusion.score import Precision
 from smp.errors import UserError
 from smp.mdp import state
+from smp.mdp.composition import (
+  Composition,
+  RewardForm,
+  prior_share,
+  task_share,
+)
 from smp.mdp.normalizer import ErrorNormalizer
 from smp.mdp.pool import FallPool, StartPool
 from smp.mdp.scoring import Scoring
@@ -25,8 +31,6 @@ from smp.paths import resolve_prior
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
-
-Composition = Literal["product", "weighted_sum", "task_only", "prior_only"]
 
 GUIDANCE = "smp"
 """Name of the guidance term among the commands of every task of this project."""
@@ -106,6 +110,12 @@ class GuidanceCfg(CommandTermCfg):
   # The term never resamples by time: it acts when an episode starts.
   resampling_time_range: tuple[float, float] = (1e9, 1e9)
 
+  def form(self) -> RewardForm:
+    """Return how task reward and r_smp form the reward."""
+    return RewardForm(
+      self.composition, self.sharpness, self.task_weight, self.prior_weight
+    )
+
   def build(self, env: ManagerBasedRlEnv) -> Guidance:
     return Guidance(self, env)
 
@@ -147,7 +157,8 @@ class Guidance(CommandTerm):
       update=cfg.update_statistics,
       limbs=self._limbs,
     )
-    self._task_reward = torch.zeros(self.num_envs, device=self.device)
+    self.task_reward = torch.zeros(self.num_envs, device=self.device)
+    """(N,) weighted sum of the task terms of the current step, before composition."""
     self._scored_step = -1
     self.pool = StartPool(
       self.prior,
@@ -162,7 +173,8 @@ class Guidance(CommandTerm):
     self.starts = Starts(self.pool, self._fall_pool(), cfg.fallen_share)
     self.start_kind = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
     """(N,) where each episode started, in `smp.mdp.starts.START_KINDS`."""
-    self._floor = torch.zeros(self.num_envs, device=self.device)
+    self.floor = torch.zeros(self.num_envs, device=self.device)
+    """(N,) floor under r_smp in the current episodes."""
     self._pool_amplitude = self._limbs @ self.pool.joint_pos.std(dim=1).mean(dim=0)
     self.scoring.prepare(self._wants_compiling())
 
@@ -205,23 +217,12 @@ class Guidance(CommandTerm):
       weight: The term's weight, for the log of the plain task reward.
     """
     r_smp = self.r_smp()
-    self._task_reward.add_(value, alpha=weight)
-    if self.cfg.composition == "product":
-      return value * torch.lerp(r_smp, torch.ones_like(r_smp), self._floor)
-    if self.cfg.composition == "weighted_sum":
-      return value * self.cfg.task_weight
-    if self.cfg.composition == "task_only":
-      return value
-    return torch.zeros_like(value)
+    self.task_reward.add_(value, alpha=weight)
+    return value * task_share(r_smp, self.floor, self.cfg.form())
 
   def compose_prior(self) -> torch.Tensor:
     """What r_smp adds to the reward beside the task terms (N,)."""
-    r_smp = self.r_smp()
-    if self.cfg.composition == "weighted_sum":
-      return r_smp * self.cfg.prior_weight
-    if self.cfg.composition == "prior_only":
-      return r_smp
-    return torch.zeros_like(r_smp)
+    return prior_share(self.r_smp(), self.cfg.form())
 
   # Checkpoints.
 
@@ -259,7 +260,7 @@ class Guidance(CommandTerm):
     """Start episodes: the last frame of a drawn window becomes the state."""
     start, kind = self.starts.draw(len(env_ids))
     self.start_kind[env_ids] = kind
-    self._floor[env_ids] = self.cfg.fallen_floor * (kind > 0)
+    self.floor[env_ids] = self.cfg.fallen_floor * (kind > 0)
     self.buffer.fill(env_ids, start)
     last = start.root_pos_w[:, -1] + self._env.scene.env_origins[env_ids]
     velocity = torch.cat(
@@ -296,7 +297,7 @@ class Guidance(CommandTerm):
     if self._scored_step == self._env.common_step_counter:
       return
     self._scored_step = self._env.common_step_counter
-    self._task_reward.zero_()
+    self.task_reward.zero_()
     pos = state.root_pos_w(self.robot) - self._env.scene.env_origins
     quat, joints = state.root_quat_w(self.robot), self.robot.data.joint_pos
     self.scoring.step(pos, quat, joints)
@@ -305,7 +306,7 @@ class Guidance(CommandTerm):
     log = self._env.extras["log"]
     log["Smp/r_smp"] = self.scoring.r_smp.mean()
     # Without robots that diverged.
-    task = self._task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    task = self.task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     log["Smp/task_reward"] = task.mean()
     raw_error = self.scoring.raw_error
     error = raw_error.where(raw_error.isfinite(), torch.nan).nanmean(dim=0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from smp.diffusion.score import ScoreFunction
+from smp.mdp.composition import prior_reward_of
 from smp.mdp.normalizer import ErrorNormalizer
 from smp.motion.buffer import MotionBuffer
 from smp.motion.features import encode
@@ -113,9 +114,9 @@ class Scoring:
     if self._update:
       self.normalizer.update(error)
     self.raw_error.copy_(error)
-    relative = self.normalizer(error).mean(dim=-1)
     # A diverged simulation earns nothing, and spoils no mean in the log.
-    self.r_smp.copy_(torch.exp(-self._sharpness * relative).nan_to_num(nan=0.0))
+    scale = self.normalizer.scale()
+    self.r_smp.copy_(prior_reward_of(error, scale, self._sharpness))
     amplitude = window.joint_pos.std(dim=1).nanmean(dim=0)
     torch.mv(self._limbs, amplitude, out=self.amplitude)
 

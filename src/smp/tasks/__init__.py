@@ -8,11 +8,11 @@ order in which a program imports the two makes no difference (see `smp.mdp`).
 import mjlab as mjlab
 from mjlab.tasks.registry import register_mjlab_task
 
+from smp.rl.learners import runner_for
+from smp.rl.ppo import ppo_cfg
 from smp.tasks.forward import forward_env_cfg
 from smp.tasks.getup import getup_env_cfg
 from smp.tasks.location import location_env_cfg
-from smp.tasks.ppo import ppo_cfg
-from smp.tasks.runner import SmpRunner
 from smp.tasks.steering import steering_env_cfg
 
 for _name, _make in (
@@ -26,5 +26,5 @@ for _name, _make in (
     env_cfg=_make(),
     play_env_cfg=_make(play=True),
     rl_cfg=ppo_cfg(f"smp_{_name.lower()}_g1"),
-    runner_cls=SmpRunner.for_task(f"Smp-{_name}-G1"),
+    runner_cls=runner_for(f"Smp-{_name}-G1"),
   )

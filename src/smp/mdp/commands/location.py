@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ class LocationCommand(CommandTerm):
   """
 
   cfg: LocationCommandCfg
+
+  mirror_sign: ClassVar[tuple[float, ...]] = (1.0, -1.0)
+  """What each component is multiplied by in the sagittal mirror."""
 
   def __init__(self, cfg: LocationCommandCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from mjlab.entity import Entity
@@ -55,6 +55,9 @@ class SpeedCommand(CommandTerm):
   """
 
   cfg: SpeedCommandCfg
+
+  mirror_sign: ClassVar[tuple[float, ...]] = (1.0, -1.0, 1.0)
+  """What each component is multiplied by in the sagittal mirror."""
 
   def __init__(self, cfg: SpeedCommandCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from mjlab.entity import Entity
@@ -52,6 +52,9 @@ class SteeringCommand(CommandTerm):
   """
 
   cfg: SteeringCommandCfg
+
+  mirror_sign: ClassVar[tuple[float, ...]] = (1.0, -1.0, 1.0, 1.0, -1.0)
+  """What each component is multiplied by in the sagittal mirror."""
 
   def __init__(self, cfg: SteeringCommandCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)

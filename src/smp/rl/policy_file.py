@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from smp.errors import UserError
-from smp.tasks.checkpoint import read_checkpoint
+from smp.rl.actor import Actor, ActorSpec, actor_from
+from smp.rl.checkpoint import read_checkpoint
 from smp.tensor_files import load_tensors, save_tensors
 
-if TYPE_CHECKING:
-  from smp.tasks.runner import SmpRunner
-
-FORMAT = "smp policy 1"
+FORMAT = "smp policy 2"
 """Mark of a policy file, with the version of its layout."""
+FORMER_FORMATS = ("smp policy 1",)
+"""Layouts that are still read: 1 has no ``actor_spec``, as all actors were PPO's."""
 
 _UNKNOWN = "unknown"
 
@@ -37,11 +38,16 @@ def save_policy(
   """
   loaded = read_checkpoint(checkpoint, "cpu")
   infos = loaded["infos"]
+  if "guidance" not in infos:
+    raise UserError(f"{checkpoint}: not a checkpoint of this project (no guidance)")
   origin = infos.get("origin", {})
   card = {
     "task": task,
+    "learner": loaded.get("learner", "ppo"),
     "iteration": loaded["iter"],
     "steps": infos["progress"]["total_steps"],
+    "minutes": round(float(infos["progress"].get("total_time", 0.0)) / 60.0, 1),
+    **({"updates": loaded["updates"]} if "updates" in loaded else {}),
     **{
       name: str(origin.get(name, _UNKNOWN)) for name in ("prior", "commit", "command")
     },
@@ -50,6 +56,7 @@ def save_policy(
   policy = {
     "format": FORMAT,
     "actor_state_dict": loaded["actor_state_dict"],
+    "actor_spec": loaded.get("actor_spec", ActorSpec().to_dict()),
     "mean": guidance["mean"],
     "count": guidance["count"],
     "card": card,
@@ -68,7 +75,7 @@ def read_policy(
     UserError: the file is missing, damaged, or not a policy of this project.
   """
   loaded = load_tensors(path, "policy", map_location)
-  if loaded.get("format") != FORMAT:
+  if not _is_policy(loaded):
     raise UserError(
       f"{path}: not a policy file of this version; write it with scripts/ship_policy.py"
     )
@@ -86,7 +93,7 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
     UserError: the file is missing, damaged, or not of this project.
   """
   loaded = load_tensors(path, "policy", "cpu")
-  if loaded.get("format") == FORMAT:
+  if _is_policy(loaded):
     _check(Path(path), loaded)
     means, iteration = loaded, loaded["card"].get("iteration")
   else:
@@ -95,37 +102,53 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
   return {"mean": means["mean"], "count": means["count"], "iteration": iteration}
 
 
-def load_actor(
-  runner: SmpRunner, path: str | os.PathLike[str], task: str | None = None
-) -> dict[str, Any]:
-  """Load the actor of a checkpoint or of a policy file into ``runner``.
+@dataclass
+class TrainedPolicy:
+  """A policy, whichever learner trained it and whichever file it was in."""
 
-  The running means of the guidance come along, so that the reward shown is the one
-  that the policy was trained on.
+  actor: Actor
+  card: dict[str, Any]
+  """Of a policy file, all that it says; of a checkpoint, its iteration and origin."""
+  means: dict[str, Any] | None
+  """``mean`` (K,) and ``count`` (1,): what scales the reward that it was trained on.
+  None: it was trained without a prior."""
+
+
+def load_trained(
+  path: str | os.PathLike[str], task: str | None = None, device: str = "cpu"
+) -> TrainedPolicy:
+  """Return the policy in a checkpoint or policy file; no code in it is run.
 
   Args:
-    runner: With the environment of the task that the policy is for.
     path: A checkpoint (model_N.pt), or what `save_policy` wrote.
-    task: The task to be shown; None: any whose observations and actions fit.
-
-  Returns:
-    The card of the policy: of a checkpoint, its iteration, prior, commit and command.
+    task: The task that it is for; None: any.
+    device: Where the actor is to compute.
 
   Raises:
     UserError: the file is missing, damaged, or of another task.
   """
-  device = str(runner.device)
-  loaded = load_tensors(path, "policy", device)
-  if loaded.get("format") != FORMAT:
-    runner.load(str(path), load_cfg={"actor": True}, map_location=device)
-    origin = loaded["infos"].get("origin") or {}
-    return {**origin, "iteration": loaded["iter"]}
-  _check(Path(path), loaded)
-  card = loaded["card"]
-  if task is not None and card["task"] != task:
-    raise UserError(f"{path}: a policy of {card['task']}, not of {task}")
-  runner.load_policy(str(path), loaded)
-  return card
+  loaded = load_tensors(path, "policy", "cpu")
+  if _is_policy(loaded):
+    _check(Path(path), loaded)
+    card, means = loaded["card"], loaded
+    if task is not None and card["task"] != task:
+      raise UserError(f"{path}: a policy of {card['task']}, not of {task}")
+  else:
+    loaded = read_checkpoint(path, "cpu")
+    infos = loaded["infos"]
+    card = {
+      **(infos.get("origin") or {}),
+      "learner": loaded.get("learner", "ppo"),
+      "iteration": loaded["iter"],
+    }
+    means = infos.get("guidance")
+  actor = actor_from(loaded, path).to(device)
+  kept = None if means is None else {k: means[k].to(device) for k in ("mean", "count")}
+  return TrainedPolicy(actor, card, kept)
+
+
+def _is_policy(loaded: dict[str, Any]) -> bool:
+  return loaded.get("format") in (FORMAT, *FORMER_FORMATS)
 
 
 def _check(path: Path, policy: dict[str, Any]) -> None:

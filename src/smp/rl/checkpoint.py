@@ -14,10 +14,12 @@ from smp.tensor_files import load_tensors
 
 _ENTRIES: dict[tuple[str, ...], type] = {
   ("actor_state_dict",): dict,
-  ("critic_state_dict",): dict,
-  ("optimizer_state_dict",): dict,
   ("iter",): int,
   ("infos", "env_state", "common_step_counter"): int,
+}
+"""What the checkpoint of any task holds, mjlab's own included, and as what."""
+
+_PRIOR_ENTRIES: dict[tuple[str, ...], type] = {
   ("infos", "progress", "total_steps"): int,
   ("infos", "guidance", "mean"): torch.Tensor,
   ("infos", "guidance", "count"): torch.Tensor,
@@ -26,7 +28,21 @@ _ENTRIES: dict[tuple[str, ...], type] = {
   ("infos", "guidance", "pool", "joint_pos"): torch.Tensor,
   ("infos", "guidance", "pool", "next"): int,
 }
-"""What a checkpoint holds, and as what."""
+"""What that of a task with a motion prior holds beside it."""
+
+_LEARNER_ENTRIES: dict[str, tuple[str, ...]] = {
+  "ppo": ("critic_state_dict", "optimizer_state_dict"),
+  "td3": (
+    "actor_spec",
+    "critic_state_dict",
+    "critic_normalizer",
+    "target_actor",
+    "target_critic",
+    "actor_optimizer",
+    "critic_optimizer",
+  ),
+}
+"""What each learner goes on from."""
 
 _DOWNLOADS = "wandb_checkpoints"
 """Folder among the runs that holds checkpoints of others."""
@@ -39,7 +55,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str
     UserError: the file is missing, damaged, or not a checkpoint of this project.
   """
   loaded = load_tensors(path, "checkpoint", map_location)
-  for keys, kind in _ENTRIES.items():
+  for keys, kind in _expected(loaded, path).items():
     value: Any = loaded
     for key in keys:
       value = value.get(key) if isinstance(value, dict) else None
@@ -56,6 +72,22 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str
         f"{path}: {name} has values that are not finite; use an older one"
       )
   return loaded
+
+
+def _expected(loaded: dict[str, Any], path: object) -> dict[tuple[str, ...], type]:
+  """Return the entries that a checkpoint of its learner and task must have."""
+  learner = loaded.get("learner", "ppo")
+  if learner not in _LEARNER_ENTRIES:
+    raise UserError(
+      f"{path}: not a checkpoint of this project (learner '{learner}' is none of "
+      f"{', '.join(_LEARNER_ENTRIES)})"
+    )
+  entries = dict(_ENTRIES)
+  entries |= {(name,): dict for name in _LEARNER_ENTRIES[learner]}
+  infos = loaded.get("infos")
+  if isinstance(infos, dict) and (infos.keys() & {"guidance", "progress"}):
+    entries |= _PRIOR_ENTRIES
+  return entries
 
 
 def newest_checkpoint(

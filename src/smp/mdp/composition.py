@@ -1,0 +1,91 @@
+"""How task reward and prior reward form the reward: one pure function for all learners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Composition = Literal["product", "weighted_sum", "task_only", "prior_only"]
+
+
+@dataclass(frozen=True)
+class RewardForm:
+  """What the composition of a reward depends on, beside its inputs."""
+
+  composition: Composition
+  sharpness: float
+  """w_s in r_smp = exp(-w_s * mean over K of error / mu)."""
+
+  task_weight: float
+  """Of the task reward in ``weighted_sum``."""
+
+  prior_weight: float
+  """Of r_smp in ``weighted_sum``."""
+
+  def max_reward(self, max_task: float) -> float:
+    """Return the largest reward that a task reward of at most ``max_task`` can give."""
+    return {
+      "product": max_task,
+      "task_only": max_task,
+      "prior_only": 1.0,
+      "weighted_sum": self.task_weight * max_task + self.prior_weight,
+    }[self.composition]
+
+
+def prior_reward_of(error: Tensor, scale: Tensor, sharpness: float) -> Tensor:
+  """Return r_smp = exp(-w_s * mean over K of error / mu) (...), in [0, 1].
+
+  Errors that are not finite, of a simulation that diverged, give 0. Source: the SMP
+  paper (Mu et al., arXiv 2512.03028).
+
+  Args:
+    error: (..., K) denoising errors.
+    scale: (K,) mu of each timestep.
+    sharpness: w_s.
+  """
+  relative = (error / scale).mean(dim=-1)
+  return torch.exp(-sharpness * relative).nan_to_num(nan=0.0)
+
+
+def task_share(r_smp: Tensor, floor: Tensor, form: RewardForm) -> Tensor:
+  """Return the factor (...) by which a task reward enters the reward.
+
+  Args:
+    r_smp: (...).
+    floor: (...) lower bound of r_smp in ``product``: task * (floor + (1 - floor) *
+      r_smp).
+    form: The composition.
+  """
+  if form.composition == "product":
+    return torch.lerp(r_smp, torch.ones_like(r_smp), floor)
+  factor = {"weighted_sum": form.task_weight, "task_only": 1.0, "prior_only": 0.0}
+  return torch.full_like(r_smp, factor[form.composition])
+
+
+def prior_share(r_smp: Tensor, form: RewardForm) -> Tensor:
+  """Return what r_smp (...) adds to the reward beside the task's terms (...)."""
+  factor = {"weighted_sum": form.prior_weight, "prior_only": 1.0}
+  return r_smp * factor.get(form.composition, 0.0)
+
+
+def compose(
+  task: Tensor, error: Tensor, floor: Tensor, scale: Tensor, form: RewardForm
+) -> Tensor:
+  """Return the reward (...), not times the length of a step.
+
+  Everything that may change after a step was taken (mu, w_s, the composition) is an
+  argument, so that a replay buffer of task rewards and errors never holds a stale
+  reward.
+
+  Args:
+    task: (...) weighted sum of the task's terms.
+    error: (..., K) denoising errors.
+    floor: (...) see `task_share`.
+    scale: (K,) mu.
+    form: The composition.
+  """
+  r_smp = prior_reward_of(error, scale, form.sharpness)
+  return task * task_share(r_smp, floor, form) + prior_share(r_smp, form)

@@ -1,0 +1,358 @@
+"""The sagittal mirror: what observations and actions become when left and right swap.
+
+The robot and its world look the same in a mirror that stands upright in the middle of
+the robot, so that of every transition its mirror image is another valid one. In the
+heading frame (x forward, y left, z up) vectors such as velocities change the sign of y,
+turning rates those of x and z, and joints trade places with those of the other side.
+
+`observation_mirror` and `action_mirror` put such a permutation with signs together from
+what each term declares about itself. A new term is declared with `register_mirror` or
+`register_invariant`, a new command with an attribute ``mirror_sign``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import mujoco
+import torch
+from mjlab.envs import mdp as envs_mdp
+from mjlab.envs.mdp.actions.actions import BaseAction
+from mjlab.managers.observation_manager import ObservationTermCfg
+from mjlab.managers.scene_entity_config import SceneEntityCfg
+from torch import Tensor, nn
+
+from smp import g1
+from smp.errors import UserError
+
+if TYPE_CHECKING:
+  from mjlab.envs import ManagerBasedRlEnv
+
+POLAR = (1.0, -1.0, 1.0)
+"""Signs of a mirrored velocity, force or direction, body frame."""
+
+AXIAL = (-1.0, 1.0, -1.0)
+"""Signs of a mirrored angular velocity or torque, body frame."""
+
+_SENSORS = {
+  mujoco.mjtSensor.mjSENS_VELOCIMETER: POLAR,
+  mujoco.mjtSensor.mjSENS_ACCELEROMETER: POLAR,
+  mujoco.mjtSensor.mjSENS_GYRO: AXIAL,
+}
+
+_TOLERANCE = 1e-5
+"""Between settings of the two sides that are meant to be equal."""
+
+
+class Mirror(nn.Module):
+  """A permutation with signs that is its own inverse.
+
+  Args:
+    index: (D,), where each component of the mirrored vector comes from.
+    sign: (D,) of 1 and -1, what it is then multiplied by.
+
+  Raises:
+    ValueError: mirroring twice would not give back what was there.
+  """
+
+  index: Tensor
+  """(D,) long."""
+  sign: Tensor
+  """(D,) float."""
+
+  def __init__(self, index: Sequence[int] | Tensor, sign: Sequence[float] | Tensor):
+    super().__init__()
+    index = torch.as_tensor(index, dtype=torch.long)
+    sign = torch.as_tensor(sign, dtype=torch.float)
+    here = torch.arange(len(index), device=index.device)
+    if len(sign) != len(index) or not torch.equal(index[index], here):
+      raise ValueError("a mirror's index must be a permutation that is its own inverse")
+    if not torch.equal(sign * sign[index], torch.ones_like(sign)):
+      raise ValueError("a mirror's signs must be 1 or -1, alike for both of a pair")
+    self.register_buffer("index", index, persistent=False)
+    self.register_buffer("sign", sign, persistent=False)
+
+  def __len__(self) -> int:
+    return len(self.index)
+
+  def forward(self, x: Tensor) -> Tensor:
+    """Return the mirror image (..., D) of x (..., D)."""
+    return x[..., self.index] * self.sign
+
+  @staticmethod
+  def of_signs(sign: Sequence[float]) -> Mirror:
+    """Return the mirror of components that stay in their places."""
+    return Mirror(range_of(len(sign)), sign)
+
+  @staticmethod
+  def join(parts: Sequence[Mirror]) -> Mirror:
+    """Return the mirror of vectors that are concatenations of ``parts``."""
+    index, offset = [torch.zeros(0, dtype=torch.long)], 0
+    for part in parts:
+      index.append(part.index + offset)
+      offset += len(part)
+    return Mirror(
+      torch.cat(index), torch.cat([torch.zeros(0), *(p.sign for p in parts)])
+    )
+
+
+def range_of(width: int) -> Tensor:
+  """Return the indices (width,) that leave everything in its place."""
+  return torch.arange(width)
+
+
+# What terms declare.
+
+TermMirror = Callable[..., Mirror]
+"""``f(env, width, **params)``: the mirror of one frame, ``width`` numbers, of an
+observation term that has these params."""
+
+_Func = TypeVar("_Func", bound=Callable[..., Any])
+
+_TERMS: dict[Any, TermMirror] = {}
+
+
+def register_mirror(
+  func: Callable[..., Any], mirror: TermMirror | Sequence[float]
+) -> None:
+  """Declare how an observation term is mirrored.
+
+  Args:
+    func: The term's function, or its class.
+    mirror: The signs of its components, if they stay in their places, or
+      ``f(env, width, **params) -> Mirror`` of one frame.
+  """
+  if callable(mirror):
+    _TERMS[func] = mirror
+  else:
+    signs = tuple(mirror)
+    _TERMS[func] = lambda env, width, **params: Mirror.of_signs(signs)
+
+
+def register_invariant(func: _Func) -> _Func:
+  """Declare that no component of an observation term changes in the mirror.
+
+  Return the function, so that this serves as a decorator.
+  """
+  _TERMS[func] = lambda env, width, **params: Mirror.of_signs((1.0,) * width)
+  return func
+
+
+# The mirror of an environment.
+
+
+def observation_mirror(env: ManagerBasedRlEnv, group: str) -> Mirror:
+  """Return the mirror of an observation group as the policy or the critic gets it.
+
+  With a flattened history the frames of a term follow one another, oldest first, and
+  the terms after that; each frame is mirrored by itself.
+
+  Args:
+    env: Any environment all of whose terms are declared.
+    group: Such as "actor". Its terms must be concatenated.
+
+  Raises:
+    UserError: no such group, or a term that has no mirror; names the term and says how
+      to declare it.
+  """
+  manager = env.observation_manager
+  if group not in manager.active_terms:
+    groups = ", ".join(manager.active_terms)
+    raise UserError(f"observation group '{group}': no such group; choose of {groups}")
+  if not manager.group_obs_concatenate[group]:
+    raise UserError(
+      f"observation group '{group}': terms are kept apart, so the group has no mirror; "
+      "set concatenate_terms"
+    )
+  parts = []
+  sizes = zip(
+    manager.active_terms[group], manager.group_obs_term_dim[group], strict=True
+  )
+  for name, dims in sizes:
+    cfg = manager.get_term_cfg(group, name)
+    frames = cfg.history_length if cfg.flatten_history_dim else 1
+    frames = max(1, frames)
+    where = f"observation term '{name}' of group '{group}'"
+    mirror = _term_mirror(env, cfg, dims[-1] // frames, where)
+    parts += [mirror] * frames
+  return Mirror.join(parts).to(env.device)
+
+
+def action_mirror(env: ManagerBasedRlEnv) -> Mirror:
+  """Return the mirror of the actions (N, A) that a policy gives to ``env.step``.
+
+  Raises:
+    UserError: an action term that does not move joints of the G1, or whose scale,
+      offset or clip is not alike on both sides.
+  """
+  names = env.action_manager.active_terms
+  return Mirror.join([_action_mirror(env, name) for name in names]).to(env.device)
+
+
+def joint_mirror(names: Sequence[str]) -> Mirror:
+  """Return the mirror of joint angles, rates or torques in the order of ``names``.
+
+  Raises:
+    UserError: a joint that is not the G1's, or whose counterpart is missing.
+  """
+  index, sign = [], []
+  for name in names:
+    if name not in g1.JOINT_NAMES:
+      raise UserError(f"joint '{name}' has no mirror: it is not a joint of the G1")
+    joint = g1.JOINT_NAMES.index(name)
+    other = g1.JOINT_NAMES[g1.MIRROR_INDEX[joint]]
+    if other not in names:
+      raise UserError(f"joint '{name}' has no mirror without '{other}': add it")
+    index.append(list(names).index(other))
+    sign.append(g1.MIRROR_SIGN[joint])
+  return Mirror(index, sign)
+
+
+def _term_mirror(
+  env: ManagerBasedRlEnv, cfg: ObservationTermCfg, width: int, where: str
+) -> Mirror:
+  func: Any = cfg.func
+  make = _TERMS.get(func) or _TERMS.get(type(func))
+  if make is None:
+    name = getattr(func, "__name__", type(func).__name__)
+    raise UserError(
+      f"{where}: nobody said how '{name}' looks in the mirror; declare it with "
+      f"smp.mdp.symmetry.register_mirror({name}, signs) or register_invariant({name}), "
+      "or train without mirroring"
+    )
+  try:
+    mirror = make(env, width, **cfg.params)
+  except UserError as error:
+    raise UserError(f"{where}: {error}") from None
+  if len(mirror) != width:
+    raise UserError(
+      f"{where}: its mirror is declared for {len(mirror)} components, it has {width}"
+    )
+  _check_processing(cfg, mirror, where)
+  return mirror
+
+
+def _check_processing(cfg: ObservationTermCfg, mirror: Mirror, where: str) -> None:
+  """Raise ``UserError`` unless scale and clip do the same to both sides."""
+  if cfg.scale is not None:
+    scale = torch.as_tensor(cfg.scale).cpu().expand(len(mirror))
+    if not torch.equal(scale[mirror.index], scale):
+      raise UserError(f"{where}: scale is not alike on both sides; make it so")
+  if cfg.clip and bool((mirror.sign < 0).any()) and cfg.clip[0] != -cfg.clip[1]:
+    raise UserError(
+      f"{where}: clip {cfg.clip} must be symmetric about 0 to be mirrored"
+    )
+
+
+# The terms of mjlab.
+
+
+def _joints(
+  env: ManagerBasedRlEnv, asset_cfg: SceneEntityCfg | None, default: str
+) -> Mirror:
+  """Return the mirror of joints relative to an attribute of the robot's data."""
+  asset_cfg = asset_cfg or SceneEntityCfg("robot")
+  robot: Any = env.scene[asset_cfg.name]
+  ids, names = asset_cfg.joint_ids, robot.joint_names
+  chosen = names[ids] if isinstance(ids, slice) else [names[i] for i in ids]
+  mirror = joint_mirror(chosen)
+  rest = getattr(robot.data, default)[0, ids].cpu()
+  if not torch.allclose(mirror(rest), rest, atol=_TOLERANCE):
+    raise UserError(f"{default} of the robot is not alike on both sides")
+  return mirror
+
+
+def _joint_pos_rel(
+  env: ManagerBasedRlEnv, width: int, asset_cfg: SceneEntityCfg | None = None, **_: Any
+) -> Mirror:
+  return _joints(env, asset_cfg, "default_joint_pos")
+
+
+def _joint_vel_rel(
+  env: ManagerBasedRlEnv, width: int, asset_cfg: SceneEntityCfg | None = None, **_: Any
+) -> Mirror:
+  return _joints(env, asset_cfg, "default_joint_vel")
+
+
+def _last_action(
+  env: ManagerBasedRlEnv, width: int, action_name: str | None = None
+) -> Mirror:
+  if action_name is None:
+    return action_mirror(env).cpu()
+  return _action_mirror(env, action_name)
+
+
+def _generated_commands(
+  env: ManagerBasedRlEnv, width: int, command_name: str
+) -> Mirror:
+  command = env.command_manager.get_term(command_name)
+  sign = getattr(command, "mirror_sign", None)
+  if sign is None:
+    raise UserError(
+      f"command '{command_name}': {type(command).__name__} does not say how it looks in "
+      "the mirror; give the class an attribute mirror_sign with 1 or -1 per component, "
+      "or train without mirroring"
+    )
+  return Mirror.of_signs(sign)
+
+
+def _builtin_sensor(env: ManagerBasedRlEnv, width: int, sensor_name: str) -> Mirror:
+  model = env.sim.mj_model
+  sensor = model.sensor(sensor_name)
+  sign = _SENSORS.get(mujoco.mjtSensor(int(sensor.type[0])))
+  if sign is None:
+    _refuse_sensor(sensor_name, "is of a kind that has no mirror here")
+  body = model.body(model.site_bodyid[int(sensor.objid[0])]).name.rsplit("/", 1)[-1]
+  if g1.other_side(body) != body:
+    _refuse_sensor(sensor_name, f"is on one side of the robot ({body})")
+  return Mirror.of_signs(sign)
+
+
+def _refuse_sensor(name: str, why: str) -> NoReturn:
+  raise UserError(
+    f"sensor '{name}' {why}; observe it by a function of its own and declare that with "
+    "smp.mdp.symmetry.register_mirror"
+  )
+
+
+register_mirror(envs_mdp.base_lin_vel, POLAR)
+register_mirror(envs_mdp.base_ang_vel, AXIAL)
+register_mirror(envs_mdp.projected_gravity, POLAR)
+register_mirror(envs_mdp.joint_pos_rel, _joint_pos_rel)
+register_mirror(envs_mdp.joint_vel_rel, _joint_vel_rel)
+register_mirror(envs_mdp.last_action, _last_action)
+register_mirror(envs_mdp.generated_commands, _generated_commands)
+register_mirror(envs_mdp.builtin_sensor, _builtin_sensor)
+
+
+def _action_mirror(env: ManagerBasedRlEnv, name: str) -> Mirror:
+  """Return the mirror of one action term, on the CPU."""
+  term = env.action_manager.get_term(name)
+  where = f"action term '{name}'"
+  if not isinstance(term, BaseAction):
+    raise UserError(
+      f"{where}: {type(term).__name__} has no mirror, only actions on joints have; "
+      "train without mirroring"
+    )
+  try:
+    mirror = joint_mirror(term.target_names)
+  except UserError as error:
+    raise UserError(f"{where}: {error}") from None
+  scale, offset = (
+    torch.as_tensor(value).cpu().expand(1, len(mirror))[0]
+    if not isinstance(value, Tensor)
+    else value[0].cpu()
+    for value in (term.scale, term.offset)
+  )
+  if not torch.allclose(scale[mirror.index], scale, atol=_TOLERANCE):
+    raise UserError(f"{where}: scale is not alike on both sides; make it so")
+  if not torch.allclose(mirror(offset), offset, atol=_TOLERANCE):
+    raise UserError(f"{where}: offset is not alike on both sides; make it so")
+  if term.cfg.clip is not None:
+    low, high = (bound[0].cpu() for bound in term._clip.unbind(-1))
+    ends = torch.stack((mirror(low), mirror(high)))
+    same = torch.equal(ends.amin(0), low) and torch.equal(ends.amax(0), high)
+    if not same:
+      raise UserError(f"{where}: clip is not alike on both sides; make it so")
+  return mirror

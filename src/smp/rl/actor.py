@@ -1,0 +1,165 @@
+"""The network that a policy runs on, whichever learner trained it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from rsl_rl.modules import EmpiricalNormalization
+from torch import Tensor, nn
+
+from smp.errors import UserError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "silu": nn.SiLU}
+
+
+@dataclass(frozen=True)
+class ActorSpec:
+  """What the weights of an actor do not tell."""
+
+  activation: str = "elu"
+  """Name in `ACTIVATIONS`."""
+
+  layer_norm: bool = False
+  """Whether a LayerNorm follows each hidden linear layer."""
+
+  squash: bool = False
+  """Whether actions are ``action_bound * tanh(output)``; else they are the output."""
+
+  obs_clip: float = math.inf
+  """Normalised observations are clipped to plus or minus this."""
+
+  def to_dict(self) -> dict[str, Any]:
+    """Return plain numbers and words for a file of tensors."""
+    return asdict(self)
+
+  @staticmethod
+  def from_dict(values: object) -> ActorSpec:
+    """Return the spec that `to_dict` wrote.
+
+    Raises:
+      ValueError: an entry is missing, unknown, or of the wrong type.
+    """
+    if not isinstance(values, dict):
+      raise ValueError("the actor's description is not a table")
+    kinds = {"activation": str, "layer_norm": bool, "squash": bool, "obs_clip": float}
+    if set(values) != set(kinds):
+      raise ValueError(f"the actor's description needs {', '.join(kinds)}")
+    for name, kind in kinds.items():
+      if not isinstance(values[name], kind):
+        raise ValueError(f"{name} is not of type {kind.__name__}")
+    if values["activation"] not in ACTIVATIONS:
+      raise ValueError(f"unknown activation '{values['activation']}'")
+    return ActorSpec(**cast(Any, values))
+
+
+def make_mlp(
+  sizes: tuple[int, ...], activation: str, layer_norm: bool
+) -> nn.Sequential:
+  """Return linear layers of ``sizes`` with activations between them.
+
+  Args:
+    sizes: Input, hidden layers, output.
+    activation: Name in `ACTIVATIONS`.
+    layer_norm: Normalise each hidden layer before its activation.
+  """
+  layers: list[nn.Module] = []
+  for width, following in zip(sizes[:-2], sizes[1:-1], strict=True):
+    layers.append(nn.Linear(width, following))
+    if layer_norm:
+      layers.append(nn.LayerNorm(following))
+    layers.append(ACTIVATIONS[activation]())
+  return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class Actor(nn.Module):
+  """A deterministic policy: normalise, multilayer perceptron, optional squashing.
+
+  The state's names are rsl_rl's, so that the weights of its PPO fit as they are.
+
+  Args:
+    sizes: Observation (O), hidden layers, actions (A).
+    spec: The rest of the architecture.
+    action_bound: (A,) largest actions, used if ``spec.squash``.
+  """
+
+  action_bound: Tensor
+
+  def __init__(
+    self, sizes: tuple[int, ...], spec: ActorSpec, action_bound: Tensor | None = None
+  ) -> None:
+    super().__init__()
+    self.sizes, self.spec = sizes, spec
+    self.obs_normalizer = EmpiricalNormalization(sizes[0])
+    self.mlp = make_mlp(sizes, spec.activation, spec.layer_norm)
+    bound = torch.ones(sizes[-1]) if action_bound is None else action_bound
+    self.register_buffer("action_bound", bound, persistent=spec.squash)
+
+  def normalize(self, obs: Tensor) -> Tensor:
+    """Return observations (..., O) as the network sees them."""
+    normalized = self.obs_normalizer(obs)
+    clip = self.spec.obs_clip
+    return normalized if math.isinf(clip) else normalized.clamp(-clip, clip)
+
+  def act(self, normalized: Tensor) -> Tensor:
+    """Return actions (..., A) for normalised observations (..., O)."""
+    output = self.mlp(normalized)
+    return self.action_bound * torch.tanh(output) if self.spec.squash else output
+
+  def forward(self, obs: Tensor) -> Tensor:
+    """Return actions (..., A) for observations (..., O)."""
+    return self.act(self.normalize(obs))
+
+
+def actor_from(saved: dict[str, Any], path: object) -> Actor:
+  """Return the actor in a checkpoint or policy file, on the CPU, in evaluation mode.
+
+  Args:
+    saved: With ``actor_state_dict`` and, unless it is PPO's, ``actor_spec``.
+    path: Of the file, for errors.
+
+  Raises:
+    UserError: the weights do not form an actor.
+  """
+  weights = {
+    name: value
+    for name, value in saved["actor_state_dict"].items()
+    if not str(name).startswith("distribution.")
+  }
+  try:
+    given = saved.get("actor_spec")
+    spec = ActorSpec() if given is None else ActorSpec.from_dict(given)
+    actor = Actor(_sizes(weights), spec)
+    actor.load_state_dict(weights)
+  except (ValueError, RuntimeError, AttributeError, TypeError, KeyError) as error:
+    detail = " ".join(str(error).split())[:200]
+    raise UserError(f"{path}: not the actor of a policy ({detail})") from error
+  return actor.eval()
+
+
+def _sizes(weights: dict[str, Any]) -> tuple[int, ...]:
+  """Return the layer sizes that the linear weights of an actor have."""
+  found = {
+    int(name.split(".")[1]): value.shape
+    for name, value in weights.items()
+    if name.startswith("mlp.") and name.endswith(".weight") and value.dim() == 2
+  }
+  shapes = [found[index] for index in sorted(found)]
+  if not shapes:
+    raise ValueError("it has no linear layers")
+  return (int(shapes[0][1]), *(int(shape[0]) for shape in shapes))
+
+
+class OnnxActor(nn.Module):
+  """An actor as it is exported, with the names that mjlab's exporter gives."""
+
+  input_names, output_names = ("obs",), ("actions",)
+
+  def __init__(self, actor: Actor) -> None:
+    super().__init__()
+    self.actor = actor
+
+  def forward(self, obs: Tensor) -> Tensor:
+    return self.actor(obs)

@@ -1,0 +1,76 @@
+"""Which learner trains a task, and what it needs from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from mjlab.envs import ManagerBasedRlEnvCfg
+from mjlab.rl import RslRlBaseRunnerCfg, RslRlVecEnvWrapper
+
+from smp.errors import UserError
+from smp.rl.off_policy import OffPolicyRunner, off_policy_cfg, prepare_env_cfg
+from smp.rl.ppo import ppo_cfg
+from smp.rl.runner import CheckpointedRunner, SmpRunner
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Learner:
+  """How policies are trained."""
+
+  runner: type[CheckpointedRunner]
+  make_cfg: Callable[[str], RslRlBaseRunnerCfg]
+  """Settings for an experiment of this name."""
+  prepare: Callable[[ManagerBasedRlEnvCfg], None]
+  """Turns a task's environment into one for this learner, in place."""
+  one_gpu: bool
+  """Whether it trains on one GPU at most."""
+
+
+def _as_it_is(cfg: ManagerBasedRlEnvCfg) -> None:
+  del cfg
+
+
+LEARNERS: dict[str, Learner] = {
+  SmpRunner.learner: Learner(SmpRunner, ppo_cfg, _as_it_is, one_gpu=False),
+  OffPolicyRunner.learner: Learner(
+    OffPolicyRunner, off_policy_cfg, prepare_env_cfg, one_gpu=True
+  ),
+}
+
+
+def find_learner(name: str, on_gpu: bool) -> str:
+  """Return the name of a learner; ``auto`` is PPO on a GPU and TD3 on a CPU.
+
+  Raises:
+    UserError: there is none of that name.
+  """
+  if name == AUTO:
+    return SmpRunner.learner if on_gpu else OffPolicyRunner.learner
+  if name not in LEARNERS:
+    names = ", ".join((AUTO, *LEARNERS))
+    raise UserError(f"--learner {name}: no such learner; choose one of {names}")
+  return name
+
+
+def runner_for(task: str) -> type:
+  """Return what mjlab calls to make the runner of a task.
+
+  mjlab knows one runner class for each task; the settings that it hands over say which
+  learner they are of.
+  """
+
+  def make(
+    env: RslRlVecEnvWrapper,
+    train_cfg: dict[str, Any],
+    log_dir: str | None = None,
+    device: str = "cpu",
+  ) -> CheckpointedRunner:
+    off_policy = train_cfg.get("class_name") == OffPolicyRunner.__name__
+    kind: Any = OffPolicyRunner if off_policy else SmpRunner
+    return kind.for_task(task)(env, train_cfg, log_dir, device)
+
+  return cast(type, make)

@@ -1,0 +1,496 @@
+"""The off-policy runner: TD3 on the environments of this project."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from mjlab.entity import Entity
+from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg
+from mjlab.envs.mdp.actions import JointPositionAction
+from mjlab.managers.observation_manager import ObservationTermCfg
+from mjlab.rl import RslRlBaseRunnerCfg, RslRlVecEnvWrapper
+from rsl_rl.utils.logger import Logger
+from torch import Tensor
+
+from smp.errors import UserError
+from smp.mdp.composition import compose
+from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
+from smp.mdp.observations import MAX_ERROR, log_denoising_error
+from smp.mdp.symmetry import action_mirror, observation_mirror
+from smp.rl.replay import ReplayBuffer, Step
+from smp.rl.runner import CheckpointedRunner
+from smp.rl.td3 import DEFAULT_SHARE, Td3, Td3Cfg
+from smp.tensor_files import load_tensors, save_tensors
+
+REPLAY_FILE = "replay.pt"
+"""Beside the checkpoints, with ``save_replay``."""
+EPISODES = 200
+"""Finished episodes that the progress line averages over."""
+
+
+@dataclass
+class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
+  """TD3 and its runner; an iteration is ``num_steps_per_env`` steps of all."""
+
+  class_name: str = "OffPolicyRunner"
+  algorithm: Td3Cfg = field(default_factory=Td3Cfg)
+
+  replay_steps: int = 8000
+  """Steps of each environment that the replay buffer keeps."""
+
+  learning_starts: int = 10
+  """Batches that have to be in the buffer before the first update."""
+
+  refill_steps: int = 250
+  """Steps of each environment to take after resuming without a saved buffer, before
+  learning goes on."""
+
+  save_replay: bool = False
+  """Write the buffer (gigabytes) when training ends or is interrupted, so that resuming
+  goes on with it."""
+
+
+def off_policy_cfg(experiment_name: str) -> OffPolicyRunnerCfg:
+  """Return the settings of the off-policy learner for a task."""
+  return OffPolicyRunnerCfg(
+    experiment_name=experiment_name,
+    wandb_project="smp",
+    num_steps_per_env=25,
+    save_interval=100,
+    max_iterations=2500,
+  )
+
+
+def prepare_env_cfg(cfg: ManagerBasedRlEnvCfg) -> None:
+  """Turn a task's environment into one for an off-policy learner, in place.
+
+  Episodes are reset by the runner, which so sees their true last observation. The
+  critic sees one exact frame and the denoising errors, which stand for the window.
+
+  Raises:
+    UserError: the task has no motion prior.
+  """
+  if not isinstance(cfg.commands.get(GUIDANCE), GuidanceCfg):
+    raise UserError(
+      "--learner td3: this task has no motion prior; train it with --learner ppo"
+    )
+  cfg.auto_reset = False
+  critic = cfg.observations["critic"]
+  critic.history_length = None
+  critic.terms["log_denoising_error"] = ObservationTermCfg(func=log_denoising_error)
+
+
+class OffPolicyRunner(CheckpointedRunner):
+  """Steps all environments, stores what happened, and updates TD3 in between.
+
+  Args:
+    env: Whose configuration went through `prepare_env_cfg`.
+    train_cfg: `OffPolicyRunnerCfg` as a table.
+    log_dir: Folder of the run; None: nothing is written.
+    device: Where to learn; that of the environment.
+
+  Raises:
+    UserError: too little memory for the replay buffer, or a bad setting.
+  """
+
+  learner = "td3"
+
+  def __init__(
+    self,
+    env: RslRlVecEnvWrapper,
+    train_cfg: dict[str, Any],
+    log_dir: str | None = None,
+    device: str = "cpu",
+  ) -> None:
+    self.env, self.device = env, device
+    algorithm = dict(train_cfg["algorithm"])
+    self.alg_cfg = Td3Cfg(**{k: v for k, v in algorithm.items() if k != "rnd_cfg"})
+    _check(self.alg_cfg)
+    # What rsl_rl's logger asks for.
+    self.cfg = {**train_cfg, "algorithm": {**algorithm, "rnd_cfg": None}}
+    manager = env.unwrapped
+    guidance = self._guidance()
+    obs_dim = _width(manager, "actor")
+    critic_dim = _width(manager, "critic")
+    self.alg = Td3(
+      obs_dim,
+      critic_dim,
+      action_bound(manager, self.alg_cfg),
+      env.num_envs,
+      value_range(manager, self.alg_cfg),
+      self.alg_cfg,
+      device,
+      mirrors=(
+        observation_mirror(manager, "actor"),
+        observation_mirror(manager, "critic"),
+        action_mirror(manager),
+      )
+      if self.alg_cfg.mirror
+      else None,
+    )
+    self.replay = ReplayBuffer(
+      self.cfg["replay_steps"],
+      env.num_envs,
+      obs_dim,
+      critic_dim,
+      env.num_actions,
+      len(guidance.cfg.timesteps),
+      device,
+    )
+    self.logger = Logger(
+      log_dir, self.cfg, cast(Any, env.cfg), env.num_envs, False, 1, 0, device
+    )
+    self.current_learning_iteration = 0
+    self._learning_starts = self._steps_for(self.cfg["learning_starts"])
+    self._judged: deque[float] = deque(maxlen=EPISODES)
+
+  def add_git_repo_to_log(self, repo_file_path: str) -> None:
+    """Have the state of a repository logged, as rsl_rl's runner does."""
+    self.logger.git_status_repos.append(repo_file_path)
+
+  def _steps_for(self, batches: int) -> int:
+    """Return the steps of all environments that fill ``batches`` batches."""
+    wanted = batches * self.alg_cfg.batch_size // self.env.num_envs + 1
+    return max(self.alg_cfg.n_step, min(wanted, self.replay.capacity))
+
+  # Training.
+
+  def train(self, iterations: int, random_episode_lengths: bool) -> None:
+    env = self.env
+    if random_episode_lengths:
+      env.episode_length_buf = torch.randint_like(
+        env.episode_length_buf, high=int(env.max_episode_length)
+      )
+    obs: Mapping[str, Tensor] = env.unwrapped.observation_manager.compute()  # pyright: ignore[reportAssignmentType]
+    self.logger.init_logging_writer()
+    first = self.current_learning_iteration
+    for iteration in range(first, first + iterations):
+      obs = self._iterate(obs, iteration, first, first + iterations)
+      self.current_learning_iteration = iteration
+      if self.logger.writer is not None and iteration % self.cfg["save_interval"] == 0:
+        self.save(os.path.join(self.logger.log_dir, f"model_{iteration}.pt"))
+    if self.logger.writer is not None:
+      path = os.path.join(
+        self.logger.log_dir, f"model_{self.current_learning_iteration}.pt"
+      )
+      self.save(path)
+      self._save_replay()
+      self.logger.stop_logging_writer()
+
+  def _iterate(
+    self, obs: Mapping[str, Tensor], iteration: int, first: int, total: int
+  ) -> Mapping[str, Tensor]:
+    """Step and learn ``num_steps_per_env`` times; return the observations."""
+    collecting = learning = 0.0
+    losses: dict[str, list[Tensor]] = {}
+    for _ in range(self.cfg["num_steps_per_env"]):
+      start = time.perf_counter()
+      obs = self._step(obs)
+      middle = time.perf_counter()
+      for name, value in self._learn():
+        losses.setdefault(name, []).append(value)
+      collecting += middle - start
+      learning += time.perf_counter() - middle
+    means = {name: float(torch.stack(each).mean()) for name, each in losses.items()}
+    self._log(iteration, first, total, collecting, learning, means)
+    return obs
+
+  def _step(self, obs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Act in all environments and store what happened."""
+    env, guidance = self.env.unwrapped, self._guidance()
+    actor_obs, critic_obs = obs["actor"], obs["critic"]
+    self.alg.observe(actor_obs, critic_obs)
+    action = self.alg.explore(actor_obs)
+    with torch.no_grad():
+      last, reward, terminated, truncated, _ = env.step(action)
+      log = env.extras["log"]
+      task = _sound(guidance.task_reward)
+      error = guidance.scoring.raw_error.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
+      self.replay.push(
+        Step(
+          obs=actor_obs,
+          critic_obs=critic_obs,
+          action=action,
+          next_obs=cast(Tensor, last["actor"]),
+          next_critic_obs=cast(Tensor, last["critic"]),
+          task=task,
+          error=error,
+          floor=guidance.floor,
+          extra=self._extra(reward, task, error),
+          terminated=terminated,
+          truncated=truncated & ~terminated,
+        )
+      )
+      following = self._reset(terminated | truncated, cast(Any, last))
+    env.extras["log"] = {**log, **env.extras["log"]}
+    dones = (terminated | truncated).long()
+    self._note_episodes(dones)
+    self.logger.process_env_step(_sound(reward), dones, env.extras)
+    return following
+
+  def _extra(self, reward: Tensor, task: Tensor, error: Tensor) -> Tensor:
+    """Return the part of the reward (N,) that the composition does not hold."""
+    env, guidance = self.env.unwrapped, self._guidance()
+    if all(name in self._composed() for name in env.reward_manager.active_terms):
+      return torch.zeros_like(task)
+    scale = guidance.normalizer.scale()
+    composed = compose(task, error, guidance.floor, scale, guidance.cfg.form())
+    step = env.step_dt if env.cfg.scale_rewards_by_dt else 1.0
+    return _sound(reward / step - composed)
+
+  def _composed(self) -> set[str]:
+    """Return the names of reward terms that the composition holds."""
+    from smp.mdp.rewards import GuidedReward, prior_reward
+
+    manager = self.env.unwrapped.reward_manager
+    kinds = {name: manager.get_term_cfg(name).func for name in manager.active_terms}
+    return {
+      name
+      for name, func in kinds.items()
+      if func is prior_reward or isinstance(func, GuidedReward)
+    }
+
+  def _reset(self, done: Tensor, last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Begin new episodes where they ended; return everyone's observations.
+
+    mjlab resets by explicit call here, which also refreshes the pose of every robot:
+    the true last observation is the price of that.
+    """
+    ids = done.nonzero().squeeze(-1)
+    if len(ids) == 0:
+      return last
+    fresh, _ = self.env.unwrapped.reset(env_ids=ids)
+    chosen = done.unsqueeze(-1)
+    return {
+      name: torch.where(chosen, cast(Tensor, fresh[name]), last[name])
+      for name in ("actor", "critic")
+    }
+
+  def _learn(self) -> list[tuple[str, Tensor]]:
+    """Update as often as a step of all environments is worth."""
+    if self.replay.size < self._learning_starts:
+      return []
+    guidance, cfg = self._guidance(), self.alg_cfg
+    scale, form = guidance.normalizer.scale(), guidance.cfg.form()
+    losses: list[tuple[str, Tensor]] = []
+    for _ in range(cfg.updates_per_step):
+      batch = self.replay.sample(cfg.batch_size, cfg.n_step, cfg.gamma, scale, form)
+      losses += self.alg.update(batch).items()
+    return losses
+
+  # Logging.
+
+  def _note_episodes(self, dones: Tensor) -> None:
+    """Keep the length of the episodes that end without noise on their actions."""
+    quiet = slice(0, self.alg.num_quiet)
+    lengths = self.logger.cur_episode_length[quiet] + 1
+    self._judged.extend(lengths[dones[quiet] > 0].tolist())
+
+  def _log(
+    self,
+    iteration: int,
+    first: int,
+    total: int,
+    collecting: float,
+    learning: float,
+    losses: dict[str, float],
+  ) -> None:
+    logger = self.logger
+    if logger.writer is None:
+      return
+    smp = _last_means(logger.ep_extras)
+    writer = logger.writer
+    writer.add_scalar("Perf/updates", self.alg.updates, iteration)
+    writer.add_scalar(
+      "Perf/updates_per_second",
+      len(losses)
+      and self.alg_cfg.updates_per_step * self.cfg["num_steps_per_env"] / learning,
+      iteration,
+    )
+    judged = sum(self._judged) / len(self._judged) if self._judged else 0.0
+    if self._judged:
+      writer.add_scalar("Train/mean_episode_length_no_noise", judged, iteration)
+    with contextlib.redirect_stdout(io.StringIO()):  # A page for each iteration.
+      logger.log(
+        iteration,
+        first,
+        total,
+        collecting,
+        learning,
+        losses,
+        self.alg_cfg.learning_rate,
+        self.alg.noise,
+        None,
+      )
+    lengths = list(logger.lenbuffer)
+    mean = sum(lengths) / len(lengths) if lengths else 0.0
+    print(
+      f"{iteration + 1}/{total}  {logger.tot_time / 60:5.1f} min  "
+      f"{logger.tot_timesteps / 1e6:.3f} M steps  {self.alg.updates} updates  "
+      f"episode {mean:.0f} (no noise {judged:.0f})  "
+      + "  ".join(f"{name} {value:.3f}" for name, value in smp.items())
+      + f"  value {losses.get('value', 0.0):.3f}"
+      + f"  {self.env.num_envs * self.cfg['num_steps_per_env'] / (collecting + learning):.0f}"
+      " steps/s",
+      flush=True,
+    )
+
+  # Checkpoints.
+
+  def learner_state(self) -> dict[str, Any]:
+    return self.alg.state_dict()
+
+  def load_learner(self, saved: dict[str, Any], load_cfg: dict | None) -> bool:
+    del load_cfg
+    self.alg.load_state_dict(saved)
+    return True
+
+  def load(
+    self,
+    path: str,
+    load_cfg: dict | None = None,
+    strict: bool = True,
+    map_location: str | None = None,
+  ) -> dict:
+    """Read a checkpoint, and the replay buffer beside it if there is one.
+
+    Raises:
+      UserError: as `CheckpointedRunner.load`; or the buffer is of another size.
+    """
+    infos = super().load(path, load_cfg, strict, map_location)
+    file = Path(path).with_name(REPLAY_FILE)
+    if self.cfg["save_replay"] and file.is_file():
+      try:
+        self.replay.load_state_dict(load_tensors(file, "replay buffer", self.device))
+      except ValueError as error:
+        raise UserError(
+          f"{file}: does not fit ({error}); remove it to begin with an empty buffer"
+        ) from error
+      print(f"[INFO] Replay buffer of {self.replay.size} steps per environment loaded")
+    else:
+      self._learning_starts = max(
+        self._learning_starts, min(self.cfg["refill_steps"], self.replay.capacity)
+      )
+      print(
+        f"[INFO] Learning goes on after {self._learning_starts} steps per environment, "
+        "which fill the replay buffer"
+      )
+    return infos
+
+  def _save_and_stop(self) -> None:
+    super()._save_and_stop()
+    self._save_replay()
+
+  def _save_replay(self) -> None:
+    if self.cfg["save_replay"] and self.logger.log_dir is not None:
+      path = Path(self.logger.log_dir) / REPLAY_FILE
+      save_tensors(path, self.replay.state_dict())
+      print(f"[INFO] Saved {path} ({path.stat().st_size / 2**30:.1f} GiB)")
+
+
+def action_bound(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> Tensor:
+  """Return the largest action (A,) of each joint, in units of the action.
+
+  Raises:
+    UserError: the actions are not joint position targets.
+  """
+  count = env.action_manager.total_action_dim
+  if not cfg.bound_by_joint_limits:
+    return torch.full((count,), cfg.action_bound)
+  term = env.action_manager.get_term("joint_pos")
+  if not isinstance(term, JointPositionAction):
+    raise UserError(
+      "--agent.algorithm.bound-by-joint-limits: the actions are no joint positions"
+    )
+  robot = cast(Entity, env.scene["robot"])
+  limits = robot.data.joint_pos_limits[0]
+  offset = robot.data.default_joint_pos[0]
+  scale = torch.as_tensor(term.scale, device=limits.device)
+  scale = scale[0] if scale.dim() > 1 else scale
+  reach = (limits - offset.unsqueeze(-1)).abs().amax(dim=-1)
+  return (reach / scale).cpu()
+
+
+def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
+  """Return the values of the first and the last atom: mean rewards of a step.
+
+  Raises:
+    UserError: the range that was given is empty.
+  """
+  if cfg.value_range is not None:
+    low, high = cfg.value_range
+    if not low < high:
+      raise UserError(
+        f"--agent.algorithm.value-range {cfg.value_range}: give (LOW,HIGH), LOW < HIGH"
+      )
+    return low, high
+  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+  form, manager = guidance.cfg.form(), env.reward_manager
+  task = sum(
+    manager.get_term_cfg(name).weight
+    for name in manager.active_terms
+    if name != "prior"
+  )
+  share = DEFAULT_SHARE if form.composition == "product" else 1.0
+  return 0.0, share * form.max_reward(max(task, 0.0))
+
+
+def _check(cfg: Td3Cfg) -> None:
+  """Refuse settings that cannot work.
+
+  Raises:
+    UserError: names the option.
+  """
+  for name, low in (("batch_size", 2), ("n_step", 1), ("updates_per_step", 0)):
+    if getattr(cfg, name) < low:
+      option = name.replace("_", "-")
+      raise UserError(
+        f"--agent.algorithm.{option} {getattr(cfg, name)}: give {low} or more"
+      )
+  if not 0.0 <= cfg.gamma < 1.0:
+    raise UserError(f"--agent.algorithm.gamma {cfg.gamma}: give 0 up to below 1")
+  low, high = cfg.exploration_noise
+  if not 0.0 <= low <= high:
+    raise UserError(
+      f"--agent.algorithm.exploration-noise {cfg.exploration_noise}: give (LOW,HIGH), "
+      "0 <= LOW <= HIGH"
+    )
+
+
+def _width(env: ManagerBasedRlEnv, group: str) -> int:
+  dim = env.observation_manager.group_obs_dim[group]
+  assert isinstance(dim, tuple) and len(dim) == 1 and isinstance(dim[0], int)
+  return dim[0]
+
+
+def _sound(value: Tensor) -> Tensor:
+  """Return ``value`` with 0 for what is not finite: a robot that diverged."""
+  return value.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _last_means(extras: list[dict[str, Any]]) -> dict[str, float]:
+  """Return the means over an iteration that the progress line shows."""
+  shown = {"task": "Smp/task_reward", "r_smp": "Smp/r_smp"}
+  found = {}
+  for name, key in shown.items():
+    values = [float(each[key]) for each in extras if key in each]
+    if values:
+      found[name] = sum(values) / len(values)
+  errors = [
+    float(value)
+    for each in extras
+    for key, value in each.items()
+    if key.startswith("Smp/raw_error_t")
+  ]
+  if errors:
+    found["raw_error"] = sum(errors) / len(errors)
+  return found

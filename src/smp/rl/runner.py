@@ -1,0 +1,232 @@
+"""What the runners of all learners share: checkpoints that continue without a jump."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from mjlab.envs import ManagerBasedRlEnv
+from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
+
+from smp.deploy.export import FILE_NAME, export_policy
+from smp.deploy.spec import PolicySpec
+from smp.diffusion.train import git_revision
+from smp.errors import UserError
+from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.rl.actor import Actor, actor_from
+from smp.rl.checkpoint import read_checkpoint
+from smp.tensor_files import save_tensors
+from smp.wandb_mode import choose_wandb_mode
+
+MISFITS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What torch raises over states of another network."""
+
+
+class CheckpointedRunner:
+  """Saving, exporting, resuming and stopping, for a learner to inherit.
+
+  A checkpoint holds what the learner needs to go on (`learner_state`), the actor, the
+  running means of the guidance errors, the pool of start states, and the counters. It is
+  written to a temporary file and renamed, holds plain tensors and numbers only, and is
+  read without unpickling code. Ctrl-C saves and ends cleanly.
+
+  Attributes:
+    learner: Name of the learner, which checkpoints carry.
+    task: The task's id, which exported policies name. Set by `for_task`.
+  """
+
+  learner = ""
+  task = ""
+  env: RslRlVecEnvWrapper
+  cfg: dict[str, Any]
+  logger: Any
+  current_learning_iteration: int
+
+  @classmethod
+  def for_task(cls, task: str) -> type[Any]:
+    """Return this runner for one task: mjlab does not tell a runner which one it is."""
+    return type(cls.__name__, (cls,), {"task": task, "__doc__": cls.__doc__})
+
+  # What a learner provides.
+
+  def train(self, iterations: int, random_episode_lengths: bool) -> None:
+    """Train for ``iterations`` more iterations, saving every ``save_interval``."""
+    raise NotImplementedError
+
+  def learner_state(self) -> dict[str, Any]:
+    """Return what the learner goes on from, ``actor_state_dict`` among it."""
+    raise NotImplementedError
+
+  def load_learner(self, saved: dict[str, Any], load_cfg: dict | None) -> bool:
+    """Take over what `learner_state` returned; whether training goes on from it."""
+    raise NotImplementedError
+
+  # What all have.
+
+  def learn(
+    self, num_learning_iterations: int, init_at_random_ep_len: bool = False
+  ) -> None:
+    """Train; save and end cleanly when interrupted.
+
+    Raises:
+      UserError: the disk is full, or something else that a person can mend.
+    """
+    _ = self._origin  # Of the start: the files may change while training goes on.
+    if self.logger.log_dir is not None and self.cfg.get("logger") == "wandb":
+      choose_wandb_mode(Path(self.logger.log_dir))
+    try:
+      self.train(num_learning_iterations, init_at_random_ep_len)
+    except KeyboardInterrupt:
+      self._save_and_stop()
+    except OSError as error:
+      # The curves are files too.
+      raise UserError(
+        f"{self.logger.log_dir}: cannot write ({error.strerror}); free some space"
+        f"{self._resume_hint()}"
+      ) from error
+    except UserError as error:
+      raise UserError(f"{error}{self._resume_hint()}") from error
+
+  def save(self, path: str, infos: dict | None = None) -> None:
+    """Write a checkpoint to ``path`` and the policy in it as ONNX beside it.
+
+    Both are handed to W&B if uploads are on.
+    """
+    env = self.env.unwrapped
+    saved = self.learner_state()
+    saved["learner"] = self.learner
+    saved["iter"] = self.current_learning_iteration
+    saved["infos"] = {
+      **(infos or {}),
+      "env_state": {"common_step_counter": env.common_step_counter},
+      "guidance": self._guidance().state_dict(),
+      "origin": self._origin,
+      "progress": {
+        "total_steps": self.logger.tot_timesteps,
+        "total_time": self.logger.tot_time,
+      },
+    }
+    save_tensors(path, saved)
+    self._upload(path)
+    # After the checkpoint, which must not be lost to whatever goes wrong here.
+    policy = Path(path).with_name(FILE_NAME)
+    try:
+      self.export(policy, actor_from(saved, path))
+    except Exception as error:
+      detail = " ".join(str(error).split())[:200] or type(error).__name__
+      print(f"[WARN] {policy}: not exported ({detail}); training goes on")
+    else:
+      self._upload(str(policy))
+
+  def export(self, path: Path, actor: Actor | None = None) -> PolicySpec:
+    """Write the actor as ONNX to ``path``, by default the one in training.
+
+    Raises:
+      UserError: as `export_policy`.
+    """
+    return export_policy(
+      self.env,
+      actor or actor_from(self.learner_state(), path),
+      path,
+      self.task or str(self.cfg["experiment_name"]),
+      self.current_learning_iteration,
+      path.parent.name,
+    )
+
+  def load(
+    self,
+    path: str,
+    load_cfg: dict | None = None,
+    strict: bool = True,
+    map_location: str | None = None,
+  ) -> dict:
+    """Read a checkpoint; training then goes on with the iteration after it.
+
+    Raises:
+      UserError: the file is missing, damaged, of another learner, task or network.
+    """
+    del strict
+    loaded = read_checkpoint(path, map_location or str(self.env.device))
+    learner = loaded.get("learner", "ppo")
+    if learner != self.learner:
+      raise UserError(
+        f"{path}: trained by the learner {learner}, not {self.learner}; go on with "
+        f"--learner {learner}"
+      )
+    infos = loaded["infos"]
+    if "guidance" not in infos:
+      raise UserError(f"{path}: not a checkpoint of this project (no infos.guidance)")
+    try:
+      resume = self.load_learner(loaded, load_cfg)
+      self._guidance().load_state_dict(infos["guidance"])
+    except MISFITS as error:
+      detail = " ".join(str(error).split())[:200]
+      raise UserError(
+        f"{path}: checkpoint of another task or network ({detail})"
+      ) from error
+    if resume:
+      self.current_learning_iteration = loaded["iter"] + 1
+      env = self.env.unwrapped
+      env.common_step_counter = infos["env_state"]["common_step_counter"]
+      self.logger.tot_timesteps = infos["progress"]["total_steps"]
+    return infos
+
+  def _upload(self, path: str) -> None:
+    """Give a file of this run to W&B, if uploads are on."""
+    if self.cfg["upload_model"]:
+      self.logger.save_model(path, self.current_learning_iteration)
+
+  @functools.cached_property
+  def _origin(self) -> dict[str, str]:
+    """Where a checkpoint comes from."""
+    return {
+      "prior": Path(self._guidance().cfg.prior).stem,
+      "commit": git_revision(),
+      "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+  def _guidance(self) -> Guidance:
+    env = cast(ManagerBasedRlEnv, self.env.unwrapped)
+    return cast(Guidance, env.command_manager.get_term(GUIDANCE))
+
+  def _save_and_stop(self) -> None:
+    if self.logger.writer is None or self.logger.log_dir is None:
+      return
+    path = os.path.join(
+      self.logger.log_dir, f"model_{self.current_learning_iteration}.pt"
+    )
+    self.save(path)
+    self.logger.stop_logging_writer()
+    print(f"[INFO] Interrupted. Saved {path}")
+    print(f"[INFO] Continue with: {self._resume_options()}")
+
+  def _resume_options(self) -> str:
+    run = Path(str(self.logger.log_dir)).name
+    return f"--agent.resume True --agent.load-run {run}"
+
+  def _resume_hint(self) -> str:
+    """Return the end of a fatal error's line: where it stopped and how to resume."""
+    stopped = f"; training stopped in iteration {self.current_learning_iteration + 1}"
+    if not list(Path(str(self.logger.log_dir)).glob("model_*.pt")):
+      return f"{stopped}, before its first checkpoint"
+    return f"{stopped}; continue from its last checkpoint: {self._resume_options()}"
+
+
+class SmpRunner(CheckpointedRunner, MjlabOnPolicyRunner):
+  """PPO: rsl_rl's runner as mjlab has it, with this project's checkpoints."""
+
+  learner = "ppo"
+  env: RslRlVecEnvWrapper  # pyright: ignore[reportIncompatibleVariableOverride]
+
+  def train(self, iterations: int, random_episode_lengths: bool) -> None:
+    MjlabOnPolicyRunner.learn(self, iterations, random_episode_lengths)
+
+  def learner_state(self) -> dict[str, Any]:
+    return self.alg.save()
+
+  def load_learner(self, saved: dict[str, Any], load_cfg: dict | None) -> bool:
+    return bool(self.alg.load(saved, load_cfg, True))

@@ -1,0 +1,380 @@
+"""TD3 with parallel environments, a distributional critic and n-step returns.
+
+Twin-delayed deep deterministic policy gradient (Fujimoto et al., arXiv 1802.09477), with
+many environments at once and a noise scale for each (Seo et al., FastTD3, arXiv
+2505.22642), and critics that predict a distribution of returns over fixed atoms
+(Bellemare et al., arXiv 1707.06887).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from rsl_rl.modules import EmpiricalNormalization
+from torch import Tensor, nn
+
+from smp.mdp.symmetry import Mirror
+from smp.rl.actor import Actor, ActorSpec, make_mlp
+from smp.rl.replay import Batch
+
+
+@dataclass
+class Td3Cfg:
+  """Settings of TD3. Lengths of time are in steps of the environment."""
+
+  hidden_dims: tuple[int, ...] = (512, 256, 128)
+  """Hidden layers of the actor and of each critic."""
+
+  batch_size: int = 1024
+
+  updates_per_step: int = 3
+  """Updates of the critics after each step of all environments."""
+
+  gamma: float = 0.97
+  """Discount of one step."""
+
+  n_step: int = 3
+  """Rewards that a return adds up before it bootstraps."""
+
+  learning_rate: float = 3e-4
+
+  weight_decay: float = 1e-3
+
+  betas: tuple[float, float] = (0.9, 0.95)
+  """Of AdamW."""
+
+  tau: float = 0.02
+  """Share of the critics that their targets take over in an update."""
+
+  actor_interval: int = 2
+  """Updates of the critics for one of the actor."""
+
+  actor_delay: int = 400
+  """Updates of the critics before the first of the actor."""
+
+  num_atoms: int = 101
+
+  value_range: tuple[float, float] | None = None
+  """Returns times (1 - gamma), which are mean rewards, that the atoms span. None: from
+  0 to `DEFAULT_SHARE` of the largest reward in ``product``, all of it otherwise."""
+
+  target_noise: float = 0.1
+  """Standard deviation of the noise on target actions."""
+
+  target_noise_clip: float = 0.3
+
+  exploration_noise: tuple[float, float] = (0.0, 0.3)
+  """Smallest and largest standard deviation of the noise on actions: each environment
+  keeps its own between them."""
+
+  noise_free_envs: int = 8
+  """Environments without noise, by which the policy is judged; at most a quarter."""
+
+  action_bound: float = 3.0
+  """Actions are this times tanh, in units of the action."""
+
+  bound_by_joint_limits: bool = False
+  """Bound the action of each joint by what reaches its limits instead."""
+
+  action_penalty: float = 2e-4
+  """Weight of the squared output before tanh, which keeps it from saturating."""
+
+  mirror: bool = True
+  """Whether half of each batch is mirrored from left to right."""
+
+  max_grad_norm: float = 0.0
+  """Clip the norm of gradients at this; 0: do not."""
+
+  bfloat16: bool = True
+  """Compute the products of the updates in bfloat16 on processors that have it."""
+
+
+DEFAULT_SHARE = 0.7
+"""Of the largest reward that the atoms span in ``product``, where the prior's reward
+stays well below 1."""
+OBS_CLIP = 10.0
+OUTPUT_GAIN = 0.01
+"""The actor's last layer begins small: the first actions are the default pose."""
+
+
+class TwinCritic(nn.Module):
+  """Two networks that each predict a distribution of returns."""
+
+  def __init__(self, sizes: tuple[int, ...]) -> None:
+    super().__init__()
+    self.nets = nn.ModuleList(make_mlp(sizes, "silu", True) for _ in range(2))
+
+  def forward(self, normalized: Tensor, action: Tensor) -> Tensor:
+    """Return logits (2, B, atoms) for observations (B, C) and actions (B, A)."""
+    joined = torch.cat((normalized, action), dim=-1)
+    return torch.stack([net(joined) for net in self.nets])
+
+  def first(self, normalized: Tensor, action: Tensor) -> Tensor:
+    """Return the first network's logits (B, atoms)."""
+    return self.nets[0](torch.cat((normalized, action), dim=-1))
+
+
+def project(
+  probability: Tensor, reward: Tensor, discount: Tensor, low: float, high: float
+) -> Tensor:
+  """Return the distribution of ``reward + discount * return`` on the same atoms.
+
+  Each atom's probability goes to the two atoms nearest to where it lands; what lands
+  outside goes to the end. Source: Bellemare et al., arXiv 1707.06887, algorithm 1.
+
+  Args:
+    probability: (B, M) of the return after the transition.
+    reward: (B,).
+    discount: (B,).
+    low: Value of the first atom.
+    high: Value of the last.
+
+  Returns:
+    (B, M).
+  """
+  count = probability.shape[-1]
+  atoms = torch.linspace(low, high, count, device=probability.device)
+  step = (high - low) / (count - 1)
+  landing = reward.unsqueeze(-1) + discount.unsqueeze(-1) * atoms
+  place = ((landing - low) / step).clamp(0, count - 1)
+  below = place.floor()
+  above = (below + 1).clamp(max=count - 1)
+  share = place - below
+  result = torch.zeros_like(probability)
+  result.scatter_add_(-1, below.long(), probability * (1 - share))
+  return result.scatter_add_(-1, above.long(), probability * share)
+
+
+class Td3:
+  """The networks and how they learn.
+
+  All is tensor arithmetic with static shapes: no value is read back to the host.
+
+  Args:
+    obs_dim: O.
+    critic_dim: C.
+    action_bound: (A,) largest actions.
+    num_envs: N.
+    value_range: Values of the first and the last atom, in units of the mean reward.
+    cfg: The rest.
+    device: Where to compute.
+    mirrors: Of actor observations, critic observations and actions; None: no mirroring.
+  """
+
+  def __init__(
+    self,
+    obs_dim: int,
+    critic_dim: int,
+    action_bound: Tensor,
+    num_envs: int,
+    value_range: tuple[float, float],
+    cfg: Td3Cfg,
+    device: str | torch.device,
+    mirrors: tuple[Mirror, Mirror, Mirror] | None = None,
+  ) -> None:
+    self.cfg, self.device, self.value_range = cfg, torch.device(device), value_range
+    actions = len(action_bound)
+    self.spec = ActorSpec("silu", layer_norm=True, squash=True, obs_clip=OBS_CLIP)
+    self.actor = Actor((obs_dim, *cfg.hidden_dims, actions), self.spec, action_bound)
+    with torch.no_grad():
+      last = self.actor.mlp[-1]
+      assert isinstance(last, nn.Linear)
+      last.weight.mul_(OUTPUT_GAIN)
+      last.bias.zero_()
+    self.critic_normalizer = EmpiricalNormalization(critic_dim).to(device)
+    sizes = (critic_dim + actions, *cfg.hidden_dims, cfg.num_atoms)
+    self.critic = TwinCritic(sizes).to(device)
+    self.actor.to(device)
+    self.target_mlp = copy.deepcopy(self.actor.mlp).requires_grad_(False)
+    self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+    self.atoms = torch.linspace(*value_range, cfg.num_atoms, device=device)
+    self.actor_optimizer = self._optimizer(self.actor.mlp)
+    self.critic_optimizer = self._optimizer(self.critic)
+    self.mirrors = mirrors if cfg.mirror else None
+    self.noise = self._noise_scales(num_envs).to(device)
+    self.updates = 0
+
+  def _optimizer(self, module: nn.Module) -> torch.optim.AdamW:
+    cfg = self.cfg
+    return torch.optim.AdamW(
+      module.parameters(),
+      cfg.learning_rate,
+      weight_decay=cfg.weight_decay,
+      betas=cfg.betas,
+      fused=True,
+    )
+
+  def _noise_scales(self, num_envs: int) -> Tensor:
+    """Return the noise scale of each environment (N, 1)."""
+    scales = torch.linspace(*self.cfg.exploration_noise, num_envs).unsqueeze(1)
+    self.num_quiet = min(self.cfg.noise_free_envs, max(1, num_envs // 4))
+    scales[: self.num_quiet] = 0.0
+    return scales
+
+  # Acting.
+
+  @torch.no_grad()
+  def observe(self, obs: Tensor, critic_obs: Tensor) -> None:
+    """Let the normalisers take in observations (N, O) and (N, C)."""
+    self.actor.obs_normalizer.update(obs)
+    self.critic_normalizer.update(critic_obs)
+
+  @torch.no_grad()
+  def explore(self, obs: Tensor) -> Tensor:
+    """Return noisy actions (N, A) for observations (N, O)."""
+    action = self.actor(obs)
+    bound = self.actor.action_bound
+    noisy = action + self.noise * torch.randn_like(action)
+    return torch.minimum(torch.maximum(noisy, -bound), bound)
+
+  # Learning.
+
+  def update(self, batch: Batch) -> dict[str, Tensor]:
+    """Learn from a batch of transitions; return the losses, still on the device."""
+    with bfloat16_products(self.cfg.bfloat16 and self.device.type == "cpu"):
+      return self._update(batch)
+
+  def _update(self, batch: Batch) -> dict[str, Tensor]:
+    batch = self._mirror_half(batch)
+    obs = self.actor.normalize(batch.obs)
+    critic_obs = self._normalize_critic(batch.critic_obs)
+    losses = self._update_critic(batch, critic_obs)
+    self.updates += 1
+    if self._actor_learns():
+      losses |= self._update_actor(obs, critic_obs)
+    return losses
+
+  def _actor_learns(self) -> bool:
+    cfg = self.cfg
+    return self.updates > cfg.actor_delay and self.updates % cfg.actor_interval == 0
+
+  def _normalize_critic(self, critic_obs: Tensor) -> Tensor:
+    return self.critic_normalizer(critic_obs).clamp(-OBS_CLIP, OBS_CLIP)
+
+  def _mirror_half(self, batch: Batch) -> Batch:
+    """Mirror the first half of a batch, in place."""
+    if self.mirrors is None:
+      return batch
+    half = len(batch.reward) // 2
+    flip_obs, flip_critic, flip_action = self.mirrors
+    for tensor, flip in (
+      (batch.obs, flip_obs),
+      (batch.next_obs, flip_obs),
+      (batch.critic_obs, flip_critic),
+      (batch.next_critic_obs, flip_critic),
+      (batch.action, flip_action),
+    ):
+      tensor[:half] = flip(tensor[:half])
+    return batch
+
+  @torch.no_grad()
+  def _target(self, batch: Batch) -> Tensor:
+    """Return the distribution (B, atoms) that both critics are to predict."""
+    cfg, bound = self.cfg, self.actor.action_bound
+    action = bound * torch.tanh(self.target_mlp(self.actor.normalize(batch.next_obs)))
+    noise = cfg.target_noise * torch.randn_like(action)
+    action = action + noise.clamp(-cfg.target_noise_clip, cfg.target_noise_clip)
+    action = torch.minimum(torch.maximum(action, -bound), bound)
+    logits = self.target_critic(
+      self._normalize_critic(batch.next_critic_obs), action / bound
+    )
+    probability = logits.softmax(dim=-1)
+    mean = (probability * self.atoms).sum(dim=-1)
+    smaller = (mean[0] <= mean[1]).unsqueeze(-1)
+    chosen = torch.where(smaller, probability[0], probability[1])
+    reward = batch.reward * (1.0 - cfg.gamma)
+    return project(chosen, reward, batch.discount, *self.value_range)
+
+  def _update_critic(self, batch: Batch, critic_obs: Tensor) -> dict[str, Tensor]:
+    target = self._target(batch)
+    logits = self.critic(critic_obs, batch.action / self.actor.action_bound)
+    loss = -(target * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=1).sum()
+    self.critic_optimizer.zero_grad()
+    loss.backward()
+    self._clip(self.critic)
+    self.critic_optimizer.step()
+    _follow(self.target_critic, self.critic, self.cfg.tau)
+    return {"critic": loss.detach(), "target": (target * self.atoms).sum(-1).mean()}
+
+  def _update_actor(self, obs: Tensor, critic_obs: Tensor) -> dict[str, Tensor]:
+    output = self.actor.mlp(obs)
+    self.critic.requires_grad_(False)
+    # Divided by the bound, as the critics see actions.
+    logits = self.critic.first(critic_obs, torch.tanh(output))
+    self.critic.requires_grad_(True)
+    value = (logits.softmax(dim=-1) * self.atoms).sum(dim=-1).mean()
+    loss = -value + self.cfg.action_penalty * output.square().mean()
+    self.actor_optimizer.zero_grad()
+    loss.backward()
+    self._clip(self.actor.mlp)
+    self.actor_optimizer.step()
+    _follow(self.target_mlp, self.actor.mlp, self.cfg.actor_interval * self.cfg.tau)
+    return {"value": value.detach()}
+
+  def _clip(self, module: nn.Module) -> None:
+    if self.cfg.max_grad_norm > 0.0:
+      nn.utils.clip_grad_norm_(module.parameters(), self.cfg.max_grad_norm)
+
+  # Checkpoints.
+
+  def state_dict(self) -> dict[str, Any]:
+    """Return everything that learning goes on from, replay aside."""
+    return {
+      "actor_state_dict": self.actor.state_dict(),
+      "actor_spec": self.spec.to_dict(),
+      "critic_state_dict": self.critic.state_dict(),
+      "critic_normalizer": self.critic_normalizer.state_dict(),
+      "target_actor": self.target_mlp.state_dict(),
+      "target_critic": self.target_critic.state_dict(),
+      "actor_optimizer": self.actor_optimizer.state_dict(),
+      "critic_optimizer": self.critic_optimizer.state_dict(),
+      "updates": self.updates,
+    }
+
+  def load_state_dict(self, state: dict[str, Any]) -> None:
+    """Go on from what `state_dict` returned.
+
+    Raises:
+      RuntimeError, KeyError, ValueError: it is of other networks.
+    """
+    self.actor.load_state_dict(state["actor_state_dict"])
+    self.critic.load_state_dict(state["critic_state_dict"])
+    self.critic_normalizer.load_state_dict(state["critic_normalizer"])
+    self.target_mlp.load_state_dict(state["target_actor"])
+    self.target_critic.load_state_dict(state["target_critic"])
+    self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+    self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+    self.updates = int(state["updates"])
+
+
+@torch.no_grad()
+def _follow(target: nn.Module, source: nn.Module, share: float) -> None:
+  """Move the parameters of ``target`` towards those of ``source``."""
+  for kept, new in zip(target.parameters(), source.parameters(), strict=True):
+    kept.lerp_(new, share)
+
+
+def has_bfloat16() -> bool:
+  """Return whether this processor multiplies bfloat16 faster than float32."""
+  return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@contextmanager
+def bfloat16_products(wanted: bool) -> Iterator[None]:
+  """Let oneDNN round the factors of float32 products to bfloat16, where it pays.
+
+  Sums stay in float32. It leaves the setting as it was.
+  """
+  backend = cast(Any, torch.backends.mkldnn).matmul
+  before = backend.fp32_precision
+  if wanted and has_bfloat16():
+    backend.fp32_precision = "bf16"
+  try:
+    yield
+  finally:
+    backend.fp32_precision = before

@@ -1,0 +1,245 @@
+"""TD3: the distribution it predicts, what an update changes, and that it learns."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from smp.mdp.symmetry import Mirror
+from smp.rl.actor import Actor, ActorSpec, actor_from
+from smp.rl.replay import Batch
+from smp.rl.td3 import Td3, Td3Cfg, bfloat16_products, has_bfloat16, project
+
+OBS, CRITIC, ACTIONS = 3, 4, 2
+SMALL = Td3Cfg(hidden_dims=(32, 32), batch_size=64, actor_delay=0, mirror=False)
+
+
+def make(cfg: Td3Cfg = SMALL, mirrors=None) -> Td3:
+  torch.manual_seed(0)
+  bound = torch.tensor([1.0, 2.0])
+  return Td3(OBS, CRITIC, bound, 16, (0.0, 1.0), cfg, "cpu", mirrors)
+
+
+def some_batch(count: int = 64, **changes) -> Batch:
+  generator = torch.Generator().manual_seed(1)
+
+  def draw(*size):
+    return torch.randn(*size, generator=generator)
+
+  values = {
+    "obs": draw(count, OBS),
+    "critic_obs": draw(count, CRITIC),
+    "action": draw(count, ACTIONS).clamp(-1, 1),
+    "next_obs": draw(count, OBS),
+    "next_critic_obs": draw(count, CRITIC),
+    "reward": torch.rand(count, generator=generator),
+    "discount": torch.full((count,), 0.9),
+  }
+  return Batch(**{**values, **changes})
+
+
+# The projection.
+
+
+def test_a_projection_is_a_distribution_with_the_right_mean():
+  torch.manual_seed(0)
+  probability = torch.randn(50, 21).softmax(-1)
+  reward, discount = 0.3 * torch.rand(50), 0.6 * torch.rand(50)
+  found = project(probability, reward, discount, 0.0, 1.0)
+  atoms = torch.linspace(0, 1, 21)
+  torch.testing.assert_close(found.sum(-1), torch.ones(50))
+  assert found.min() >= 0.0
+  mean = reward + discount * (probability * atoms).sum(-1)  # None lands outside.
+  torch.testing.assert_close((found * atoms).sum(-1), mean)
+
+
+def test_a_return_on_an_atom_stays_there_and_one_outside_goes_to_the_end():
+  uniform = torch.full((3, 11), 1 / 11)
+  reward = torch.tensor([0.3, 5.0, -5.0])
+  found = project(uniform, reward, torch.zeros(3), 0.0, 1.0)
+  expected = torch.zeros(3, 11)
+  expected[0, 3] = expected[1, 10] = expected[2, 0] = 1.0
+  torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_no_change_is_no_change():
+  probability = torch.randn(8, 11).softmax(-1)
+  same = project(probability, torch.zeros(8), torch.ones(8), -1.0, 2.0)
+  torch.testing.assert_close(same, probability, atol=1e-5, rtol=1e-4)
+
+
+# Acting.
+
+
+def test_actions_stay_within_their_bounds_and_start_small():
+  alg = make()
+  obs = 100 * torch.randn(1000, OBS)
+  assert alg.actor(obs).abs().max() < 0.2
+  alg.actor.mlp[-1].weight.data.mul_(1e4)
+  action = alg.actor(obs)
+  assert (action.abs() <= alg.actor.action_bound).all()
+  assert action.abs().amax(0)[1] > 1.9
+
+
+def test_each_environment_keeps_its_own_noise_and_some_have_none():
+  cfg = Td3Cfg(hidden_dims=(8,), exploration_noise=(0.1, 0.4), noise_free_envs=3)
+  alg = make(cfg)
+  obs = torch.zeros(16, OBS)
+  actions = torch.stack([alg.explore(obs) for _ in range(2000)])
+  spread = actions.std(0)
+  assert (spread[:3] == 0).all()
+  torch.testing.assert_close(spread[3:, 1:], alg.noise[3:], rtol=0.1, atol=0.0)
+  assert spread[15, 1] > 2 * spread[3, 1]
+
+
+def test_half_of_the_environments_are_never_quiet():
+  cfg = Td3Cfg(hidden_dims=(8,), noise_free_envs=8)
+  bound = torch.ones(1)
+  assert Td3(1, 1, bound, 4, (0, 1), cfg, "cpu").num_quiet == 1
+
+
+# Learning.
+
+
+def test_the_critic_learns_what_rewards_are_worth():
+  """Of a reward that depends on the action and never goes on, the mean is known."""
+  alg = make(
+    Td3Cfg(
+      hidden_dims=(64, 64),
+      gamma=0.0,
+      actor_delay=10**9,
+      mirror=False,
+      learning_rate=1e-3,
+    )
+  )
+  for _ in range(900):
+    action = torch.rand(256, ACTIONS) * 2 - 1
+    reward = 0.5 + 0.4 * action[:, 0]
+    alg.update(some_batch(256, action=action, reward=reward, discount=torch.zeros(256)))
+  seen = some_batch(256).critic_obs
+  for x in (-1.0, 0.0, 1.0):
+    action = torch.tensor([x, 0.0]) / alg.actor.action_bound
+    logits = alg.critic(seen, action.expand(256, 2))
+    mean = (logits.softmax(-1) * alg.atoms).sum(-1).mean(-1)
+    expected = torch.full((2,), 0.5 + 0.4 * x)
+    torch.testing.assert_close(mean, expected, atol=0.06, rtol=0)
+
+
+def test_the_actor_goes_where_the_value_is():
+  alg = make(
+    Td3Cfg(
+      hidden_dims=(64, 64),
+      gamma=0.0,
+      actor_delay=50,
+      mirror=False,
+      learning_rate=1e-3,
+    )
+  )
+  for _ in range(600):
+    action = (torch.rand(256, ACTIONS) * 2 - 1) * alg.actor.action_bound
+    reward = torch.exp(-4 * (action - torch.tensor([0.5, -1.0])).square().sum(-1))
+    alg.update(some_batch(256, action=action, reward=reward, discount=torch.zeros(256)))
+  found = alg.actor(some_batch().obs).mean(0)
+  torch.testing.assert_close(found, torch.tensor([0.5, -1.0]), atol=0.2, rtol=0)
+
+
+def test_targets_follow_and_the_actor_waits():
+  cfg = Td3Cfg(hidden_dims=(16,), actor_delay=3, actor_interval=2, mirror=False)
+  alg = make(cfg)
+  before = copy.deepcopy(alg.actor.state_dict())
+  target = copy.deepcopy(alg.target_critic.state_dict())
+  for _ in range(3):
+    assert "value" not in alg.update(some_batch())
+  for name, value in alg.actor.state_dict().items():
+    assert torch.equal(value, before[name])
+  assert "value" in alg.update(some_batch())
+  assert not torch.equal(alg.actor.mlp[-1].weight, before["mlp.3.weight"])
+  name = "nets.0.3.weight"
+  moved = (alg.target_critic.state_dict()[name] - target[name]).norm()
+  whole = (alg.critic.state_dict()[name] - target[name]).norm()
+  assert 0 < moved < 0.1 * whole
+
+
+def test_the_actors_update_leaves_the_critic_alone():
+  alg = make()
+  batch = some_batch()
+  critic = copy.deepcopy(alg.critic.state_dict())
+  alg._update_actor(alg.actor.normalize(batch.obs), batch.critic_obs)
+  for name, value in alg.critic.state_dict().items():
+    assert torch.equal(value, critic[name])
+  assert all(p.requires_grad and p.grad is None for p in alg.critic.parameters())
+
+
+def test_mirroring_turns_half_of_a_batch_around():
+  mirrors = (
+    Mirror([1, 0, 2], [1.0, 1.0, -1.0]),
+    Mirror([0, 1, 3, 2], [1.0, 1.0, -1.0, -1.0]),
+    Mirror([1, 0], [1.0, 1.0]),
+  )
+  alg = make(Td3Cfg(hidden_dims=(8,), mirror=True), mirrors)
+  given, batch = some_batch(), alg._mirror_half(some_batch())
+  assert torch.equal(batch.obs[:32], mirrors[0](given.obs[:32]))
+  assert torch.equal(batch.next_critic_obs[:32], mirrors[1](given.next_critic_obs[:32]))
+  assert torch.equal(batch.action[:32], mirrors[2](given.action[:32]))
+  for name in ("obs", "critic_obs", "action", "next_obs", "next_critic_obs"):
+    assert torch.equal(getattr(batch, name)[32:], getattr(given, name)[32:])
+
+
+def test_learning_goes_on_as_if_never_interrupted():
+  a, b = make(), make()
+  for _ in range(5):
+    a.observe(torch.randn(16, OBS), torch.randn(16, CRITIC))
+    a.update(some_batch())
+  b.load_state_dict(copy.deepcopy(a.state_dict()))
+  for alg in (a, b):
+    torch.manual_seed(7)
+    for _ in range(3):
+      alg.update(some_batch())
+  assert a.updates == b.updates == 8
+  for left, right in zip(a.actor.parameters(), b.actor.parameters(), strict=True):
+    assert torch.equal(left, right)
+  for left, right in zip(
+    a.target_critic.parameters(), b.target_critic.parameters(), strict=True
+  ):
+    assert torch.equal(left, right)
+
+
+def test_the_actor_in_a_checkpoint_is_the_actor():
+  alg = make()
+  alg.observe(3 + 2 * torch.randn(500, OBS), torch.randn(500, CRITIC))
+  alg.update(some_batch())
+  alg.update(some_batch())
+  actor = actor_from(alg.state_dict(), "x.pt")
+  obs = torch.randn(20, OBS)
+  torch.testing.assert_close(actor(obs), alg.actor(obs))
+  assert torch.equal(actor.action_bound, torch.tensor([1.0, 2.0]))
+
+
+def test_the_description_of_an_actor_is_checked():
+  spec = ActorSpec("silu", True, True, 10.0)
+  assert ActorSpec.from_dict(spec.to_dict()) == spec
+  for spoiled in (
+    {**spec.to_dict(), "activation": "magic"},
+    {**spec.to_dict(), "squash": 1},
+    {"activation": "elu"},
+    None,
+  ):
+    with pytest.raises(ValueError):
+      ActorSpec.from_dict(spoiled)
+  assert Actor((3, 4, 2), ActorSpec()).spec.obs_clip == float("inf")
+
+
+# Precision.
+
+
+def test_the_precision_of_products_is_left_as_it_was():
+  matmul = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
+  before = matmul.fp32_precision
+  with bfloat16_products(True):
+    assert matmul.fp32_precision == ("bf16" if has_bfloat16() else before)
+  assert matmul.fp32_precision == before
+  with pytest.raises(RuntimeError), bfloat16_products(True):
+    raise RuntimeError
+  assert matmul.fp32_precision == before
