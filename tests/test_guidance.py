@@ -9,7 +9,10 @@ import torch
 from mjlab.envs import ManagerBasedRlEnv
 
 from smp import g1
-from smp.mdp.guidance import LIMBS, Guidance
+from smp.diffusion.prior import MotionPrior
+from smp.errors import UserError
+from smp.mdp.guidance import LIMBS, Guidance, GuidanceCfg, _make_normalizer
+from smp.mdp.normalizer import REFERENCE_MULTIPLE, ErrorNormalizer
 from smp.motion.features import (
   SLICES,
   WINDOW,
@@ -18,6 +21,8 @@ from smp.motion.features import (
   window_velocities,
 )
 from smp.motion.kinematics import mj_ee_positions
+from smp.paths import resolve_prior
+from tests.conftest import small_env_cfg
 
 pytestmark = pytest.mark.slow
 
@@ -194,6 +199,66 @@ def test_r_smp_follows_its_formula(fresh_env):
   fresh_env.step(torch.zeros(8, 29))
   relative = term.raw_error() / term.normalizer.mean.float()
   torch.testing.assert_close(term.r_smp(), torch.exp(-6.0 * relative.mean(dim=1)))
+
+
+def reference_cfg(prior: str = "loco") -> GuidanceCfg:
+  return GuidanceCfg(prior=prior, scale="reference")
+
+
+def test_a_reference_scale_is_the_priors():
+  prior = MotionPrior.load(resolve_prior("loco"))
+  assert prior.reference is not None
+  found = _make_normalizer(reference_cfg(), prior)
+  expected = REFERENCE_MULTIPLE * torch.tensor(prior.reference.at((8, 15, 22)))
+  torch.testing.assert_close(found.scale(), expected)
+  assert type(_make_normalizer(GuidanceCfg(prior="loco"), prior)) is ErrorNormalizer
+
+
+def test_a_reference_scale_needs_a_reference(tmp_path):
+  prior = MotionPrior.load(resolve_prior("loco"))
+  prior.reference = None
+  prior.save(tmp_path / "old.safetensors")
+  with pytest.raises(UserError, match="old.safetensors.*scripts/measure_reference.py"):
+    _make_normalizer(reference_cfg(str(tmp_path / "old.safetensors")), prior)
+
+
+def test_in_training_a_reference_scale_stays(capsys):
+  cfg = small_env_cfg("Smp-Forward-G1", num_envs=4)
+  guidance = cfg.commands["smp"]
+  assert isinstance(guidance, GuidanceCfg)
+  guidance.scale = "reference"
+  env = ManagerBasedRlEnv(cfg, "cpu")
+  try:
+    term = guidance_of(env)
+    assert "held-out clips (loco)" in capsys.readouterr().out
+    scale = term.normalizer.scale()
+    env.reset()
+    for _ in range(3):
+      env.step(torch.randn(4, 29))
+    assert torch.equal(term.normalizer.scale(), scale)
+    relative = (term.raw_error() / scale).mean(dim=1)
+    torch.testing.assert_close(term.r_smp(), torch.exp(-6.0 * relative))
+    saved = term.state_dict()
+    term.load_state_dict(saved)
+    assert "[WARN]" not in capsys.readouterr().out
+    # Of a run on the running scale.
+    term.load_means({"mean": 3.0 * saved["mean"], "count": saved["count"]})
+    assert "another scale of the errors" in capsys.readouterr().out
+    assert torch.equal(term.normalizer.scale(), scale)
+  finally:
+    env.close()
+
+
+def test_a_running_mean_says_that_it_leaves_a_reference_scale(fresh_env, capsys):
+  term = guidance_of(fresh_env)
+  before = {
+    "mean": term.normalizer.mean.clone(),
+    "count": term.normalizer.count.clone(),
+  }
+  term.load_means({**before, "scale": "reference"})
+  assert "--env.commands.smp.scale reference" in capsys.readouterr().out
+  term.load_means({**before, "scale": "running"})
+  assert not capsys.readouterr().out
 
 
 def test_log_has_what_every_iteration_needs(fresh_env):

@@ -6,7 +6,12 @@ import sys
 import torch
 
 from smp.mdp import normalizer as normalizer_module
-from smp.mdp.normalizer import MU_FLOOR, ErrorNormalizer
+from smp.mdp.normalizer import (
+  MU_FLOOR,
+  REFERENCE_MULTIPLE,
+  ErrorNormalizer,
+  ReferenceNormalizer,
+)
 
 
 def test_mean_is_over_all_windows_whatever_the_batches():
@@ -64,6 +69,52 @@ def test_checkpoint_round_trip():
   for normalizer in (saved, restored):
     normalizer.update(torch.full((5, 2), 0.5))
   assert torch.equal(saved.mean, restored.mean)
+
+
+# The scale of the prior's own.
+
+
+def test_a_reference_scale_does_not_move():
+  normalizer = ReferenceNormalizer([0.1, 0.02])
+  expected = REFERENCE_MULTIPLE * torch.tensor([0.1, 0.02])
+  torch.testing.assert_close(normalizer.scale(), expected)
+  normalizer.update(torch.full((1000, 2), 9.0))
+  normalizer.average_over_ranks()
+  torch.testing.assert_close(normalizer.scale(), expected)
+
+
+def test_a_window_scores_the_same_whatever_was_seen_before():
+  torch.manual_seed(0)
+  window = torch.rand(1, 3)
+  seen = [torch.rand(50, 3), 20.0 * torch.rand(50, 3)]
+
+  def scored(normalizer: ErrorNormalizer, before: torch.Tensor) -> torch.Tensor:
+    normalizer.update(before)
+    return normalizer(window)
+
+  fixed = [scored(ReferenceNormalizer([0.3, 0.2, 0.1]), before) for before in seen]
+  assert torch.equal(fixed[0], fixed[1])
+  running = [scored(ErrorNormalizer(3, 1e9), before) for before in seen]
+  assert not torch.allclose(running[0], running[1], rtol=0.5)
+
+
+def test_a_checkpoint_does_not_change_a_reference_scale(capsys):
+  normalizer = ReferenceNormalizer([0.1, 0.02])
+  before = normalizer.mean.clone()
+  normalizer.load(before.float(), torch.ones(1))
+  assert not capsys.readouterr().out
+  normalizer.load(torch.tensor([0.6, 0.2]), torch.tensor([1e7]))
+  out = capsys.readouterr().out
+  assert out.startswith("[WARN]") and "0.6, 0.2" in out and out.count("\n") == 1
+  assert torch.equal(normalizer.mean, before)
+
+
+def test_a_running_mean_can_begin_at_a_reference_scale():
+  reference, running = ReferenceNormalizer([0.1, 0.02]), ErrorNormalizer(2, 1e9)
+  running.load(reference.mean, reference.count)
+  torch.testing.assert_close(running.scale(), reference.scale())
+  running.update(torch.full((999, 2), 2.0))
+  assert (running.scale() > 1.9).all()
 
 
 # One of two processes that train together: sees its own half of the errors. The module

@@ -18,6 +18,7 @@ from smp.cli import pretrain as cli
 from smp.config import load_config
 from smp.diffusion import train
 from smp.diffusion.prior import MotionPrior
+from smp.diffusion.reference import measure_reference
 from smp.diffusion.state import read_state
 from smp.diffusion.train import (
   Evaluation,
@@ -239,6 +240,23 @@ def test_the_prior_says_where_it_comes_from(data: TrainData, cfg: PretrainCfg):
   assert prior.info["history"]["step"] == [10.0, 20.0]
   assert len(prior.info["history"]["loss"]) == 2
   assert "git_revision" in prior.info
+
+
+def test_the_prior_carries_its_reference_errors(data: TrainData, cfg: PretrainCfg):
+  held_out = {"clip": "unseen", "split": "val"}
+  data = replace(data, description=[*data.description, held_out])
+  trainer = pretrain(data, cfg)
+  reference = MotionPrior.load(cfg.output).reference
+  best = trainer.best_prior()
+  assert reference == measure_reference(best, data.val, "held_out", ["unseen"])
+  # Of the weights that were kept, with their description; not in the last ones.
+  assert MotionPrior.load(cfg.output).info["step"] == trainer.best["step"]
+  assert MotionPrior.load(cfg.folder() / "last.safetensors").reference is None
+
+  trainer = pretrain(replace(data, val=data.val[:0]), replace(cfg, overwrite=True))
+  reference = MotionPrior.load(cfg.output).reference
+  best = trainer.best_prior()
+  assert reference == measure_reference(best, data.train, "training", ["made_up"])
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])

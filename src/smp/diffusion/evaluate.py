@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
+from smp.diffusion.reference import clips_of, raw_errors
 from smp.diffusion.samples import (
   Likeness,
   SampleReport,
@@ -27,6 +28,7 @@ from smp.diffusion.source import (
   SourceWindows,
   rows_to_spec,
   speeds,
+  spread,
 )
 from smp.errors import UserError
 from smp.motion.dataset import NormStats
@@ -46,7 +48,6 @@ TOP_SPEED = 4.5
 """Upper end of the last bin, m/s."""
 JOINT_NOISE = (0.05, 0.1, 0.2)
 """Standard deviations of noise on joint angles, rad."""
-_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -250,24 +251,7 @@ def window_errors(
 
   The noise of a window depends on its place and on the seed alone.
   """
-  score = prior.score_at(SCORED_TIMESTEPS, "float32")
-  device = prior.q_low.device
-  generator = torch.Generator().manual_seed(seed)
-  parts = []
-  for start in range(0, len(features), _CHUNK):
-    part = features[start : start + _CHUNK]
-    total = torch.zeros(len(part))
-    for _ in range(draws):
-      shape = (len(SCORED_TIMESTEPS), *part.shape)
-      noise = torch.randn(shape, generator=generator).to(device)
-      total += score(part.to(device), noise).mean(dim=1).cpu()
-    parts.append(total / draws)
-  return torch.cat(parts)
-
-
-def spread(count: int, at_most: int) -> Tensor:
-  """At most so many of the numbers (n,) below ``count``, evenly."""
-  return torch.linspace(0, count - 1, min(count, at_most)).round().long()
+  return raw_errors(prior, features, SCORED_TIMESTEPS, draws, seed).mean(dim=1)
 
 
 def evaluate_set(
@@ -362,12 +346,7 @@ def seen_clips(prior: MotionPrior, data: EvaluationData) -> dict[str, list[str]]
 
   A prior that does not say (a published one) has none.
   """
-  entries = prior.info.get("data")
-  trained = {
-    entry.get("clip")
-    for entry in (entries if isinstance(entries, list) else [])
-    if isinstance(entry, dict) and entry.get("split") == "train"
-  }
+  trained = {clip for clip, split in clips_of(prior).items() if split == "train"}
   unseen = {name: source for name, source in data.sets.items() if name != OWN}
   found = {
     name: [clip for clip in source.clips if clip in trained]

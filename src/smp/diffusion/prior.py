@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.fused import FusedDenoiser, fits, torch_on_one_thread
+from smp.diffusion.reference import REFERENCE_KEY, Reference
 from smp.diffusion.score import Precision, ScoreFunction
 from smp.errors import UserError, atomic_path, shown
 from smp.motion.features import FeatureSpec
@@ -41,6 +42,7 @@ class MotionPrior(nn.Module):
     spec: Layout of the features; compare with `FeatureSpec.check` before use.
     info: Provenance in plain JSON types: training data, config, git revision,
       licence, history of the losses.
+    reference: Its errors on motion that it is for, as measured once; None: never.
   """
 
   q_low: Tensor
@@ -54,6 +56,7 @@ class MotionPrior(nn.Module):
     spec: FeatureSpec,
     num_timesteps: int,
     info: dict[str, Any] | None = None,
+    reference: Reference | None = None,
   ):
     super().__init__()
     self.denoiser = denoiser
@@ -62,6 +65,7 @@ class MotionPrior(nn.Module):
     self.register_buffer("q_high", q_high.detach().float().clone())
     self.spec = spec
     self.info = info or {}
+    self.reference = reference
     self.eval().requires_grad_(False)
 
   # Units.
@@ -149,14 +153,13 @@ class MotionPrior(nn.Module):
       "num_timesteps": self.schedule.num_timesteps,
       "info": self.info,
     }
+    if self.reference is not None:
+      description[REFERENCE_KEY] = self.reference.to_dict()
     tensors = {
       name: value.detach().cpu().contiguous()
       for name, value in self.state_dict().items()
     }
-    content = save(tensors, {METADATA_KEY: json.dumps(description)})
-    with atomic_path(path) as temporary:
-      # Not save_file, which makes a file that only its owner may read.
-      temporary.write_bytes(content)
+    _write(path, tensors, {METADATA_KEY: json.dumps(description)})
 
   @classmethod
   def load(
@@ -172,7 +175,7 @@ class MotionPrior(nn.Module):
         name or shape, or its layout differs from ``spec_check``.
     """
     path = Path(path)
-    description, tensors = _read(path)
+    description, tensors, _ = _read(path)
     spec, sizes = _parse(path, description)
     if spec_check is not None:
       try:
@@ -192,10 +195,34 @@ class MotionPrior(nn.Module):
       spec,
       sizes["num_timesteps"],
       description.get("info", {}),
+      _parse_reference(path, description, sizes["num_timesteps"]),
     )
     check_tensors(path, tensors, prior.state_dict())
     prior.load_state_dict(tensors)
     return prior
+
+
+def store_reference(path: str | os.PathLike[str], reference: Reference) -> None:
+  """Put reference errors into the file of a prior, in the place of any that it has.
+
+  Weights and the rest of the description stay as they are, to the bit.
+
+  Raises:
+    UserError: The file is not a prior, or cannot be written.
+  """
+  MotionPrior.load(path)
+  description, tensors, metadata = _read(Path(path))
+  description[REFERENCE_KEY] = reference.to_dict()
+  _write(path, tensors, {**metadata, METADATA_KEY: json.dumps(description)})
+
+
+def _write(
+  path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: dict[str, str]
+) -> None:
+  content = save(tensors, metadata)
+  with atomic_path(path) as temporary:
+    # Not save_file, which makes a file that only its owner may read.
+    temporary.write_bytes(content)
 
 
 def _sampler(denoiser: Denoiser, modulation: Tensor) -> EpsModel:
@@ -232,7 +259,8 @@ def check_tensors(
     raise UserError(f"{path}: unknown tensor '{unknown[0]}'; {fix}")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]]:
+  """Description, tensors, and all of the metadata that the description is in."""
   if not path.is_file():
     raise UserError(f"{path}: no such file; give the path of a prior (.safetensors)")
   try:
@@ -255,7 +283,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     raise UserError(
       f"{path}: metadata '{METADATA_KEY}' is not JSON ({error}); train or copy it again"
     ) from error
-  return description, tensors
+  return description, tensors, metadata
 
 
 def _parse(path: Path, description: Any) -> tuple[FeatureSpec, dict[str, int]]:
@@ -298,6 +326,19 @@ def _parse_spec(path: Path, data: Any) -> FeatureSpec:
         f"{_LARGEST_SIZE}; train or copy it again"
       )
   return spec
+
+
+def _parse_reference(
+  path: Path, description: dict[str, Any], num_timesteps: int
+) -> Reference | None:
+  if REFERENCE_KEY not in description:
+    return None
+  try:
+    return Reference.from_dict(description[REFERENCE_KEY], num_timesteps)
+  except UserError as error:
+    raise UserError(
+      f"{path}: metadata field '{REFERENCE_KEY}': {error}; train or copy it again"
+    ) from error
 
 
 def check_heads(where: str, d_model: int, nhead: int) -> None:

@@ -29,6 +29,7 @@ from smp.config import to_plain
 from smp.diffusion.ddpm import NUM_TIMESTEPS, CosineSchedule
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior, check_heads
+from smp.diffusion.reference import Reference, choose_windows, measure_reference
 from smp.diffusion.report import Report
 from smp.diffusion.state import (
   MAY_DIFFER,
@@ -391,9 +392,33 @@ class Trainer:
     last.info = self.info(self.step)
     last.save(folder / "last.safetensors")
     if self.best:
-      best = self.best_prior()
-      best.info = self.info(self.best["step"])
-      best.save(self.cfg.output)
+      self._described_best().save(self.cfg.output)
+
+  def _described_best(self) -> MotionPrior:
+    best = self.best_prior()
+    best.info = self.info(self.best["step"])
+    return best
+
+  def finish(self) -> None:
+    """Write the prior with its reference errors, which close the training."""
+    best = self._described_best()
+    best.reference = self._reference(best)
+    best.save(self.cfg.output)
+
+  def _reference(self, prior: MotionPrior) -> Reference:
+    """Errors on held-out windows, or on training windows where none are held out."""
+    held_out = len(self.data.val) > 0
+    windows = self.data.val if held_out else self.data.train
+    split = "val" if held_out else "train"
+    clips = [c["clip"] for c in self.data.description if c["split"] == split]
+    rows = choose_windows(len(windows))
+    return measure_reference(
+      prior,
+      windows[rows],
+      "held_out" if held_out else "training",
+      clips,
+      len(windows),
+    )
 
   def load(self) -> None:
     """Continue from the saved state.
@@ -473,7 +498,7 @@ def pretrain(
   logger: Logger | None = None,
   stop: StopSignal | None = None,
 ) -> Trainer:
-  """Train, evaluate and save until ``cfg.steps``.
+  """Train, evaluate and save until ``cfg.steps``, then measure reference errors.
 
   Raises:
     UserError: Bad options, data or files, or a loss that is not finite.
@@ -510,6 +535,7 @@ def pretrain(
         f"interrupted at step {trainer.step} of {cfg.steps}, saved in {cfg.folder()}; "
         "continue with --resume"
       )
+    trainer.finish()
   return trainer
 
 

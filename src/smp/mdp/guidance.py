@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from mjlab.entity import Entity
@@ -20,7 +20,7 @@ from smp.mdp.composition import (
   prior_share,
   task_share,
 )
-from smp.mdp.normalizer import ErrorNormalizer
+from smp.mdp.normalizer import ErrorNormalizer, ReferenceNormalizer
 from smp.mdp.pool import FallPool, StartPool
 from smp.mdp.scoring import Scoring
 from smp.mdp.starts import Starts
@@ -56,7 +56,12 @@ class GuidanceCfg(CommandTermCfg):
   """Hand the denoiser to ``torch.compile`` (GPU only). Costs a minute at the start."""
 
   sharpness: float = 6.0
-  """w_s in r_smp = exp(-w_s * mean over K of error / running mean)."""
+  """w_s in r_smp = exp(-w_s * mean over K of error / μ)."""
+
+  scale: Literal["running", "reference"] = "running"
+  """μ of each timestep. ``running``: mean of the errors seen in training, as published.
+  ``reference``: a multiple of the error that the prior's file states for motion that it
+  is for (`smp.diffusion.reference`), the same in every run, from the first step on."""
 
   composition: Composition = "product"
   """How the reward is made of the task reward and r_smp:
@@ -70,7 +75,8 @@ class GuidanceCfg(CommandTermCfg):
   """Weight of r_smp in ``weighted_sum``."""
 
   freeze_after: float = 5e7
-  """The running means of the errors stop moving after this many windows."""
+  """The running means of the errors stop moving after this many windows. Like the two
+  options below, nothing to the scale ``reference``, which never moves."""
 
   update_statistics: bool = True
   """Whether the running means move at all. Off in play and evaluation."""
@@ -140,9 +146,8 @@ class Guidance(CommandTerm):
     self.prior = _load_prior(cfg.prior, self.robot, env.step_dt).to(self.device)
     spec = self.prior.spec
     self._kinematics = Kinematics(g1.load_model()).to(self.device)
-    self.normalizer = ErrorNormalizer(len(cfg.timesteps), cfg.freeze_after).to(
-      self.device
-    )
+    score = self.prior.score_at(cfg.timesteps, cfg.precision)
+    self.normalizer = _make_normalizer(cfg, self.prior).to(self.device)
     self.buffer = MotionBuffer(
       self.num_envs, len(spec.joint_names), len(spec.ee_body_names), self.device
     )
@@ -150,7 +155,7 @@ class Guidance(CommandTerm):
     self.scoring = Scoring(
       buffer=self.buffer,
       kinematics=self._kinematics,
-      score=self.prior.score_at(cfg.timesteps, cfg.precision),
+      score=score,
       normalizer=self.normalizer,
       heading=spec.heading,
       sharpness=cfg.sharpness,
@@ -231,6 +236,7 @@ class Guidance(CommandTerm):
     return {
       "mean": self.normalizer.mean,
       "count": self.normalizer.count,
+      "scale": self.cfg.scale,
       "pool": self.starts.state_dict(),
     }
 
@@ -241,11 +247,21 @@ class Guidance(CommandTerm):
       print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
 
   def load_means(self, saved: dict[str, Any]) -> None:
-    """Restore the running means alone: the scale of the reward."""
+    """Restore the running means alone: the scale of the reward.
+
+    A scale that is the prior's own stays as it is.
+    """
     if saved["mean"].shape != self.normalizer.mean.shape:
-      print("[WARN] checkpoint has other guidance timesteps: running means start anew")
-    else:
-      self.normalizer.load(saved["mean"], saved["count"])
+      kept = "start anew" if self.cfg.scale == "running" else "stay the prior's"
+      print(f"[WARN] checkpoint has other guidance timesteps: means of errors {kept}")
+      return
+    moves = self.cfg.scale == "running" and self.cfg.update_statistics
+    if moves and saved.get("scale") == "reference":
+      print(
+        "[WARN] checkpoint was trained on the prior's reference scale, which now becomes "
+        "a running mean; --env.commands.smp.scale reference goes on as before"
+      )
+    self.normalizer.load(saved["mean"], saved["count"])
 
   # mjlab's command interface.
 
@@ -339,6 +355,24 @@ def _load_prior(name: str, robot: Entity, step_dt: float) -> MotionPrior:
   except UserError as error:
     raise UserError(f"{path} does not fit this environment: {error}") from None
   return prior
+
+
+def _make_normalizer(cfg: GuidanceCfg, prior: MotionPrior) -> ErrorNormalizer:
+  """The scale that the configuration asks for, on the CPU.
+
+  Raises:
+    UserError: It is the prior's reference, and the prior has none.
+  """
+  if cfg.scale == "running":
+    return ErrorNormalizer(len(cfg.timesteps), cfg.freeze_after)
+  path = resolve_prior(cfg.prior)
+  if prior.reference is None:
+    raise UserError(
+      f"{path}: has no reference errors, which scale 'reference' needs; add them with "
+      f"scripts/measure_reference.py {path} --windows NPZ, or use scale 'running'"
+    )
+  print(f"[INFO] Scale of the errors: that of {prior.reference.what()} ({path.stem})")
+  return ReferenceNormalizer(prior.reference.at(cfg.timesteps))
 
 
 LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")

@@ -1,6 +1,8 @@
-"""The running scale of the denoising errors."""
+"""The scale of the denoising errors: running, or that of the prior's reference."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.distributed
@@ -8,6 +10,14 @@ from torch import nn
 
 MU_FLOOR = 1e-4
 """Lower bound of the running means, so that a perfect start cannot divide by zero."""
+
+
+REFERENCE_MULTIPLE = 6.5
+"""μ over the reference error of the same timestep, where the scale is the prior's own.
+
+At w_s = 6 the median window has r_smp = exp(-6 / 6.5) = 0.40: natural motion earns well,
+with room above it, and errors ten times as large still differ from one another.
+"""
 
 
 class ErrorNormalizer(nn.Module):
@@ -85,3 +95,36 @@ class ErrorNormalizer(nn.Module):
   def forward(self, error: torch.Tensor) -> torch.Tensor:
     """Errors (N, K) in units of their running means (N, K)."""
     return error / self.scale()
+
+
+class ReferenceNormalizer(ErrorNormalizer):
+  """A scale that belongs to the prior and never moves, whatever is seen.
+
+  μ of a timestep is `REFERENCE_MULTIPLE` times the prior's reference error
+  (`smp.diffusion.reference`), so that r_smp of a window is the same in every run.
+  ``count`` is 1 and means nothing, except that whoever goes on from the checkpoint with
+  a running mean starts near this scale and soon leaves it.
+  """
+
+  def __init__(self, reference_error: Sequence[float]) -> None:
+    super().__init__(len(reference_error), freeze_after=0.0)
+    self.mean.copy_(REFERENCE_MULTIPLE * torch.tensor(reference_error).double())
+    self.count.fill_(1.0)
+
+  def update(self, error: torch.Tensor) -> None:
+    """Nothing."""
+
+  def average_over_ranks(self) -> None:
+    """Nothing: every rank has the same prior."""
+
+  def load(self, mean: torch.Tensor, count: torch.Tensor) -> None:
+    """Keep the prior's scale; say so where a checkpoint has another."""
+    if torch.allclose(mean.to(self.mean), self.mean, rtol=1e-6, atol=0.0):
+      return
+    theirs, ours = (
+      ", ".join(f"{m:.4g}" for m in x.tolist()) for x in (mean, self.mean)
+    )
+    print(
+      f"[WARN] checkpoint has another scale of the errors ({theirs}) than the prior's "
+      f"reference ({ours}): the prior's is kept, so the reward differs from before"
+    )

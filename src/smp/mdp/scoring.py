@@ -49,10 +49,10 @@ class Scoring:
     buffer: The rolling windows, one row per environment.
     kinematics: For the end effectors of the current poses.
     score: The prior's errors of windows.
-    normalizer: Their running means.
+    normalizer: Their scale.
     heading: How the prior finds headings.
-    sharpness: w_s in r_smp = exp(-w_s * mean over K of error / running mean).
-    update: Whether the running means move.
+    sharpness: w_s in r_smp = exp(-w_s * mean over K of error / μ).
+    update: Whether the scale moves, if it is a running one.
     limbs: (L, J) that averages joint amplitudes over limbs, for the log.
   """
 

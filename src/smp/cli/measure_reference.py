@@ -1,0 +1,108 @@
+"""Measure the reference errors of a prior and put them in its file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+
+from smp import paths
+from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior, store_reference
+from smp.diffusion.reference import (
+  Reference,
+  WindowsOf,
+  choose_windows,
+  clips_of,
+  measure_reference,
+  reference_on_samples,
+)
+from smp.diffusion.source import SourceWindows, rows_to_spec
+from smp.errors import UserError
+from smp.motion.dataset import WindowSet, load_windows
+
+
+@dataclass(frozen=True)
+class Options:
+  """Measure how large the errors of a prior are on motion that it is for, and put that
+  in its file. Nothing else in the file changes. scripts/pretrain.py does the same at
+  the end; this is for older priors, and for imported ones.
+
+  Of the windows, those of clips that were held out when the prior was trained are
+  scored, or if none were, those it was trained on. Without windows, its own samples."""
+
+  prior: Annotated[str, tyro.conf.Positional]
+  """A shipped prior by name, or a file (.safetensors)."""
+
+  windows: tuple[Path, ...] = ()
+  """NPZ files of windows of the clips that the prior was trained on, or folders of
+  them."""
+
+  overwrite: bool = False
+  """Measure anew although the file has reference errors. The reward of policies trained
+  on them changes."""
+
+  device: str = "cpu"
+
+
+def clips_to_score(
+  prior: MotionPrior, windows: WindowSet
+) -> tuple[WindowsOf, list[int]]:
+  """What the windows are to the prior, by its own list of clips, and the numbers of the
+  clips to score.
+
+  Raises:
+    UserError: The prior lists its clips, and none is among these.
+  """
+  listed = clips_of(prior)
+  if not listed:
+    return "unrecorded", list(range(len(windows.clips)))
+  kinds: tuple[tuple[WindowsOf, str], ...] = (
+    ("held_out", "val"),
+    ("training", "train"),
+  )
+  for kind, split in kinds:
+    clips = [i for i, clip in enumerate(windows.clips) if listed.get(clip) == split]
+    if clips:
+      return kind, clips
+  raise UserError(
+    f"--windows: none of {', '.join(windows.clips)} is among the clips of the prior "
+    f"({', '.join(listed)}); name windows of those"
+  )
+
+
+def measure(prior: MotionPrior, windows: WindowSet) -> Reference:
+  """The reference errors on the windows that say most about the prior."""
+  windows_of, clips = clips_to_score(prior, windows)
+  chosen = torch.from_numpy(windows.windows[np.isin(windows.clip_index, clips)])
+  names = tuple(windows.clips[i] for i in clips)
+  source = SourceWindows(chosen, windows.spec, windows.stride, names)
+  rows = choose_windows(len(chosen))
+  features = rows_to_spec(source, rows, prior.spec)
+  return measure_reference(prior, features, windows_of, names, len(chosen))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  arguments = sys.argv[1:] if arguments is None else arguments
+  options = tyro.cli(Options, args=arguments, description=Options.__doc__)
+  path = paths.resolve_prior(options.prior)
+  prior = MotionPrior.load(path).to(options.device)
+  if prior.reference is not None and not options.overwrite:
+    raise UserError(
+      f"{path}: has reference errors already (of {prior.reference.what()}); measure "
+      "anew with --overwrite"
+    )
+  if options.windows:
+    reference = measure(prior, load_windows(options.windows))
+  else:
+    print("[INFO] no --windows: measuring on what the prior itself generates")
+    reference = reference_on_samples(prior)
+  store_reference(path, reference)
+  errors = zip(SCORED_TIMESTEPS, reference.at(SCORED_TIMESTEPS), strict=True)
+  listed = ", ".join(f"{error:.4f} at timestep {t}" for t, error in errors)
+  print(f"{path}: median error of {reference.what()}: {listed}")
