@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from smp.errors import UserError
 from smp.mdp.commands import (
   LocationCommand,
   LocationCommandCfg,
@@ -103,6 +104,84 @@ def test_speeds_are_drawn_from_their_range():
   assert 0.22 < standing.float().mean() < 0.28
   assert moving.min() >= 0.5 and moving.max() <= 5.0
   assert abs(moving.mean() - 2.75) < 0.1
+
+
+@pytest.mark.parametrize("kind", [SpeedCommand, SteeringCommand])
+def test_shares_of_standing_and_slow_commands(kind: Any):
+  torch.manual_seed(0)
+  shares = {"rel_standing_envs": 0.2, "rel_slow_envs": 0.3, "slow_speed": 0.6}
+  env, command = with_command(8000, kind, speed_range=(1.0, 2.0), **shares)
+  command._resample_command(torch.arange(8000))
+  speed = command.speed
+  assert (speed == 0.0).float().mean() == pytest.approx(0.2, abs=0.02)
+  slow = speed[(speed > 0.0) & (speed < 1.0)]
+  assert len(slow) / 8000 == pytest.approx(0.3, abs=0.02)
+  assert slow.max() <= 0.6 and slow.mean() == pytest.approx(0.3, abs=0.02)
+  assert speed[speed >= 1.0].mean() == pytest.approx(1.5, abs=0.02)
+
+
+@pytest.mark.parametrize(
+  "shares, message",
+  [
+    ({"rel_standing_envs": 0.6, "rel_slow_envs": 0.6}, "rel_slow_envs 0.6"),
+    ({"rel_slow_envs": -0.1}, "rel_slow_envs -0.1"),
+    ({"rel_slow_envs": 0.1, "slow_speed": 0.0}, "slow_speed is 0.0"),
+  ],
+)
+def test_shares_that_are_none_are_refused(shares: dict, message: str):
+  with pytest.raises(UserError, match=message):
+    with_command(1, **shares)
+
+
+def test_a_speed_drawn_ahead_is_commanded_once():
+  torch.manual_seed(0)
+  env, command = with_command(6)
+  some = torch.tensor([1, 4])
+  ahead = command.draw_next(some)
+  command._resample_command(torch.arange(6))
+  assert torch.equal(command.speed[some], ahead)
+  assert len(command.speed.unique()) == 6
+  command._resample_command(torch.arange(6))
+  assert not torch.isin(ahead, command.speed).any()
+
+
+def test_what_counts_as_the_speed_of_a_start():
+  velocity = torch.tensor([[2.0, 0.0], [-1.0, 0.0], [3.0, 4.0]])
+  _, along = with_command(1, direction=(0.0, 2.0))
+  torch.testing.assert_close(along.speed_along(velocity), torch.tensor([0.0, 0.0, 4.0]))
+  _, around = with_command(1, SteeringCommand)
+  torch.testing.assert_close(
+    around.speed_along(velocity), torch.tensor([2.0, 1.0, 5.0])
+  )
+
+
+def test_low_speeds_are_judged_strictly_only_where_asked():
+  env, command = with_command(5)
+  command.speed[:] = torch.tensor([0.0, 0.5, 0.5, 2.0, 4.0])
+  env.sim_data.qvel[:, 0] = torch.tensor([0.5, 0.5, 1.0, 2.5, 4.5])
+  published = track_velocity(env, "command", scale=0.5)
+  strict = track_velocity(env, "command", scale=0.5, low_speed_scale=4.0, low_speed=2.0)
+  half = math.exp(-0.5 * 0.25)
+  torch.testing.assert_close(published, torch.tensor([half, 1.0, half, half, half]))
+  assert strict[0] == pytest.approx(math.exp(-4.0 * 0.25))
+  assert strict[1] == 1.0
+  # 0.5 m/s too fast costs an eighth in the published reward, and half in the other.
+  assert strict[2] < 0.5 < 0.85 < published[2]
+  torch.testing.assert_close(strict[3:], published[3:])
+
+
+def test_the_scale_grows_smoothly_as_the_command_gets_slower():
+  env, command = with_command(200)
+  command.speed[:] = torch.linspace(0.0, 3.0, 200)
+  env.sim_data.qvel[:, 0] = command.speed + 0.5
+  options = {"scale": 0.5, "low_speed_scale": 4.0, "low_speed": 2.0}
+  scale = -track_velocity(env, "command", **options).log() / 0.25
+  assert scale.diff().max() < 1e-3  # Never up with the speed.
+  assert scale.diff().abs().max() < 0.06  # No jump.
+  # At a command of zero no direction is against it.
+  command.speed[:], env.sim_data.qvel[:, 0] = 0.0, -0.1
+  reward = track_velocity(env, "command", **options)
+  torch.testing.assert_close(reward, torch.full((200,), math.exp(-4.0 * 0.01)))
 
 
 def test_resampling_times():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from smp import g1
 from smp.errors import UserError
 from smp.mdp.pool import MAX_DRAWS, FallPool, StartPool
-from smp.mdp.starts import START_KINDS, Starts
+from smp.mdp.starts import START_KINDS, Starts, speed_weights
 from smp.motion.contact import outside_limits, penetration
 from smp.motion.features import (
   WINDOW,
@@ -27,10 +28,12 @@ ROLL = [g1.JOINT_NAMES.index(f"{s}_shoulder_roll_joint") for s in ("left", "righ
 KINEMATICS = Kinematics(g1.load_model())
 
 
-def window(height: float = 0.8, roll: float = 0.6, knee: float = 0.0) -> torch.Tensor:
-  """Features (W, 59) of a robot that stands and slowly walks along x."""
+def window(
+  height: float = 0.8, roll: float = 0.6, knee: float = 0.0, speed: float = 1.0
+) -> torch.Tensor:
+  """Features (W, 59) of a robot that stands and moves along x, at 1 m/s by default."""
   pos = torch.zeros(WINDOW, 3)
-  pos[:, 0], pos[:, 2] = torch.arange(WINDOW) * 0.02, height
+  pos[:, 0], pos[:, 2] = torch.arange(WINDOW) * 0.02 * speed, height
   quat = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(WINDOW, 4)
   joints = torch.zeros(WINDOW, 29)
   joints[:, ROLL[0]], joints[:, ROLL[1]] = roll, -roll
@@ -183,3 +186,70 @@ def test_velocities_and_end_effectors_are_made_consistent():
   assert (lin[..., 0] - 1.0).abs().max() < 1e-3
   ee = KINEMATICS.ee_positions(state.root_pos_w, state.root_quat_w, state.joint_pos)
   torch.testing.assert_close(state.ee_pos_w, ee)
+
+
+# Starts of a speed.
+
+
+def test_windows_know_how_fast_they_go():
+  speeds = [0.0, 0.5, 2.0, 4.0]
+  pool = pool_of(*(window(height=0.95, speed=v) for v in speeds))
+  expected = torch.tensor(speeds * 3)
+  torch.testing.assert_close(pool.velocity[:, 0], expected, atol=1e-3, rtol=0.0)
+  assert pool.velocity[:, 1].abs().max() < 1e-3
+  lin = everything(pool).root_lin_vel_w[:, -1, :2]
+  torch.testing.assert_close(pool.velocity, lin, atol=1e-2, rtol=0.0)
+  other = pool_of(window(height=0.95))
+  assert other.load_state_dict(pool.state_dict())
+  torch.testing.assert_close(other.velocity, pool.velocity)
+  # Copies too.
+  copied = pool_of(window(height=0.95, speed=2.0), *[window(**COLLIDING)] * 99, size=12)
+  assert (copied.velocity[:, 0] - 2.0).abs().max() < 1e-3
+
+
+def test_weights_prefer_near_speeds():
+  speed, bandwidth = torch.linspace(0.0, 4.0, 401), 0.3
+  wanted = torch.tensor([0.5, 1.0, 3.2])
+  weights = speed_weights(speed, wanted, bandwidth)
+  assert torch.equal(speed[weights.argmax(dim=-1)], wanted)
+  at = (wanted / 0.01).round().long()
+  beside = weights[torch.arange(3), at + 30]
+  torch.testing.assert_close(beside, torch.full((3,), math.exp(-0.5)))
+  mean = (weights * speed).sum(-1) / weights.sum(-1)
+  assert (mean - wanted).abs().max() < 0.05
+
+
+def test_weights_where_nothing_is_near():
+  speed = torch.cat((torch.linspace(0.0, 2.0, 199), torch.tensor([9.0])))
+  weights = speed_weights(speed, torch.tensor([6.0, -3.0, 1e6]), 0.1)
+  assert weights.isfinite().all() and (weights.sum(dim=-1) >= 1.0).all()
+  fast = weights[0]
+  assert fast[-1] < 1e-6  # One odd window does not start all of these episodes,
+  effective = fast.sum().square() / fast.square().sum()
+  assert effective > 5.0  # and neither do a few.
+  assert (fast @ speed) / fast.sum() > 1.8
+  assert torch.equal(weights[2], fast)
+  assert speed_weights(torch.ones(1), torch.tensor([3.0]), 0.1).tolist() == [[1.0]]
+
+
+def test_draws_follow_the_weights():
+  torch.manual_seed(0)
+  pool = pool_of(window(height=0.95), size=4)
+  weights = torch.tensor([[0.0, 1.0, 3.0, 0.0]]).expand(4000, 4)
+  share = pool.draw(4000, weights).bincount(minlength=4) / 4000
+  torch.testing.assert_close(
+    share, torch.tensor([0.0, 0.25, 0.75, 0.0]), atol=0.03, rtol=0.0
+  )
+  edges = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1e-20]])
+  assert pool.draw(2, edges).tolist() == [0, 3]
+
+
+def test_falls_are_as_likely_whatever_the_windows_weigh():
+  torch.manual_seed(0)
+  fallen = FallPool(4, g1_spec(), KINEMATICS, "cpu")
+  starts = Starts(pool_of(window(height=0.95), window(height=0.9)), fallen, 0.5)
+  weights = torch.zeros(1000, 12)
+  weights[:, 1] = 1.0
+  state, kind = starts.draw(1000, weights)
+  assert (kind > 0).float().mean() == pytest.approx(0.5, abs=0.06)
+  assert (state.root_pos_w[kind == 0, -1, 2] - 0.9).abs().max() < 1e-5

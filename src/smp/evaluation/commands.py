@@ -124,8 +124,14 @@ class GivenStarts(Starts):
     device = generated.root_pos.device
     self._kind = torch.tensor([START_KINDS.index(k) for k in kinds], device=device)
 
-  def draw(self, count: int) -> tuple[MotionState, torch.Tensor]:
-    """Windows (count, W, ...) and their kinds, for all environments in their order."""
+  def draw(
+    self, count: int, weights: torch.Tensor | None = None
+  ) -> tuple[MotionState, torch.Tensor]:
+    """Windows (count, W, ...) and their kinds, for all environments in their order.
+
+    Every window is as likely as any other, whatever ``weights`` say.
+    """
+    del weights
     if count != len(self._kind):
       raise ValueError(f"{count} starts for {len(self._kind)} environments")
     window = self.generated.windows(self.generated.draw(count))

@@ -14,6 +14,17 @@ from smp.mdp.commands import (
   SpeedCommandCfg,
   SteeringCommand,
   SteeringCommandCfg,
+  TravelCommand,
+  TravelCommandCfg,
+)
+from smp.mdp.curriculums import (
+  PushStrength,
+  Success,
+  TopDistance,
+  TopSpeed,
+  add_curriculum,
+  curriculum_state,
+  load_curriculum_state,
 )
 from smp.mdp.guidance import Guidance, GuidanceCfg
 from smp.mdp.metrics import facing_error, goal_distance, velocity_error
@@ -36,9 +47,18 @@ __all__ = [
   "SpeedCommandCfg",
   "SteeringCommand",
   "SteeringCommandCfg",
+  "PushStrength",
+  "Success",
+  "TopDistance",
+  "TopSpeed",
+  "TravelCommand",
+  "TravelCommandCfg",
+  "add_curriculum",
+  "curriculum_state",
   "face_direction",
   "facing_error",
   "goal_distance",
+  "load_curriculum_state",
   "prior_reward",
   "reach_goal",
   "root_too_low",

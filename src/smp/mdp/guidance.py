@@ -14,6 +14,7 @@ from smp.diffusion.prior import MotionPrior
 from smp.diffusion.score import Precision
 from smp.errors import UserError
 from smp.mdp import state
+from smp.mdp.commands.travel import TravelCommand, TravelCommandCfg
 from smp.mdp.composition import (
   Composition,
   RewardForm,
@@ -23,7 +24,7 @@ from smp.mdp.composition import (
 from smp.mdp.normalizer import ErrorNormalizer, ReferenceNormalizer
 from smp.mdp.pool import FallPool, StartPool
 from smp.mdp.scoring import Scoring
-from smp.mdp.starts import Starts
+from smp.mdp.starts import Starts, speed_weights
 from smp.motion.buffer import MotionBuffer
 from smp.motion.features import g1_spec
 from smp.motion.kinematics import Kinematics
@@ -95,6 +96,12 @@ class GuidanceCfg(CommandTermCfg):
   """Generated windows that end with the head above this height (m) start no episode.
   None: all may. For tasks that begin on the ground."""
 
+  start_speed_bandwidth: float | None = None
+  """How near (m/s) the speed of a generated window comes to the speed that is commanded
+  first in the episode it starts, as the standard deviation of what is preferred (see
+  `smp.mdp.starts.speed_weights`). None: any window, as published. For tasks that command
+  a speed."""
+
   fallen_share: float = 0.0
   """Share of episodes that start on the ground, prone, supine or on a side, in a pose
   that physics made and the prior has not seen."""
@@ -142,6 +149,7 @@ class Guidance(CommandTerm):
 
   def __init__(self, cfg: GuidanceCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
+    _check_start_speeds(cfg, env)
     self.robot = cast(Entity, env.scene[cfg.entity_name])
     self.prior = _load_prior(cfg.prior, self.robot, env.step_dt).to(self.device)
     spec = self.prior.spec
@@ -274,7 +282,7 @@ class Guidance(CommandTerm):
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
     """Start episodes: the last frame of a drawn window becomes the state."""
-    start, kind = self.starts.draw(len(env_ids))
+    start, kind = self.starts.draw(len(env_ids), self._start_weights(env_ids))
     self.start_kind[env_ids] = kind
     self.floor[env_ids] = self.cfg.fallen_floor * (kind > 0)
     self.buffer.fill(env_ids, start)
@@ -291,6 +299,21 @@ class Guidance(CommandTerm):
     self.robot.write_joint_state_to_sim(
       start.joint_pos[:, -1], joint_vel, env_ids=env_ids
     )
+
+  def _start_weights(self, env_ids: torch.Tensor) -> torch.Tensor | None:
+    """How likely each generated window is for each start (n, pool); None: all alike.
+
+    Commands are drawn after the start states that their goals may lie around; so the
+    speed among them is drawn ahead.
+    """
+    bandwidth = self.cfg.start_speed_bandwidth
+    if bandwidth is None:
+      return None
+    manager = self._env.command_manager
+    terms = (manager.get_term(name) for name in manager.active_terms)
+    command = next(term for term in terms if isinstance(term, TravelCommand))
+    speed = command.speed_along(self.pool.velocity)
+    return speed_weights(speed, command.draw_next(env_ids), bandwidth)
 
   def _update_command(self, env_ids: torch.Tensor | None) -> None:
     if env_ids is not None:
@@ -333,6 +356,22 @@ class Guidance(CommandTerm):
     ratio = self.scoring.amplitude / self._pool_amplitude.clamp(min=1e-6)
     for i, limb in enumerate(LIMBS):
       log[f"Smp/amplitude_{limb}"] = ratio[i]
+
+
+def _check_start_speeds(cfg: GuidanceCfg, env: ManagerBasedRlEnv) -> None:
+  """Refuse start speeds that are asked for where there is none to fit."""
+  bandwidth = cfg.start_speed_bandwidth
+  if bandwidth is None:
+    return
+  if not bandwidth > 0.0:
+    raise UserError(
+      f"start_speed_bandwidth is {bandwidth} m/s, expected more than 0, or None"
+    )
+  if not any(isinstance(c, TravelCommandCfg) for c in env.cfg.commands.values()):
+    raise UserError(
+      f"start_speed_bandwidth is {bandwidth} m/s, but this task commands no speed; leave "
+      "it out"
+    )
 
 
 def _load_prior(name: str, robot: Entity, step_dt: float) -> MotionPrior:

@@ -8,7 +8,7 @@ import torch
 from mjlab.entity import Entity
 
 from smp.mdp import state
-from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
+from smp.mdp.commands import LocationCommand, SteeringCommand, TravelCommand
 from smp.mdp.guidance import GUIDANCE, Guidance
 from smp.motion.rotations import heading
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """|v_cmd - v_xy| (N,), m/s, world frame, of the pelvis."""
-  command = cast(
-    SpeedCommand | SteeringCommand, env.command_manager.get_term(command_name)
-  )
+  command = cast(TravelCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   velocity = state.root_lin_vel_w(robot)[:, :2]
   return _sound((command.velocity_w - velocity).norm(dim=-1))

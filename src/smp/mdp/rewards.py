@@ -10,7 +10,7 @@ from mjlab.entity import Entity
 from mjlab.managers.reward_manager import RewardTermCfg
 
 from smp.mdp import state
-from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
+from smp.mdp.commands import LocationCommand, SteeringCommand, TravelCommand
 from smp.mdp.guidance import GUIDANCE, Guidance
 from smp.motion.rotations import heading
 
@@ -45,21 +45,31 @@ def prior_reward(env: ManagerBasedRlEnv) -> torch.Tensor:
 
 
 def track_velocity(
-  env: ManagerBasedRlEnv, command_name: str, scale: float
+  env: ManagerBasedRlEnv,
+  command_name: str,
+  scale: float,
+  low_speed_scale: float | None = None,
+  low_speed: float = 2.0,
 ) -> torch.Tensor:
   """exp(-scale * |v_cmd - v_xy|^2) (N,); 0 while moving against the command.
 
   Velocities in m/s, world frame, of the pelvis. At a commanded speed of zero there is
   no direction to move against. Source: the target-speed and steering tasks of SMP (Mu
   et al., arXiv 2512.03028) as the G1 reproduction states them.
+
+  Beyond the published reward: with a scale of 0.5, twice the commanded 0.5 m/s still
+  earns 0.88. ``low_speed_scale`` (None: off) is another scale for a command of zero; from
+  there the scale goes smoothly to ``scale`` at a command of ``low_speed`` m/s.
   """
-  command = cast(
-    SpeedCommand | SteeringCommand, env.command_manager.get_term(command_name)
-  )
+  command = cast(TravelCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   velocity = state.root_lin_vel_w(robot)[:, :2]
   target = command.velocity_w
-  reward = torch.exp(-scale * (target - velocity).square().sum(dim=-1))
+  scales: float | torch.Tensor = scale
+  if low_speed_scale is not None:
+    x = (command.speed / low_speed).clamp(max=1.0)
+    scales = low_speed_scale + (scale - low_speed_scale) * x.square() * (3.0 - 2.0 * x)
+  reward = torch.exp(-scales * (target - velocity).square().sum(dim=-1))
   backwards = (velocity * target).sum(dim=-1) < 0.0
   return torch.where(backwards, torch.zeros_like(reward), reward)
 

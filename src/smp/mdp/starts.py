@@ -15,6 +15,31 @@ START_KINDS = ("prior", *FALL_POSES)
 lies on its front, its back, its left or its right side."""
 
 
+RARE = 0.02
+"""Share of a pool's windows, at either end of its speeds, that nobody aims beyond."""
+
+
+def speed_weights(
+  speed: torch.Tensor, wanted: torch.Tensor, bandwidth: float
+) -> torch.Tensor:
+  """Weights (n, P) that prefer windows of about the speed that each start wants.
+
+  They fall as exp(-((v - wanted) / bandwidth)^2 / 2) with the distance in speed. Where
+  the pool has nothing near, a speed beyond all but `RARE` of its windows counts as that
+  bound, so that a few windows do not start all of those episodes; and the nearest window
+  always weighs 1.
+
+  Args:
+    speed: (P,) of the windows, m/s.
+    wanted: (n,), m/s.
+    bandwidth: m/s, above 0.
+  """
+  ordered, rare = speed.sort().values, int(RARE * len(speed))
+  wanted = torch.clamp(wanted, ordered[rare], ordered[-1 - rare])
+  gap = ((speed - wanted.unsqueeze(-1)) / bandwidth).square_()
+  return gap.sub_(gap.amin(dim=-1, keepdim=True)).mul_(-0.5).exp_()
+
+
 class Starts:
   """Draws start windows from two pools, and says which is which."""
 
@@ -29,9 +54,16 @@ class Starts:
     """
     self.generated, self.fallen, self.share = generated, fallen, share
 
-  def draw(self, count: int) -> tuple[MotionState, torch.Tensor]:
-    """``count`` windows (count, W, ...), and their kinds (count,) in `START_KINDS`."""
-    state = self.generated.windows(self.generated.draw(count))
+  def draw(
+    self, count: int, weights: torch.Tensor | None = None
+  ) -> tuple[MotionState, torch.Tensor]:
+    """``count`` windows (count, W, ...), and their kinds (count,) in `START_KINDS`.
+
+    Args:
+      weights: (count, generated windows) how likely each is for each start, such as
+        `speed_weights`; None: all alike.
+    """
+    state = self.generated.windows(self.generated.draw(count, weights))
     device = state.root_pos_w.device
     kind = torch.zeros(count, dtype=torch.long, device=device)
     if self.fallen is None:

@@ -116,11 +116,13 @@ def base_env_cfg(
 
 
 def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
-  """The same task to look at: endless, undisturbed, exact, with a frozen memory."""
+  """The same task to look at: endless, undisturbed, exact, with a frozen memory, and
+  nothing that grows."""
   cfg.episode_length_s = 1e9
   cfg.scene.num_envs = 1
   cfg.observations["actor"].enable_corruption = False
   cfg.events = {}
+  cfg.curriculum = {}
   guidance = cfg.commands[GUIDANCE]
   assert isinstance(guidance, GuidanceCfg)
   cfg.commands[GUIDANCE] = replace(
@@ -128,6 +130,7 @@ def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
     update_statistics=False,
     pool_size=PLAY_POOL_SIZE,
     refresh_interval=0,
+    start_speed_bandwidth=None,
   )
   # What the browser viewer can plot live.
   cfg.metrics = {"r_smp": MetricsTermCfg(func=metrics.r_smp)} | cfg.metrics

@@ -3,6 +3,7 @@
 from smp.mdp.commands.location import LocationCommand, LocationCommandCfg
 from smp.mdp.commands.speed import SpeedCommand, SpeedCommandCfg
 from smp.mdp.commands.steering import SteeringCommand, SteeringCommandCfg
+from smp.mdp.commands.travel import TravelCommand, TravelCommandCfg
 
 __all__ = [
   "LocationCommand",
@@ -11,4 +12,6 @@ __all__ = [
   "SpeedCommandCfg",
   "SteeringCommand",
   "SteeringCommandCfg",
+  "TravelCommand",
+  "TravelCommandCfg",
 ]

@@ -55,6 +55,8 @@ class LocationCommand(CommandTerm):
   def __init__(self, cfg: LocationCommandCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
     self.robot = cast(Entity, env.scene[cfg.entity_name])
+    self.distance_range = cfg.distance_range
+    """Distances drawn at present, m: the configured ones, or what a curriculum allows."""
     self.goal_w = torch.zeros(self.num_envs, 2, device=self.device)
     self._command = torch.zeros(self.num_envs, 2, device=self.device)
     self._hand: HandControl | None = None
@@ -76,7 +78,7 @@ class LocationCommand(CommandTerm):
     # Positions come from qpos: at a reset the body poses are still those of the
     # episode before, and goals around them would lie anywhere.
     here = state.root_pos_w(self.robot)[env_ids, :2]
-    low, high = self.cfg.distance_range
+    low, high = self.distance_range
     distance = low + (high - low) * torch.rand(len(env_ids), 1, device=self.device)
     offset = distance * random_directions(len(env_ids), self.device)
     self.goal_w[env_ids] = here + offset

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from mjlab.entity import Entity
-from mjlab.managers import CommandTerm, CommandTermCfg
 
 from smp.mdp import state
 from smp.mdp.commands.common import (
   ACTUAL_COLOR,
   COMMAND_COLOR,
-  ArrowCfg,
   HandControl,
   draw_arrow,
   in_heading_frame,
 )
+from smp.mdp.commands.travel import TravelCommand, TravelCommandCfg
 
 if TYPE_CHECKING:
   import viser
@@ -27,10 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class SpeedCommandCfg(CommandTermCfg):
+class SpeedCommandCfg(TravelCommandCfg):
   """A speed along a fixed direction of the world."""
-
-  entity_name: str = "robot"
 
   direction: tuple[float, float] = (1.0, 0.0)
   """Direction of travel, world xy; need not be of unit length."""
@@ -38,35 +34,26 @@ class SpeedCommandCfg(CommandTermCfg):
   speed_range: tuple[float, float] = (0.5, 5.0)
   """Commanded speeds, m/s, drawn uniformly."""
 
-  rel_standing_envs: float = 0.0
-  """Share of the commands that ask to stand still instead."""
-
-  viz: ArrowCfg = field(default_factory=ArrowCfg)
-
   def build(self, env: ManagerBasedRlEnv) -> SpeedCommand:
     return SpeedCommand(self, env)
 
 
-class SpeedCommand(CommandTerm):
+class SpeedCommand(TravelCommand):
   """Go along a fixed direction at a commanded speed.
 
   The policy sees (direction x, direction y, speed): the direction as a unit vector in
   the robot's heading frame, the speed in m/s.
   """
 
-  cfg: SpeedCommandCfg
-
   mirror_sign: ClassVar[tuple[float, ...]] = (1.0, -1.0, 1.0)
   """What each component is multiplied by in the sagittal mirror."""
 
   def __init__(self, cfg: SpeedCommandCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
-    self.robot = cast(Entity, env.scene[cfg.entity_name])
     direction = torch.tensor(cfg.direction, device=self.device)
     if not bool(direction.norm() > 0.0):
       raise ValueError("SpeedCommandCfg.direction must not be zero")
     self.direction_w = direction / direction.norm()
-    self.speed = torch.zeros(self.num_envs, device=self.device)
     self._command = torch.zeros(self.num_envs, 3, device=self.device)
     self._hand: HandControl | None = None
 
@@ -75,20 +62,12 @@ class SpeedCommand(CommandTerm):
     """(direction in the heading frame, speed in m/s): (N, 3)."""
     return self._command
 
-  @property
-  def velocity_w(self) -> torch.Tensor:
-    """Commanded velocity (N, 2), m/s, world xy."""
-    return self.speed.unsqueeze(-1) * self.direction_w
-
-  def _update_metrics(self) -> None:
-    """Errors are metrics of the task (`smp.mdp.metrics`), true means in SI units."""
+  def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:
+    """Return the components (P,) of velocities (P, 2), m/s, along the direction."""
+    return velocity_w @ self.direction_w
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
-    draw = torch.rand(2, len(env_ids), device=self.device)
-    low, high = self.cfg.speed_range
-    speed = low + (high - low) * draw[0]
-    standing = draw[1] < self.cfg.rel_standing_envs
-    self.speed[env_ids] = torch.where(standing, torch.zeros_like(speed), speed)
+    self.speed[env_ids] = self._take_speeds(env_ids)
 
   def _update_command(self, env_ids: torch.Tensor | None) -> None:
     del env_ids  # A function of the current state: refreshing all is right.

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from mjlab.entity import Entity
-from mjlab.managers import CommandTerm, CommandTermCfg
 
 from smp.mdp import state
 from smp.mdp.commands.common import (
   ACTUAL_COLOR,
   COMMAND_COLOR,
   FACING_COLOR,
-  ArrowCfg,
   HandControl,
   draw_arrow,
   in_heading_frame,
   random_directions,
 )
+from smp.mdp.commands.travel import TravelCommand, TravelCommandCfg
 
 if TYPE_CHECKING:
   import viser
@@ -30,38 +28,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class SteeringCommandCfg(CommandTermCfg):
+class SteeringCommandCfg(TravelCommandCfg):
   """A velocity and a facing direction, each in a random direction of the world."""
-
-  entity_name: str = "robot"
 
   speed_range: tuple[float, float] = (0.5, 2.0)
   """Commanded speeds, m/s, drawn uniformly."""
-
-  viz: ArrowCfg = field(default_factory=ArrowCfg)
 
   def build(self, env: ManagerBasedRlEnv) -> SteeringCommand:
     return SteeringCommand(self, env)
 
 
-class SteeringCommand(CommandTerm):
+class SteeringCommand(TravelCommand):
   """Travel along one direction at a speed, and face another direction.
 
   The policy sees (direction x, direction y, speed, facing x, facing y): unit vectors in
   the robot's heading frame, the speed in m/s.
   """
 
-  cfg: SteeringCommandCfg
-
   mirror_sign: ClassVar[tuple[float, ...]] = (1.0, -1.0, 1.0, 1.0, -1.0)
   """What each component is multiplied by in the sagittal mirror."""
 
   def __init__(self, cfg: SteeringCommandCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
-    self.robot = cast(Entity, env.scene[cfg.entity_name])
     self.direction_w = torch.zeros(self.num_envs, 2, device=self.device)
     self.facing_w = torch.zeros(self.num_envs, 2, device=self.device)
-    self.speed = torch.zeros(self.num_envs, device=self.device)
     self._command = torch.zeros(self.num_envs, 5, device=self.device)
     self._hand: HandControl | None = None
 
@@ -70,19 +60,13 @@ class SteeringCommand(CommandTerm):
     """(direction, speed, facing) in the heading frame: (N, 5)."""
     return self._command
 
-  @property
-  def velocity_w(self) -> torch.Tensor:
-    """Commanded velocity (N, 2), m/s, world xy."""
-    return self.speed.unsqueeze(-1) * self.direction_w
-
-  def _update_metrics(self) -> None:
-    """Errors are metrics of the task (`smp.mdp.metrics`), true means in SI units."""
+  def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:
+    """Return the norms (P,) of velocities (P, 2), m/s: travel is in any direction."""
+    return velocity_w.norm(dim=-1)
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
     count = len(env_ids)
-    low, high = self.cfg.speed_range
-    draw = torch.rand(count, device=self.device)
-    self.speed[env_ids] = low + (high - low) * draw
+    self.speed[env_ids] = self._take_speeds(env_ids)
     self.direction_w[env_ids] = random_directions(count, self.device)
     self.facing_w[env_ids] = random_directions(count, self.device)
 
