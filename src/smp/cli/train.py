@@ -23,6 +23,7 @@ from mjlab.scripts.train import TrainConfig, launch_training
 from smp.cli.tasks import task_from_argv
 from smp.cpu import core_count, thread_count
 from smp.errors import UserError, check_folder
+from smp.mdp.curriculums import add_curriculum
 from smp.mdp.guidance import GUIDANCE, GuidanceCfg
 from smp.paths import policy_path
 from smp.rl.checkpoint import newest_checkpoint
@@ -66,6 +67,10 @@ class TrainArgs(TrainConfig):
   learner: str = AUTO
   """``ppo`` (the published form), ``td3`` (off-policy: learns from few steps), or
   ``auto``: ppo on a GPU, td3 on a CPU. mjlab's own tasks take ppo."""
+
+  curriculum: bool | None = None
+  """Begin gently: no pushes and low top speeds, which grow with success. Default: with
+  td3, where the task has something that can grow; not with ppo, the published form."""
 
   minutes: float | None = None
   """Save and end after so many minutes of training, start included."""
@@ -174,6 +179,7 @@ def main() -> None:
     )
     if config.engine != "warp":
       print(cpu_outlook(threads, off_policy))
+  _begin_gently(config, off_policy)
   config = choose_checkpoint(config)
   choose_prior(config)
   check_upload(task, config)
@@ -292,6 +298,21 @@ def _check_gpus(config: TrainArgs, off_policy: bool) -> None:
       f"--gpu-ids {config.gpu_ids}: the learner td3 trains on one GPU; give "
       "--gpu-ids [0] or --learner ppo"
     )
+
+
+def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
+  """Add the curriculum that was asked for, or that the learner takes by default.
+
+  Raises:
+    UserError: it was asked for, and nothing in this task can grow.
+  """
+  if config.curriculum is False or (config.curriculum is None and not off_policy):
+    return
+  try:
+    add_curriculum(config.env)
+  except UserError as error:
+    if config.curriculum:
+      raise UserError(f"--curriculum True: {error}") from error
 
 
 @contextmanager

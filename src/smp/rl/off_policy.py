@@ -33,7 +33,7 @@ from smp.tensor_files import load_tensors, save_tensors
 
 REPLAY_FILE = "replay.pt"
 """Beside the checkpoints, with ``save_replay``."""
-EPISODES = 200
+EPISODES = 40
 """Finished episodes that the progress line averages over."""
 
 
@@ -74,15 +74,18 @@ def prepare_env_cfg(cfg: ManagerBasedRlEnvCfg) -> None:
   """Turn a task's environment into one for an off-policy learner, in place.
 
   Episodes are reset by the runner, which so sees their true last observation. The
-  critic sees one exact frame and the denoising errors, which stand for the window.
+  critic sees one exact frame and the denoising errors, which stand for the window. Mu
+  is the prior's own: a running mean would begin with the errors of random actions.
 
   Raises:
     UserError: the task has no motion prior.
   """
-  if not isinstance(cfg.commands.get(GUIDANCE), GuidanceCfg):
+  guidance = cfg.commands.get(GUIDANCE)
+  if not isinstance(guidance, GuidanceCfg):
     raise UserError(
       "--learner td3: this task has no motion prior; train it with --learner ppo"
     )
+  guidance.scale = "reference"
   cfg.auto_reset = False
   critic = cfg.observations["critic"]
   critic.history_length = None

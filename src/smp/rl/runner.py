@@ -16,6 +16,7 @@ from smp.deploy.export import FILE_NAME, export_policy
 from smp.deploy.spec import PolicySpec
 from smp.diffusion.train import git_revision
 from smp.errors import UserError
+from smp.mdp.curriculums import curriculum_state, load_curriculum_state
 from smp.mdp.guidance import GUIDANCE, Guidance
 from smp.rl.actor import Actor, actor_from
 from smp.rl.checkpoint import read_checkpoint
@@ -104,6 +105,7 @@ class CheckpointedRunner:
       **(infos or {}),
       "env_state": {"common_step_counter": env.common_step_counter},
       "guidance": self._guidance().state_dict(),
+      "curriculum": curriculum_state(env),
       "origin": self._origin,
       "progress": {
         "total_steps": self.logger.tot_timesteps,
@@ -173,6 +175,8 @@ class CheckpointedRunner:
       env = self.env.unwrapped
       env.common_step_counter = infos["env_state"]["common_step_counter"]
       self.logger.tot_timesteps = infos["progress"]["total_steps"]
+      self.logger.tot_time = float(infos["progress"].get("total_time", 0.0))
+      load_curriculum_state(env, infos.get("curriculum") or {})
     return infos
 
   def _upload(self, path: str) -> None:
