@@ -24,7 +24,13 @@ def forward_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   cfg.rewards["track_velocity"] = RewardTermCfg(
     func=GuidedReward,
     weight=1.0,
-    params={"task": track_velocity, "command_name": "command", "scale": 0.5},
+    # The same scale at low speeds, as published; 4.0 tells slow from slower.
+    params={
+      "task": track_velocity,
+      "command_name": "command",
+      "scale": 0.5,
+      "low_speed_scale": 0.5,
+    },
   )
   cfg.metrics["velocity_error"] = MetricsTermCfg(
     func=velocity_error, params={"command_name": "command"}

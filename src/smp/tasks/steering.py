@@ -24,7 +24,12 @@ def steering_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   cfg.rewards["track_velocity"] = RewardTermCfg(
     func=GuidedReward,
     weight=0.5,
-    params={"task": track_velocity, "command_name": "command", "scale": 1.0},
+    params={
+      "task": track_velocity,
+      "command_name": "command",
+      "scale": 1.0,
+      "low_speed_scale": 1.0,
+    },
   )
   cfg.rewards["face_direction"] = RewardTermCfg(
     func=GuidedReward,
