@@ -5,6 +5,13 @@ the robot, so that of every transition its mirror image is another valid one. In
 heading frame (x forward, y left, z up) vectors such as velocities change the sign of y,
 turning rates those of x and z, and joints trade places with those of the other side.
 
+mjlab's G1 is very nearly symmetric: joints, limits, motors and masses are alike, but the
+centres of mass of waist and torso lie 0.2 and 0.3 mm off the middle, the inertia of one
+knee differs by 0.8 % and one end of a foot by 1 mm. After a step of 20 ms that is a median
+0.006 rad/s of the 15 rad/s by which joints change; robots that lie in many contacts may
+part further. The denoiser of a prior is not built to be symmetric: its errors of a motion
+and of the mirror image differ by 2 to 7 %, about as much as noise makes of one window.
+
 `observation_mirror` and `action_mirror` put such a permutation with signs together from
 what each term declares about itself. A new term is declared with `register_mirror` or
 `register_invariant`, a new command with an attribute ``mirror_sign``.
@@ -78,28 +85,22 @@ class Mirror(nn.Module):
 
   def forward(self, x: Tensor) -> Tensor:
     """Return the mirror image (..., D) of x (..., D)."""
-    return x[..., self.index] * self.sign
+    # Five times as fast on a CPU as x[..., index].
+    return x.index_select(-1, self.index) * self.sign
 
   @staticmethod
   def of_signs(sign: Sequence[float]) -> Mirror:
     """Return the mirror of components that stay in their places."""
-    return Mirror(range_of(len(sign)), sign)
+    return Mirror(torch.arange(len(sign)), sign)
 
   @staticmethod
   def join(parts: Sequence[Mirror]) -> Mirror:
     """Return the mirror of vectors that are concatenations of ``parts``."""
-    index, offset = [torch.zeros(0, dtype=torch.long)], 0
+    index, sign = [], []
     for part in parts:
-      index.append(part.index + offset)
-      offset += len(part)
-    return Mirror(
-      torch.cat(index), torch.cat([torch.zeros(0), *(p.sign for p in parts)])
-    )
-
-
-def range_of(width: int) -> Tensor:
-  """Return the indices (width,) that leave everything in its place."""
-  return torch.arange(width)
+      index += [len(index) + place for place in part.index.tolist()]
+      sign += part.sign.tolist()
+    return Mirror(index, sign)
 
 
 # What terms declare.
@@ -127,7 +128,7 @@ def register_mirror(
     _TERMS[func] = mirror
   else:
     signs = tuple(mirror)
-    _TERMS[func] = lambda env, width, **params: Mirror.of_signs(signs)
+    _TERMS[func] = lambda *_, **__: Mirror.of_signs(signs)
 
 
 def register_invariant(func: _Func) -> _Func:
@@ -135,7 +136,7 @@ def register_invariant(func: _Func) -> _Func:
 
   Return the function, so that this serves as a decorator.
   """
-  _TERMS[func] = lambda env, width, **params: Mirror.of_signs((1.0,) * width)
+  _TERMS[func] = lambda env, width, **_: Mirror.of_signs((1.0,) * width)
   return func
 
 
@@ -171,8 +172,7 @@ def observation_mirror(env: ManagerBasedRlEnv, group: str) -> Mirror:
   )
   for name, dims in sizes:
     cfg = manager.get_term_cfg(group, name)
-    frames = cfg.history_length if cfg.flatten_history_dim else 1
-    frames = max(1, frames)
+    frames = max(1, cfg.history_length) if cfg.flatten_history_dim else 1
     where = f"observation term '{name}' of group '{group}'"
     mirror = _term_mirror(env, cfg, dims[-1] // frames, where)
     parts += [mirror] * frames
@@ -339,20 +339,25 @@ def _action_mirror(env: ManagerBasedRlEnv, name: str) -> Mirror:
     mirror = joint_mirror(term.target_names)
   except UserError as error:
     raise UserError(f"{where}: {error}") from None
-  scale, offset = (
-    torch.as_tensor(value).cpu().expand(1, len(mirror))[0]
-    if not isinstance(value, Tensor)
-    else value[0].cpu()
-    for value in (term.scale, term.offset)
-  )
-  if not torch.allclose(scale[mirror.index], scale, atol=_TOLERANCE):
-    raise UserError(f"{where}: scale is not alike on both sides; make it so")
-  if not torch.allclose(mirror(offset), offset, atol=_TOLERANCE):
-    raise UserError(f"{where}: offset is not alike on both sides; make it so")
-  if term.cfg.clip is not None:
-    low, high = (bound[0].cpu() for bound in term._clip.unbind(-1))
-    ends = torch.stack((mirror(low), mirror(high)))
-    same = torch.equal(ends.amin(0), low) and torch.equal(ends.amax(0), high)
-    if not same:
-      raise UserError(f"{where}: clip is not alike on both sides; make it so")
+  _check_both_sides(term, mirror, where)
   return mirror
+
+
+def _check_both_sides(term: BaseAction, mirror: Mirror, where: str) -> None:
+  """Raise ``UserError`` unless the same is done to the actions of both sides."""
+  scale, offset = (
+    _first_robot(value).expand(len(mirror)) for value in (term.scale, term.offset)
+  )
+  settings = {"scale": (scale[mirror.index], scale), "offset": (mirror(offset), offset)}
+  if term.cfg.clip is not None:
+    low, high = _first_robot(term._clip).unbind(-1)
+    ends = torch.stack((mirror(low), mirror(high))).sort(dim=0).values
+    settings["clip"] = (ends, torch.stack((low, high)))
+  for name, (image, value) in settings.items():
+    if not torch.allclose(image, value, atol=_TOLERANCE):
+      raise UserError(f"{where}: {name} is not alike on both sides; make it so")
+
+
+def _first_robot(setting: Tensor | float) -> Tensor:
+  """Return a setting of an action that all robots share, on the CPU."""
+  return setting[0].cpu() if isinstance(setting, Tensor) else torch.tensor([setting])
