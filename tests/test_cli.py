@@ -8,18 +8,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from mjlab.rl import RslRlOnPolicyRunnerCfg
 
 from smp import cpu as cores
 from smp import paths, wandb_mode
 from smp.cli import check_starts, play, train
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
-from smp.errors import run
+from smp.errors import UserError, run
 from smp.paths import resolve_prior
+from smp.rl.loading import PlayEnvCfg, build_env, load_policy
+from smp.rl.off_policy import OffPolicyRunnerCfg
+from smp.rl.runner import CheckpointedRunner
 from tests import toy_training
 
 pytestmark = pytest.mark.slow
 TASK = "Smp-Forward-G1"
+MJLAB_TASK = "Mjlab-Velocity-Flat-Unitree-G1"
 
 
 def type_in(monkeypatch, *words: str) -> None:
@@ -39,10 +44,10 @@ def exit_line(capsys, main) -> str:
 def test_train_runs_on_the_cpu_and_saves(monkeypatch, tmp_path, capsys):
   monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
   monkeypatch.setenv("WANDB_MODE", "disabled")
-  words = f"""train {TASK} --env.scene.num-envs 4 --agent.max-iterations 2
-    --agent.num-steps-per-env 4 --agent.algorithm.num-mini-batches 2
-    --env.commands.smp.pool-size 16 --agent.logger tensorboard
-    --log-root {tmp_path}"""
+  words = f"""train {TASK} --learner ppo --env.scene.num-envs 4
+    --agent.max-iterations 2 --agent.num-steps-per-env 4
+    --agent.algorithm.num-mini-batches 2 --env.commands.smp.pool-size 16
+    --agent.logger tensorboard --log-root {tmp_path}"""
   type_in(monkeypatch, *words.split())
   train.main()
   out = capsys.readouterr().out
@@ -56,6 +61,116 @@ def test_defaults_fit_the_machine():
   cpu, gpu = train.default_config(TASK, False), train.default_config(TASK, True)
   assert cpu.env.scene.num_envs >= 128 and cpu.gpu_ids is None
   assert gpu.env.scene.num_envs == 4096 and gpu.gpu_ids == [0]
+  assert isinstance(cpu.agent, OffPolicyRunnerCfg)
+  assert isinstance(gpu.agent, RslRlOnPolicyRunnerCfg)
+  for config in (cpu, train.default_config(TASK, True, "td3")):
+    agent = config.agent
+    assert isinstance(agent, OffPolicyRunnerCfg)
+    # What the buffer holds fits a common machine: 2 KB for each transition.
+    assert agent.replay_steps * config.env.scene.num_envs < 2.5e6
+  # mjlab's own tasks have no prior to learn under.
+  config = train.default_config(MJLAB_TASK, False)
+  assert isinstance(config.agent, RslRlOnPolicyRunnerCfg) and config.env.auto_reset
+
+
+def test_the_off_policy_learner_trains_stops_in_time_and_goes_on(
+  monkeypatch, tmp_path, capsys
+):
+  monkeypatch.setattr(CheckpointedRunner, "minutes", None)  # And so again after it.
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  monkeypatch.setenv("WANDB_MODE", "disabled")
+  words = f"""train {TASK} --env.scene.num-envs 4 --agent.max-iterations 100000
+    --minutes 0.05 --agent.num-steps-per-env 4 --agent.algorithm.batch-size 16
+    --env.commands.smp.pool-size 16 --agent.logger tensorboard --agent.replay-steps 50
+    --agent.save-interval 1000000 --log-root {tmp_path}"""
+  type_in(monkeypatch, *words.split())
+  train.main()
+  out = capsys.readouterr().out
+  assert "Learner: td3" in out and "Interrupted. Saved" in out
+  first = set(tmp_path.glob("smp_forward_g1/*/model_*.pt"))
+  words = words.replace("--minutes 0.05", "--agent.resume True")
+  words = words.replace("100000", "1")
+  type_in(monkeypatch, *words.split())
+  train.main()
+  (second,) = set(tmp_path.glob("smp_forward_g1/*/model_*.pt")) - first
+  assert int(second.stem.split("_")[1]) > max(int(p.stem.split("_")[1]) for p in first)
+
+
+def test_tasks_of_mjlab_are_trained_resumed_and_played(monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  monkeypatch.setenv("WANDB_MODE", "disabled")
+  words = f"""train {MJLAB_TASK} --env.scene.num-envs 4 --agent.max-iterations 1
+    --agent.num-steps-per-env 4 --agent.algorithm.num-mini-batches 1
+    --agent.logger tensorboard --log-root {tmp_path}"""
+  type_in(monkeypatch, *words.split())
+  train.main()
+  type_in(monkeypatch, *words.split(), "--agent.resume", "True")
+  train.main()
+  files = sorted(tmp_path.glob("*/*/model_*.pt"), key=lambda file: file.stat().st_mtime)
+  assert len(files) >= 2
+  env = build_env(MJLAB_TASK, PlayEnvCfg(engine="native", device="cpu", threads=1))
+  policy = load_policy(MJLAB_TASK, env, "trained", files[-1])
+  with torch.inference_mode():
+    assert policy(env.get_observations()).shape == (1, env.num_actions)
+  toy_training.make_runner(None).save(str(tmp_path / "model_7.pt"))
+  with pytest.raises(UserError, match="model_7.pt: checkpoint of another task or net"):
+    load_policy(MJLAB_TASK, env, "trained", tmp_path / "model_7.pt")
+  env.close()
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    (
+      f"{TASK} --learner sac",
+      "--learner sac: no such learner; choose one of auto, ppo",
+    ),
+    (f"{TASK} --learner=sac", "--learner sac: no such learner"),
+    (f"{MJLAB_TASK} --learner td3", "--learner td3: this task has no motion prior"),
+    (f"{TASK} --minutes 0", "--minutes 0.0: give a number of minutes"),
+    (f"{MJLAB_TASK} --minutes 3", "is mjlab's; use --agent.max-iterations"),
+    (f"{TASK} --minutes nan", "--minutes nan: give a number of minutes"),
+  ],
+)
+def test_bad_choices_of_a_learner_are_named(
+  monkeypatch, capsys, tmp_path, words, message
+):
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  type_in(monkeypatch, "train", *words.split(), "--log-root", str(tmp_path))
+  assert message in exit_line(capsys, train.main)
+
+
+def test_a_curriculum_is_asked_for_taken_by_default_or_refused():
+  """td3 takes one where the task has something that can grow, ppo when asked."""
+  ppo, td3 = (train.default_config(TASK, False, name) for name in ("ppo", "td3"))
+  train._begin_gently(ppo, off_policy=False)
+  assert not ppo.env.curriculum
+  train._begin_gently(replace(ppo, curriculum=True), off_policy=False)
+  assert ppo.env.curriculum
+  train._begin_gently(replace(td3, curriculum=False), off_policy=True)
+  assert not td3.env.curriculum
+  td3.env.events, td3.env.commands = {}, {}
+  train._begin_gently(td3, off_policy=True)
+  assert not td3.env.curriculum
+  with pytest.raises(UserError, match="--curriculum True: .*nothing that can grow"):
+    train._begin_gently(replace(td3, curriculum=True), off_policy=True)
+
+
+def test_several_gpus_are_refused_for_the_learner_of_one(monkeypatch, capsys, tmp_path):
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+  words = f"train {TASK} --learner td3 --gpu-ids [0,1] --log-root {tmp_path}"
+  type_in(monkeypatch, *words.split())
+  assert "td3 trains on one GPU; give --gpu-ids [0]" in exit_line(capsys, train.main)
+
+
+def test_an_option_of_the_other_learner_is_refused(monkeypatch, capsys):
+  for learner, option in (("td3", "clip-param"), ("ppo", "tau")):
+    words = f"train {TASK} --learner {learner} --agent.algorithm.{option} 0.1"
+    type_in(monkeypatch, *words.split())
+    with pytest.raises(SystemExit) as end:
+      train.main()
+    assert end.value.code == 2
+    assert f"--agent.algorithm.{option}" in capsys.readouterr().err
 
 
 def test_asking_for_a_gpu_that_is_not_there(monkeypatch, capsys):
@@ -256,7 +371,7 @@ def test_local_checkpoint_is_found(tmp_path):
 
 def test_environments_go_by_the_cores():
   assert [train.cpu_envs(n) for n in (1, 2, 8, 1000)] == [128, 256, 1024, 4096]
-  config = train.default_config(TASK, has_gpu=False)
+  config = train.default_config(TASK, has_gpu=False, learner="ppo")
   assert config.env.scene.num_envs == train.cpu_envs(cores.core_count())
   assert train.default_config(TASK, has_gpu=True).env.scene.num_envs == 4096
 

@@ -62,6 +62,7 @@ class ToyEnv(VecEnv):
     self.episode_length_buf = torch.zeros(ENVS, dtype=torch.long)
     self.guidance = ToyGuidance()
     self.common_step_counter = 0
+    self.curriculum_manager = None
     self.command_manager = SimpleNamespace(get_term=lambda _: self.guidance)
 
   @property

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +27,7 @@ from smp.rl.learners import AUTO, LEARNERS, find_learner
 from smp.rl.loading import is_smp_task
 from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.policy_file import save_policy
+from smp.rl.runner import CheckpointedRunner
 from smp.sim.engine import check_engine, use_engine
 from smp.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 
@@ -73,7 +70,7 @@ class TrainArgs(TrainConfig):
   td3, where the task has something that can grow; not with ppo, the published form."""
 
   minutes: float | None = None
-  """Save and end after so many minutes of training, start included."""
+  """Save and end after so many minutes of training."""
 
   engine: str = "auto"
   """``native`` (MuJoCo's own, on all cores of the CPU), ``warp`` (MuJoCo Warp), or
@@ -166,6 +163,7 @@ def main() -> None:
     )
   off_policy = isinstance(config.agent, OffPolicyRunnerCfg)
   _check_gpus(config, off_policy)
+  _check_minutes(task, config.minutes)
   if config.gpu_ids is None:
     reason = "No GPU asked for" if has_gpu else "No CUDA GPU found"
     engine = (
@@ -187,7 +185,8 @@ def main() -> None:
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
   signal.signal(signal.SIGTERM, _interrupt)
   started = datetime.now()
-  with use_engine(config.engine, threads), _time_limit(config.minutes):
+  CheckpointedRunner.minutes = config.minutes
+  with use_engine(config.engine, threads):
     launch_training(task, config)
   if config.upload_policy:
     upload_policy(task, config, own_run(config, started))
@@ -315,25 +314,20 @@ def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
       raise UserError(f"--curriculum True: {error}") from error
 
 
-@contextmanager
-def _time_limit(minutes: float | None) -> Iterator[None]:
-  """Interrupt the program as Ctrl-C does after ``minutes``.
+def _check_minutes(task: str, minutes: float | None) -> None:
+  """Refuse a time limit that is none, or that nobody would keep.
 
   Raises:
-    UserError: not a length of time.
+    UserError: says what to give.
   """
   if minutes is None:
-    yield
     return
   if not 0.0 < minutes < 1e6:
     raise UserError(f"--minutes {minutes}: give a number of minutes above 0")
-  timer = threading.Timer(60.0 * minutes, _thread.interrupt_main)
-  timer.daemon = True
-  timer.start()
-  try:
-    yield
-  finally:
-    timer.cancel()
+  if not is_smp_task(task):
+    raise UserError(
+      f"--minutes {minutes}: {task} is mjlab's; use --agent.max-iterations"
+    )
 
 
 def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:

@@ -318,8 +318,9 @@ def load_curriculum_state(env: ManagerBasedRlEnv, state: dict[str, Any]) -> None
       print(f"[WARN] checkpoint without curriculum '{name}': it starts anew")
   for name in state.keys() - terms.keys():
     print(f"[WARN] checkpoint with curriculum '{name}', which this training has not")
-  nobody = torch.empty(0, dtype=torch.long, device=env.device)
-  env.curriculum_manager.compute(env_ids=nobody)
+  if terms:
+    nobody = torch.empty(0, dtype=torch.long, device=env.device)
+    env.curriculum_manager.compute(env_ids=nobody)
 
 
 def _stateful(env: ManagerBasedRlEnv) -> dict[str, Any]:

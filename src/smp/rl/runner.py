@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
 import os
 import shlex
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,10 +42,13 @@ class CheckpointedRunner:
   Attributes:
     learner: Name of the learner, which checkpoints carry.
     task: The task's id, which exported policies name. Set by `for_task`.
+    minutes: Training is interrupted after so many, as by Ctrl-C; None: never. Set for
+      all runners of a program: mjlab builds them.
   """
 
   learner = ""
   task = ""
+  minutes: float | None = None
   env: RslRlVecEnvWrapper
   cfg: dict[str, Any]
   logger: Any
@@ -80,7 +87,8 @@ class CheckpointedRunner:
     if self.logger.log_dir is not None and self.cfg.get("logger") == "wandb":
       choose_wandb_mode(Path(self.logger.log_dir))
     try:
-      self.train(num_learning_iterations, init_at_random_ep_len)
+      with _interrupt_after(self.minutes):
+        self.train(num_learning_iterations, init_at_random_ep_len)
     except KeyboardInterrupt:
       self._save_and_stop()
     except OSError as error:
@@ -218,6 +226,21 @@ class CheckpointedRunner:
     if not list(Path(str(self.logger.log_dir)).glob("model_*.pt")):
       return f"{stopped}, before its first checkpoint"
     return f"{stopped}; continue from its last checkpoint: {self._resume_options()}"
+
+
+@contextmanager
+def _interrupt_after(minutes: float | None) -> Iterator[None]:
+  """Interrupt the main thread as Ctrl-C does, ``minutes`` from now."""
+  if minutes is None:
+    yield
+    return
+  timer = threading.Timer(60.0 * minutes, _thread.interrupt_main)
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
 
 
 class SmpRunner(CheckpointedRunner, MjlabOnPolicyRunner):
