@@ -87,7 +87,7 @@ def stored(runner: OffPolicyRunner) -> dict[str, torch.Tensor]:
 def test_the_last_observation_of_an_episode_is_the_true_one(env):
   """It holds the action just taken; after a reset that part is zero."""
   runner = make_runner(env)
-  obs = env.unwrapped.observation_manager.compute()
+  obs: Any = env.unwrapped.observation_manager.compute()
   env.unwrapped.reset()
   for _ in range(20):
     obs = runner._step(obs)
@@ -107,7 +107,8 @@ def test_the_last_observation_of_an_episode_is_the_true_one(env):
 
 def test_the_stored_reward_is_the_environments(env, monkeypatch):
   """Composed from the replay with the mu of now, it is what mjlab's manager summed."""
-  runner, guidance = make_runner(env), make_runner(env)._guidance()
+  runner = make_runner(env)
+  guidance = runner._guidance()
   rewards, step = [], env.unwrapped.step
 
   def noting(action):
@@ -116,7 +117,7 @@ def test_the_stored_reward_is_the_environments(env, monkeypatch):
     return result
 
   monkeypatch.setattr(env.unwrapped, "step", noting)
-  obs = env.unwrapped.observation_manager.compute()
+  obs: Any = env.unwrapped.observation_manager.compute()
   for _ in range(12):
     obs = runner._step(obs)
   kept = stored(runner)
@@ -136,7 +137,7 @@ def test_rewards_outside_of_the_composition_are_stored_beside_it():
   prepare_env_cfg(cfg)
   env = RslRlVecEnvWrapper(make_env(cfg, "native", "cpu", threads=1))
   runner = make_runner(env)
-  obs = env.unwrapped.observation_manager.compute()
+  obs: Any = env.unwrapped.observation_manager.compute()
   actions = []
   for _ in range(3):
     obs = runner._step(obs)
@@ -152,7 +153,7 @@ def test_rewards_outside_of_the_composition_are_stored_beside_it():
 
 def test_nan_in_one_robot_enters_neither_buffer_nor_normalisers(env):
   runner = make_runner(env)
-  obs = env.unwrapped.observation_manager.compute()
+  obs: Any = env.unwrapped.observation_manager.compute()
   for step in range(8):
     if step in (2, 5):
       env.unwrapped.sim.data.qpos[3, 2] = math.nan
@@ -187,7 +188,7 @@ def test_the_policy_is_the_same_in_every_form(trained, env, tmp_path):
   runner, folder = trained
   path = folder / "model_3.pt"
   save_policy(path, tmp_path / "forward.pt", TASK)
-  obs = env.unwrapped.observation_manager.compute()
+  obs: Any = env.unwrapped.observation_manager.compute()
   expected = runner.alg.actor(obs["actor"])
   onnx = OnnxPolicy(folder / "policy.onnx")
   for file in (path, tmp_path / "forward.pt"):
@@ -218,7 +219,7 @@ def test_resuming_goes_on_without_a_jump(trained, env):
   for a, b in zip(old.state.values(), new.state.values(), strict=True):
     assert torch.equal(a["exp_avg"], b["exp_avg"]) and a["step"] == b["step"]
   # Without the buffer, learning waits for a new one.
-  obs = env.unwrapped.observation_manager.compute()
+  obs: Any = env.unwrapped.observation_manager.compute()
   for _ in range(6):
     obs = other._step(obs)
     assert other._learn() == []

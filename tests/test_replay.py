@@ -74,7 +74,8 @@ def test_a_failure_ends_the_return_and_has_no_value():
     rows = rows_of(batch, start, 1)
     assert rows.any()
     total = sum(GAMMA**k for k in range(taken))
-    torch.testing.assert_close(batch.reward[rows], torch.full((rows.sum(),), total))
+    found = batch.reward[rows]
+    torch.testing.assert_close(found, torch.full_like(found, total))
     assert (batch.discount[rows] == 0.0).all()
   assert (batch.discount[rows_of(batch, 10, 0)] > 0).all()
   assert (batch.discount[rows_of(batch, 7, 1)] > 0).all()
@@ -85,9 +86,8 @@ def test_a_time_out_bootstraps_from_the_true_last_observation():
   for start, taken in ((10, 1), (9, 2), (8, 3)):
     rows = rows_of(batch, start, 2)
     assert rows.any()
-    torch.testing.assert_close(
-      batch.discount[rows], torch.full((rows.sum(),), GAMMA**taken)
-    )
+    found = batch.discount[rows]
+    torch.testing.assert_close(found, torch.full_like(found, GAMMA**taken))
     # What step 10 led to, not what step 11 began with.
     assert (batch.next_obs[rows, 0] == 10.5).all()
 
