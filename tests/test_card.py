@@ -72,6 +72,6 @@ def test_a_curve_goes_over_several_runs(tmp_path):
   draw_curve(tmp_path / "curve.png", runs)
   assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
   (tmp_path / "empty").mkdir()
-  with pytest.raises(UserError, match="empty: no curve in this folder"):
+  with pytest.raises(UserError, match="empty: no curve here"):
     draw_curve(tmp_path / "other.png", (tmp_path / "empty",))
   assert not (tmp_path / "other.png").exists()

@@ -8,14 +8,15 @@ from typing import Any
 
 from smp.errors import UserError, atomic_path
 from smp.evaluation import summary
+from smp.evaluation.curves import EPISODE, TASK_REWARD, read_curves
 from smp.evaluation.report import in_words
 
 LICENCE = """The weights are computed from LAFAN1 (CC BY-NC-ND 4.0): research, non-commercial, with
 attribution. See `datasets/README.md`."""
 
 CURVES = {
-  "Train/mean_episode_length": "episode (steps)",
-  "Smp/task_reward": "task reward",
+  EPISODE: "episode (steps)",
+  TASK_REWARD: "task reward",
   "Smp/r_smp": "r_smp",
 }
 """Scalars of a run that the curve shows."""
@@ -104,35 +105,15 @@ def draw_curve(path: Path, runs: tuple[Path, ...]) -> None:
   """
   import matplotlib.pyplot as plt
 
-  tables = [_scalars(run) for run in runs]
+  tables = [read_curves(run, CURVES) for run in runs]
   figure, axes = plt.subplots(1, len(CURVES), figsize=(10, 2.6), layout="constrained")
   for axis, (tag, label) in zip(axes, CURVES.items(), strict=True):
     for table, run in zip(tables, runs, strict=True):
-      axis.plot(*table.get(tag, ([], [])), label=run.name)
+      if tag in table:
+        axis.plot(table[tag].iteration, table[tag].value, label=run.name)
     axis.set_xlabel("iteration")
     axis.set_title(label, fontsize=9)
     axis.grid(alpha=0.3)
   with atomic_path(path) as temporary:
     figure.savefig(temporary, format="png", dpi=90)
   plt.close(figure)
-
-
-def _scalars(run: Path) -> dict[str, tuple[list[int], list[float]]]:
-  """Return (iterations, values) of each curve of a run."""
-  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-  if not list(run.glob("events.out.tfevents*")):
-    raise UserError(
-      f"{run}: no curve in this folder (log with --agent.logger tensorboard)"
-    )
-  events = EventAccumulator(str(run), size_guidance={"scalars": 0})
-  events.Reload()
-  known = set(events.Tags()["scalars"])
-  return {
-    tag: (
-      [each.step for each in events.Scalars(tag)],
-      [each.value for each in events.Scalars(tag)],
-    )
-    for tag in CURVES
-    if tag in known
-  }

@@ -1,0 +1,101 @@
+"""Compare how fast trainings learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from smp.errors import UserError
+from smp.evaluation.curves import (
+  EPISODE,
+  RAW_ERROR,
+  TASK_REWARD,
+  Curve,
+  mean_raw_error,
+  read_curves,
+)
+
+
+@dataclass(frozen=True)
+class CompareRunsCfg:
+  """Print how soon episodes grew long in each run, and what it had learned by when.
+
+  Example: uv run scripts/compare_runs.py logs/rsl_rl/smp_forward_g1/*
+  """
+
+  runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+  """Folders of runs, logged with --agent.logger tensorboard, not resumed ones."""
+
+  lengths: tuple[int, ...] = (500, 900)
+  """Mean lengths of an episode, in steps, whose passing is timed."""
+
+  minutes: tuple[float, ...] = (20.0, 60.0)
+  """Times at which the task reward and the raw error are shown."""
+
+
+def main() -> None:
+  """``compare_runs RUN [RUN ...]``."""
+  cfg = tyro.cli(CompareRunsCfg, description=CompareRunsCfg.__doc__)
+  if not cfg.runs:
+    raise UserError("no run named; give one or more folders of logs/rsl_rl/TASK")
+  table = Table()
+  for column in header(cfg):
+    table.add_column(column, justify="left" if column == "run" else "right")
+  for run in cfg.runs:
+    table.add_row(*row(run, cfg))
+  Console(width=None if Console().is_terminal else 200).print(table)
+
+
+def header(cfg: CompareRunsCfg) -> list[str]:
+  """Return the names of the columns."""
+  columns = ["run", "steps/s"]
+  for length in cfg.lengths:
+    columns.append(f"episode > {length}: min (M steps)")
+  for minutes in cfg.minutes:
+    columns += [f"task at {minutes:g} min", f"raw error at {minutes:g} min"]
+  return columns
+
+
+def row(run: Path, cfg: CompareRunsCfg) -> list[str]:
+  """Return the cells of one run.
+
+  Raises:
+    UserError: it has no curves.
+  """
+  curves = read_curves(run, (EPISODE, TASK_REWARD, RAW_ERROR, "Perf/"))
+  if TASK_REWARD not in curves:
+    raise UserError(f"{run}: not a run of this project (no {TASK_REWARD})")
+  steps = steps_done(curves)
+  task, error = curves[TASK_REWARD], mean_raw_error(curves)
+  speed = steps.value[-1] / max(steps.seconds[-1], 1e-9)
+  cells = [run.name, f"{speed:.0f}"]
+  for length in cfg.lengths:
+    cells.append(_passing(curves.get(EPISODE), length, steps))
+  for minutes in cfg.minutes:
+    cells += [_number(curve, 60.0 * minutes) for curve in (task, error)]
+  return cells
+
+
+def steps_done(curves: dict[str, Curve]) -> Curve:
+  """Return the steps of all environments so far, from their speed and time."""
+  fps = curves["Perf/total_fps"]
+  seconds = curves["Perf/collection_time"].value + curves["Perf/learning_time"].value
+  return Curve(fps.iteration, fps.seconds, (fps.value * seconds).cumsum())
+
+
+def _passing(episode: Curve | None, length: int, steps: Curve) -> str:
+  index = None if episode is None else episode.first_above(length)
+  if episode is None or index is None:
+    return "–"
+  done = steps.value[steps.iteration <= episode.iteration[index]][-1]
+  return f"{episode.seconds[index] / 60:.1f} ({done / 1e6:.2f})"
+
+
+def _number(curve: Curve | None, seconds: float) -> str:
+  value = None if curve is None else curve.at(seconds)
+  return "–" if value is None else f"{value:.3f}"
