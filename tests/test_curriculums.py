@@ -22,6 +22,7 @@ from smp.mdp.curriculums import (
 )
 from smp.mdp.guidance import GuidanceCfg
 from smp.sim import make_env
+from smp.tasks.base import play_env_cfg
 from tests.conftest import small_env_cfg
 
 NUM, LONGEST = 10, 100
@@ -213,6 +214,15 @@ def test_published_tasks_have_none(task: str):
   cfg.curriculum = {}
   assert cfg.commands == load_env_cfg(task).commands
   assert cfg.events == load_env_cfg(task).events
+
+
+def test_who_only_looks_sees_the_task_as_it_ends():
+  cfg = load_env_cfg("Smp-Forward-G1")
+  add_curriculum(cfg)
+  cast(GuidanceCfg, cfg.commands["smp"]).start_speed_bandwidth = 0.3
+  play = play_env_cfg(cfg)
+  assert play.curriculum == {}
+  assert cast(GuidanceCfg, play.commands["smp"]).start_speed_bandwidth is None
 
 
 def test_nothing_to_grow_is_said():

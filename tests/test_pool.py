@@ -230,9 +230,12 @@ def test_weights_where_nothing_is_near():
   assert (fast @ speed) / fast.sum() > 1.8
   assert torch.equal(weights[2], fast)
   assert speed_weights(torch.ones(1), torch.tensor([3.0]), 0.1).tolist() == [[1.0]]
+  # Standing and running windows alone, and a walk that is wanted.
+  weights = speed_weights(torch.tensor([0.0, 4.0, 4.0]), torch.tensor([1.5]), 0.05)
+  assert weights.tolist() == [[1.0, 0.0, 0.0]]
 
 
-def test_draws_follow_the_weights():
+def test_draws_follow_the_weights(monkeypatch):
   torch.manual_seed(0)
   pool = pool_of(window(height=0.95), size=4)
   weights = torch.tensor([[0.0, 1.0, 3.0, 0.0]]).expand(4000, 4)
@@ -241,6 +244,8 @@ def test_draws_follow_the_weights():
     share, torch.tensor([0.0, 0.25, 0.75, 0.0]), atol=0.03, rtol=0.0
   )
   edges = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1e-20]])
+  assert pool.draw(2, edges).tolist() == [0, 3]
+  monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.zeros(shape))
   assert pool.draw(2, edges).tolist() == [0, 3]
 
 
