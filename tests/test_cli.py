@@ -163,6 +163,34 @@ def test_several_gpus_are_refused_for_the_learner_of_one(monkeypatch, capsys, tm
   assert "td3 trains on one GPU; give --gpu-ids [0]" in exit_line(capsys, train.main)
 
 
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("--gpu-ids 0 1", '--gpu-ids "[0,1]"'),
+    (
+      "--agent.seed 3 --env.commands.command.speed-range 0.5 3.0",
+      '--env.commands.command.speed-range "(0.5,3.0)"',
+    ),
+  ],
+)
+def test_several_words_after_an_option_are_refused_with_the_form(
+  monkeypatch, capsys, words, message
+):
+  type_in(monkeypatch, "train", TASK, *words.split())
+  assert message in exit_line(capsys, train.main)
+
+
+def test_a_display_that_does_not_answer_is_none(monkeypatch, capsys):
+  monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+  monkeypatch.delenv("DISPLAY", raising=False)
+  assert not play.has_display() and capsys.readouterr().out == ""
+  monkeypatch.setenv("DISPLAY", "localhost:777")
+  assert not play.has_display()
+  assert (
+    "localhost:777 does not answer: opening the viewer in" in capsys.readouterr().out
+  )
+
+
 def test_an_option_of_the_other_learner_is_refused(monkeypatch, capsys):
   for learner, option in (("td3", "clip-param"), ("ppo", "tau")):
     words = f"train {TASK} --learner {learner} --agent.algorithm.{option} 0.1"

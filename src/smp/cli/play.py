@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -117,16 +118,34 @@ def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
 
 def watch(task: str, args: PlayArgs, checkpoint: Path | None) -> None:
   """Show a policy until the viewer is closed."""
+  window = args.viewer == "native" or (args.viewer == "auto" and has_display())
   env = build_env(task, play_env_cfg(args, render=False))
   policy = cast(PolicyProtocol, load_policy(task, env, args.agent, checkpoint))
-  display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-  if args.viewer == "native" or (args.viewer == "auto" and display):
+  if window:
     NativeMujocoViewer(env, policy).run()
   else:
     PlottingViewer(
       env, policy, checkpoint_manager=_local(task, env, args, checkpoint)
     ).run()
   env.close()
+
+
+def has_display() -> bool:
+  """Return whether a window can be opened: a display is named, and it answers."""
+  name = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+  if not name:
+    return False
+  import glfw
+
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    works = bool(glfw.init())
+    glfw.terminate()
+  if not works:
+    print(
+      f"[INFO] The display {name} does not answer: opening the viewer in the browser"
+    )
+  return works
 
 
 class PlottingViewer(ViserPlayViewer):

@@ -31,6 +31,27 @@ def _tasks() -> tuple[list[str], list[str]]:
   return list_tasks(), [task for task in list_tasks() if task.startswith("Smp-")]
 
 
+def check_words(arguments: list[str]) -> None:
+  """Refuse an option with several words after it: a list is written as one word.
+
+  Raises:
+    UserError: says how to write it.
+  """
+  option, values = "", []
+  for word in [*arguments, "--"]:
+    if not word.startswith("--"):
+      values.append(word)
+      continue
+    if option and len(values) > 1:
+      ends = "[]" if option == "--gpu-ids" else "()"
+      joined = ",".join(value.strip(",") for value in values)
+      raise UserError(
+        f"{option} {' '.join(values)}: write several values as one word, "
+        f'{option} "{ends[0]}{joined}{ends[1]}"'
+      )
+    option, values = word, []
+
+
 def task_from_argv(program: str) -> tuple[str, list[str]]:
   """The task named first on the command line, and the arguments after it.
 
@@ -43,4 +64,5 @@ def task_from_argv(program: str) -> tuple[str, list[str]]:
     print(f"Options of a task: {program} {ours[0]} --help")
     sys.exit(0 if arguments else 2)
   check_task(arguments[0])
+  check_words(arguments[1:])
   return arguments[0], arguments[1:]

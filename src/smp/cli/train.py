@@ -195,9 +195,7 @@ def main() -> None:
 def upload_policy(task: str, config: TrainArgs, run: Path) -> None:
   """Write the last policy of a run beside its checkpoints, and put it on W&B."""
   path = run / f"{policy_path(task).stem}.pt"
-  card = save_policy(
-    newest_checkpoint(run.parent, f"{re.escape(run.name)}$"), path, task
-  )
+  card = save_policy(newest_checkpoint(run.parent, run.name), path, task)
   upload(path, "policy", config.agent.wandb_project, card, run)
 
 
@@ -267,6 +265,7 @@ def choose_checkpoint(config: TrainArgs) -> TrainArgs:
     return config
   pattern = config.agent.load_run, config.agent.load_checkpoint
   path = newest_checkpoint(experiment, *pattern)
+  print(f"[INFO] Resuming from {path.parent.name}/{path.name}")
   # mjlab looks for it again: by exactly these names.
   run, name = (f"{re.escape(part)}$" for part in (path.parent.name, path.name))
   agent = replace(config.agent, load_run=run, load_checkpoint=name)

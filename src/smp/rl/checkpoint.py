@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from pathlib import Path
@@ -43,6 +44,9 @@ _LEARNER_ENTRIES: dict[str, tuple[str, ...]] = {
   ),
 }
 """What each learner goes on from."""
+
+ANY_RUN = ".*"
+"""What mjlab takes for any run."""
 
 _DOWNLOADS = "wandb_checkpoints"
 """Folder among the runs that holds checkpoints of others."""
@@ -91,9 +95,9 @@ def _expected(loaded: dict[str, Any], path: object) -> dict[tuple[str, ...], typ
 
 
 def newest_checkpoint(
-  experiment: Path, run: str = ".*", name: str = r"model_.*\.pt"
+  experiment: Path, run: str = ANY_RUN, name: str = r"model_.*\.pt"
 ) -> Path:
-  """The newest complete checkpoint among the runs of an experiment.
+  """Return the newest complete checkpoint among the runs of an experiment.
 
   Runs are ordered by name, which is their date, and checkpoints by iteration. A run
   that was stopped before its first checkpoint is passed over. So is a damaged file, with
@@ -102,8 +106,9 @@ def newest_checkpoint(
 
   Args:
     experiment: Folder of runs, such as logs/rsl_rl/smp_forward_g1.
-    run: Regular expression that names of runs begin with.
-    name: The same for names of checkpoints.
+    run: A run's name or folder, a glob ("2026-11-26*"), or a regular expression of whole
+      names. Default: any.
+    name: Regular expression that names of checkpoints begin with.
 
   Raises:
     UserError: there is none.
@@ -112,7 +117,8 @@ def newest_checkpoint(
   if not candidates:
     raise UserError(
       f"{experiment}: no checkpoint to resume from (--agent.load-run {run} "
-      f"--agent.load-checkpoint {name}); leave out --agent.resume to start anew"
+      f"--agent.load-checkpoint {name}){_others(experiment)}; leave out --agent.resume "
+      "to start anew"
     )
   for path in candidates[:-1]:
     try:
@@ -126,16 +132,10 @@ def newest_checkpoint(
 
 
 def _candidates(experiment: Path, run: str, name: str) -> list[Path]:
-  """Checkpoints that match, the newest first."""
+  """Return checkpoints that match, the newest first."""
   try:
-    runs = [
-      folder
-      for folder in (experiment.iterdir() if experiment.is_dir() else ())
-      if folder.is_dir() and folder.name != _DOWNLOADS and re.match(run, folder.name)
-    ]
-    runs.sort(key=lambda folder: folder.name, reverse=True)
     found = []
-    for folder in runs:
+    for folder in matching_runs(experiment, run):
       remove_leftovers(folder)
       files = [f for f in folder.iterdir() if re.match(name, f.name) and f.is_file()]
       files = [file for file in files if not file.name.startswith(".")]
@@ -146,6 +146,47 @@ def _candidates(experiment: Path, run: str, name: str) -> list[Path]:
       f"--agent.load-run {run} --agent.load-checkpoint {name}: not a regular "
       f"expression ({error})"
     ) from error
+
+
+def matching_runs(experiment: Path, run: str) -> list[Path]:
+  """Return the folders of the runs that ``run`` means, the newest first.
+
+  Args:
+    experiment: Folder of runs.
+    run: As for `newest_checkpoint`: what it is is found out in the order named there.
+
+  Raises:
+    UserError: it is the path of a folder that is no run of this experiment.
+    re.error: it is not a regular expression either.
+  """
+  folders = [
+    folder
+    for folder in (experiment.iterdir() if experiment.is_dir() else ())
+    if folder.is_dir() and folder.name != _DOWNLOADS
+  ]
+  folders.sort(key=lambda folder: folder.name, reverse=True)
+  path = Path(run).expanduser()
+  if os.sep in run and path.exists():
+    path = path.resolve() if path.is_dir() else path.resolve().parent
+    if path not in [folder.resolve() for folder in folders]:
+      raise UserError(
+        f"--agent.load-run {run}: not a run of {experiment}, where this training looks "
+        "(--log-root and --agent.experiment-name)"
+      )
+    return [folder for folder in folders if folder.resolve() == path]
+  exact = [folder for folder in folders if folder.name == run]
+  if exact:
+    return exact
+  globbed = [folder for folder in folders if fnmatch.fnmatchcase(folder.name, run)]
+  if globbed:
+    return globbed
+  return [folder for folder in folders if re.fullmatch(run, folder.name)]
+
+
+def _others(experiment: Path) -> str:
+  """Return the end of an error's line: which runs there are."""
+  names = [folder.name for folder in matching_runs(experiment, ANY_RUN)[:3]]
+  return f"; the newest runs are {', '.join(names)}" if names else ""
 
 
 def _iteration(path: Path) -> int:
