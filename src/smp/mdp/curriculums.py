@@ -38,8 +38,10 @@ SUCCESS = "success"
 START_SPEED, START_STEERING_SPEED = 3.0, 1.0
 """Top speeds at level 0, m/s."""
 
-RISE_ABOVE, FALL_BELOW = 0.75, 0.15
-"""Means of success beyond which the level moves."""
+RISE_ABOVE, FALL_BELOW = 0.6, 0.15
+"""Means of success beyond which the level moves. Robots fall more often with exploration
+noise on their actions, which most have, than without: 0.75 held a policy back whose
+episodes without noise lasted 0.83 of the longest."""
 
 MEMORY = 1.0
 """Episodes of each environment that the mean reaches back."""
