@@ -1,4 +1,4 @@
-"""Time ours against plain. Usage: uv run scripts/benchmark.py [OPTIONS]"""
+"""Time the prior's part of a step beside plain code. See --help."""
 
 from smp.errors import run
 

@@ -1,4 +1,4 @@
-"""Compare the engines. Usage: uv run scripts/benchmark_engine.py [OPTIONS]"""
+"""Compare the engines. See --help."""
 
 from smp.errors import run
 

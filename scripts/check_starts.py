@@ -1,4 +1,4 @@
-"""What physics makes of a task's start states. See --help."""
+"""Report what physics makes of the initial states of a task. See --help."""
 
 from smp.errors import run
 

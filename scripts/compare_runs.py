@@ -1,4 +1,4 @@
-"""Compare how fast trainings learned. Usage: uv run scripts/compare_runs.py RUN ..."""
+"""Compare how fast trainings learned. See --help."""
 
 from smp.errors import run
 

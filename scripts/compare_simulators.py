@@ -1,4 +1,4 @@
-"""Run a policy in mjlab's environment and in plain MuJoCo. See --help."""
+"""Compare a policy in mjlab and in plain MuJoCo. See --help."""
 
 from smp.errors import run
 

@@ -1,4 +1,4 @@
-"""Convert LAFAN1-on-G1 CSVs to windows. See --help."""
+"""Convert motion clips (CSV) to windows (NPZ). See --help."""
 
 import tyro
 

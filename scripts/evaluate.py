@@ -1,4 +1,4 @@
-"""Evaluate a policy. Usage: uv run scripts/evaluate.py TASK --checkpoint-file FILE"""
+"""Evaluate a policy by the fixed protocol of its task. See --help."""
 
 from smp.errors import run
 

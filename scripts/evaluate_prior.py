@@ -1,4 +1,4 @@
-"""Judge priors. Usage: uv run scripts/evaluate_prior.py PRIOR... --windows NPZ..."""
+"""Judge priors. See --help."""
 
 from smp.errors import run
 

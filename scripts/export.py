@@ -1,4 +1,4 @@
-"""Write the policy of a checkpoint as ONNX. Usage: uv run scripts/export.py TASK [OPTIONS]"""
+"""Write the policy of a checkpoint as ONNX. See --help."""
 
 from smp.errors import run
 

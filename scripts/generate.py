@@ -1,4 +1,4 @@
-"""Look at what a prior generates. See --help."""
+"""Show what a prior generates. See --help."""
 
 from smp.errors import run
 

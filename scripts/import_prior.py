@@ -1,4 +1,4 @@
-"""Convert a published prior. Usage: import_prior.py IN.pt OUT.safetensors"""
+"""Convert a prior of the published G1 reproduction. See --help."""
 
 from smp.errors import run
 

@@ -1,4 +1,4 @@
-"""Give a prior its reference errors. Usage: uv run scripts/measure_reference.py PRIOR --windows NPZ..."""
+"""Measure the reference errors of a prior and store them. See --help."""
 
 from smp.errors import run
 

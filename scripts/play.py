@@ -1,4 +1,4 @@
-"""Watch a policy. Usage: uv run scripts/play.py TASK [OPTIONS]"""
+"""Show a policy. See --help."""
 
 from smp.errors import run
 

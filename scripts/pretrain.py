@@ -1,4 +1,4 @@
-"""Train a motion prior. Usage: uv run scripts/pretrain.py --config CONFIG.yaml"""
+"""Train a motion prior. See --help."""
 
 from smp.errors import run
 

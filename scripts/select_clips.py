@@ -1,4 +1,4 @@
-"""Cut forward locomotion out of LAFAN1 clips, balanced over speed. See --help."""
+"""Choose forward locomotion in LAFAN1 clips. See --help."""
 
 import tyro
 

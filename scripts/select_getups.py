@@ -1,4 +1,4 @@
-"""Cut the get-ups out of LAFAN1 clips, sorted by start pose. See --help."""
+"""Cut the get-ups out of LAFAN1 clips. See --help."""
 
 import tyro
 

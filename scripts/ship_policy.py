@@ -1,4 +1,4 @@
-"""Make a policy file of a checkpoint. Usage: uv run scripts/ship_policy.py FILE TASK"""
+"""Make a policy file of a checkpoint. See --help."""
 
 from smp.errors import run
 

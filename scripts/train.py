@@ -1,4 +1,4 @@
-"""Train a policy. Usage: uv run scripts/train.py TASK [OPTIONS]"""
+"""Train a policy. See --help."""
 
 from smp.errors import run
 

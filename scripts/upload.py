@@ -1,4 +1,4 @@
-"""Put a prior or a policy on W&B. Usage: uv run scripts/upload.py FILE [OPTIONS]"""
+"""Put a prior or a policy on W&B. See --help."""
 
 from smp.errors import run
 

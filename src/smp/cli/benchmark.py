@@ -43,10 +43,12 @@ TRAIN_BATCH = {"cpu": 32, "cuda": 1024}
 
 @dataclass(frozen=True)
 class Options:
-  """Time guidance, sampling and pretraining against plain implementations.
+  """Time the prior's part of a step, sampling and pretraining, beside plain code.
+
+  Example: uv run scripts/benchmark.py --envs 64 1024 --seconds 2
 
   Both are called in turn, so they meet the same machine; ratios are medians over pairs,
-  with the quarters around them.
+  with the quartiles in brackets.
   """
 
   task: str = "Smp-Forward-G1"

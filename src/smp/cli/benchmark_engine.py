@@ -29,10 +29,12 @@ POOL_SIZE = 64
 
 @dataclass(frozen=True)
 class Options:
-  """Time the physics alone and whole steps of a task, with and without guidance.
+  """Time the engines: physics alone and whole steps, with and without the prior.
+
+  Example: uv run scripts/benchmark_engine.py --robots 1 64 --seconds 2
 
   Every repetition times a few calls; tables show the median, and in brackets the
-  quarters below and above it. Compare the two engines, not runs: the machine may be
+  quartiles. Compare the two engines, not runs: the machine may be
   busy with other work.
   """
 

@@ -24,8 +24,13 @@ FORCE = "start_force"
 
 @dataclass(frozen=True)
 class CheckStartsCfg:
-  """Start episodes from generated windows, with and without their repair, let the
-  robots go with zero action, and report the contact forces and the early ends."""
+  """Report what physics makes of the initial states of a task.
+
+  Example: uv run scripts/check_starts.py Smp-Getup-G1
+
+  Episodes start from generated windows, with and without their repair. The robots are
+  let go with zero action; contact forces and early terminations are reported.
+  """
 
   tasks: Annotated[tuple[str, ...], tyro.conf.Positional]
   """Tasks, such as Smp-Forward-G1."""

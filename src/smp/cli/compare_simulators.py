@@ -36,8 +36,12 @@ and later, see `smp.deploy.agreement`."""
 
 @dataclass(frozen=True)
 class CompareSimulatorsCfg:
-  """Run an exported policy in mjlab's environment and in plain MuJoCo, from the same
-  starts and undisturbed, and print how far they are apart."""
+  """Compare a policy in mjlab's environment with the same policy in plain MuJoCo.
+
+  Example: uv run scripts/compare_simulators.py policy.onnx --speed 1.5
+
+  From the same starts and undisturbed; prints how far the two are apart.
+  """
 
   policy: Annotated[Path, tyro.conf.Positional]
   """The ONNX file."""

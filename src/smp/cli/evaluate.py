@@ -35,8 +35,12 @@ SAMPLES = 512
 
 @dataclass(frozen=True)
 class EvaluateArgs(WandbRunArgs):
-  """Run a policy through the protocol of its task, and write figures with intervals as
-  JSON, as a table, and as one HTML report."""
+  """Evaluate a policy by the fixed protocol of its task.
+
+  Example: uv run scripts/evaluate.py Smp-Forward-G1 --checkpoint-file FILE --seeds 0 1 2
+
+  Prints a table, and writes metrics with 95 % intervals as JSON and as one HTML report.
+  """
 
   checkpoint_file: Path | None = None
   """The policy: a checkpoint (logs/rsl_rl/.../model_N.pt) or a policy file. One of a
@@ -114,7 +118,9 @@ class Policy:
 
 def main() -> None:
   """``evaluate TASK [OPTIONS]``."""
-  task, arguments = task_from_argv("evaluate")
+  task, arguments = task_from_argv(
+    "evaluate", EvaluateArgs.__doc__, lists_in_one_word=False
+  )
   args = tyro.cli(
     EvaluateArgs,
     args=arguments,

@@ -32,10 +32,11 @@ from smp.motion.dataset import WindowSet, load_stats, load_windows
 
 @dataclass(frozen=True)
 class Options:
-  """Report what priors find familiar, how well they tell real windows from altered ones
-  and from other motion, and what they generate. All are judged by the same poses.
+  """Judge priors: familiar motion, altered motion, other motion, and their samples.
 
-  A prior trained on all its clips has no figures on unseen ones. Train its twin with
+  Example: uv run scripts/evaluate_prior.py loco --windows datasets/npz/loco --plot loco.png
+
+  All priors are judged by the same poses. A prior trained on all its clips has no figures on unseen ones. Train its twin with
   them held out (scripts/pretrain.py --hold-out) and name that as one more prior."""
 
   priors: Annotated[tuple[str, ...], tyro.conf.Positional]

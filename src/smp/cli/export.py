@@ -21,7 +21,10 @@ from smp.rl.policy_file import load_trained
 
 @dataclass(frozen=True)
 class ExportArgs:
-  """Which policy, and where to write it."""
+  """Write the policy of a checkpoint as ONNX, with all that is needed to run it.
+
+  Example: uv run scripts/export.py Smp-Forward-G1 --checkpoint-file FILE
+  """
 
   checkpoint_file: Path
   """A checkpoint of the task (logs/rsl_rl/.../model_N.pt), or a shipped policy."""
@@ -32,7 +35,7 @@ class ExportArgs:
 
 def main() -> None:
   """``export TASK --checkpoint-file FILE [OPTIONS]``."""
-  task, arguments = task_from_argv("export")
+  task, arguments = task_from_argv("export", ExportArgs.__doc__)
   args = tyro.cli(
     ExportArgs, args=arguments, prog=f"{sys.argv[0]} {task}", config=mjlab.TYRO_FLAGS
   )

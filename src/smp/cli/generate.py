@@ -36,8 +36,12 @@ UPRIGHT_SPREAD = 0.3
 
 @dataclass(frozen=True)
 class GenerateCfg:
-  """Sample windows or long motions from a prior, and show them in the browser, or write
-  them as a film strip (.png) or a video (.mp4, .gif)."""
+  """Show what a prior generates: in the browser, or as a picture or video.
+
+  Example: uv run scripts/generate.py loco --seconds 4 --output loco.gif
+
+  Samples windows or long motions. A .png is a film strip, .mp4 and .gif are videos.
+  """
 
   prior: Annotated[str, tyro.conf.Positional]
   """A shipped prior by name, or a file (.safetensors)."""

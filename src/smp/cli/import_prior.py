@@ -16,8 +16,12 @@ from smp.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-  """Convert a published prior (.pt, a pickle) into this project's format. No code in
-  the pickle is run."""
+  """Convert a prior of the published G1 reproduction into this project's format.
+
+  Example: uv run scripts/import_prior.py pretrained_loco.pt published_loco.safetensors
+
+  The source is a pickle (.pt); no code in it is run.
+  """
 
   source: Annotated[Path, tyro.conf.Positional]
   """Published checkpoint (.pt)."""

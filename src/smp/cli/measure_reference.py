@@ -29,9 +29,13 @@ from smp.motion.dataset import WindowSet, load_windows
 
 @dataclass(frozen=True)
 class Options:
-  """Measure how large the errors of a prior are on motion that it is for, and put that
-  in its file. Nothing else in the file changes. scripts/pretrain.py does the same at
-  the end; this is for older priors, and for imported ones.
+  """Measure the reference errors of a prior and store them in its file.
+
+  Example: uv run scripts/measure_reference.py loco --windows datasets/npz/loco
+
+  They say how large its errors are on motion that it is for. Nothing else in the file
+  changes. scripts/pretrain.py does the same at the end; this is for older priors, and for
+  imported ones.
 
   Of the windows, those of clips that were held out when the prior was trained are
   scored, or if none were, those it was trained on. Without windows, its own samples."""

@@ -28,7 +28,10 @@ from smp.wandb_files import fetch_prior
 
 @dataclass(frozen=True)
 class PlayArgs(WandbRunArgs):
-  """Which policy, and how to show it."""
+  """Show a policy: in the browser, in a window, or as a video.
+
+  Example: uv run scripts/play.py Smp-Forward-G1 --video True
+  """
 
   agent: Agent = "trained"
   """``zero`` and ``random`` need no checkpoint."""
@@ -75,7 +78,7 @@ class PlayArgs(WandbRunArgs):
 
 def main() -> None:
   """``play TASK [OPTIONS]``."""
-  task, arguments = task_from_argv("play")
+  task, arguments = task_from_argv("play", PlayArgs.__doc__)
   args = tyro.cli(
     PlayArgs,
     args=arguments,

@@ -29,6 +29,8 @@ from smp.wandb_files import check_names
 
 DESCRIPTION = """Train a motion prior on windows.
 
+Example: uv run scripts/pretrain.py --config configs/priors/loco.yaml
+
 Give --config FILE.yaml first to start from a configuration (configs/priors/); the other
 options override it. Ctrl-C saves; continue with --resume."""
 

@@ -16,11 +16,12 @@ from smp.rl.policy_file import save_policy
 
 @dataclass(frozen=True)
 class ShipCfg:
-  """Write what a policy needs to be shown, without what only training needs, and a card
-  (Markdown) beside it.
+  """Make a policy file of a checkpoint, and a card (Markdown) beside it.
 
   Example: uv run scripts/ship_policy.py logs/rsl_rl/smp_forward_g1/RUN/model_500.pt
   Smp-Forward-G1 --evaluation logs/rsl_rl/smp_forward_g1/RUN/evaluation_model_500/evaluation.json
+
+  The file holds what a policy needs to be shown, without what only training needs.
   """
 
   checkpoint: Annotated[Path, tyro.conf.Positional]

@@ -23,8 +23,12 @@ VIDEOS = (".mp4", ".gif")
 
 @dataclass(frozen=True)
 class Sim2SimCfg:
-  """Run a policy that scripts/export.py wrote in plain MuJoCo: without a display, in a
-  window, or in the browser."""
+  """Run an exported policy in plain MuJoCo, without mjlab and torch.
+
+  Example: uv run scripts/sim2sim.py policy.onnx --speed 1.5 --video walk.mp4
+
+  Without a display, in a window, or in the browser.
+  """
 
   policy: Annotated[Path, tyro.conf.Positional]
   """The ONNX file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
 
 from smp.errors import UserError
@@ -52,17 +53,26 @@ def check_words(arguments: list[str]) -> None:
     option, values = word, []
 
 
-def task_from_argv(program: str) -> tuple[str, list[str]]:
-  """The task named first on the command line, and the arguments after it.
+def task_from_argv(
+  program: str, about: str | None, lists_in_one_word: bool = True
+) -> tuple[str, list[str]]:
+  """Return the task named first on the command line, and the arguments after it.
+
+  Args:
+    program: For the usage.
+    about: What ``--help`` without a task says: a sentence and an example.
+    lists_in_one_word: Whether options take lists as mjlab's do, "(1,2)", not 1 2.
 
   Raises:
     UserError: no task, or none of that name.
   """
   arguments, (_, ours) = sys.argv[1:], _tasks()
   if not arguments or arguments[0] in ("-h", "--help"):
-    print(f"usage: {program} TASK [OPTIONS]\n\nTasks: {', '.join(ours)}")
+    print(f"{inspect.cleandoc(about or '')}\n\nusage: {program} TASK [OPTIONS]")
+    print(f"Tasks: {', '.join(ours)}")
     print(f"Options of a task: {program} {ours[0]} --help")
     sys.exit(0 if arguments else 2)
   check_task(arguments[0])
-  check_words(arguments[1:])
+  if lists_in_one_word:
+    check_words(arguments[1:])
   return arguments[0], arguments[1:]

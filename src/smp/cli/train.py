@@ -59,7 +59,13 @@ USEFUL_STEPS = 6e8
 
 @dataclass(frozen=True)
 class TrainArgs(TrainConfig):
-  """mjlab's options, and which engine computes the physics."""
+  """Train a policy on a task, with defaults that fit this machine.
+
+  Example: uv run scripts/train.py Smp-Forward-G1 --minutes 30
+
+  Lists and tuples are one word: --gpu-ids "[0,1]". Every option of mjlab
+  works.
+  """
 
   learner: str = AUTO
   """``ppo`` (the published form), ``td3`` (off-policy: learns from few steps), or
@@ -148,7 +154,7 @@ def cpu_outlook(threads: int, off_policy: bool = False) -> str:
 
 def main() -> None:
   """``train TASK [OPTIONS]``."""
-  task, arguments = task_from_argv("train")
+  task, arguments = task_from_argv("train", TrainArgs.__doc__)
   has_gpu = torch.cuda.device_count() > 0
   find_learner(learner_in(arguments), has_gpu)
   config = _parse(task, arguments, has_gpu)

@@ -17,6 +17,8 @@ from smp.wandb_files import upload
 class UploadCfg:
   """Put a prior (.safetensors) or a policy (.pt, by ship_policy.py) on W&B.
 
+  Example: uv run scripts/upload.py datasets/priors/loco.safetensors
+
   Without a login it is kept for ``uv run wandb sync``.
   """
 

@@ -40,7 +40,11 @@ DATA_VARIABLE = "SMP_LAFAN_DIR"
 
 @dataclass(frozen=True)
 class ConvertCfg:
-  """Convert LAFAN1-on-G1 CSVs to NPZ windows of 59 features."""
+  """Convert motion clips (CSV) to windows of 59 features (NPZ).
+
+  Example: uv run scripts/csv_to_npz.py --motions configs/motions/loco.yaml
+  --output-dir datasets/npz/loco
+  """
 
   output_dir: Path
   """Where the NPZ files go, one per clip."""

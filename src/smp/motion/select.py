@@ -30,7 +30,11 @@ SMOOTHING_S = 0.5
 
 @dataclass(frozen=True)
 class SelectCfg:
-  """Cut standing, walking, jogging and running forward out of LAFAN1 clips."""
+  """Choose standing, walking, jogging and running forward in LAFAN1 clips.
+
+  Example: uv run scripts/select_clips.py --output configs/motions/mine.yaml
+  --val run2_subject4
+  """
 
   output: Path
   """The motion set to write (configs/motions/NAME.yaml)."""

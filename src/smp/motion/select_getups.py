@@ -58,6 +58,9 @@ T_POSE_MARGIN_S = 0.5
 class SelectGetupsCfg:
   """Cut the get-ups out of LAFAN1 clips, and say from which pose each one starts.
 
+  Example: uv run scripts/select_getups.py --output configs/motions/mine.yaml
+  --val fallAndGetUp1_subject4
+
   What does not meet the limits below is left out, and printed with the reason.
   """
 

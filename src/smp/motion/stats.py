@@ -23,7 +23,10 @@ from smp.paths import NORM_STATS
 
 @dataclass(frozen=True)
 class StatsCfg:
-  """Compute the 1 % and 99 % quantiles of every feature over NPZ windows."""
+  """Compute the 1 % and 99 % quantiles of every feature over windows.
+
+  Example: uv run scripts/compute_norm_stats.py --inputs datasets/npz/all
+  """
 
   inputs: tuple[Path, ...]
   """NPZ files, or folders of them, written by csv_to_npz.py."""
