@@ -27,8 +27,9 @@ RATE = 30.0
 """Rows per second of the motions that figures are compared of: that of LAFAN1."""
 LENGTHS = (40, 90, 300, 900, 3000)
 """Rows: ranges of figures are known for motions at least as long as each of these."""
-MARGIN, EXCHANGE_MARGIN = 1.0, 0.4
-"""Ranges reach this much beyond the real clips, in distances of their median from their
+MARGINS = {"swap": 0.4, "flip": 0.4, "sides": 0.4, "scale": 0.5, "offset": 0.7}
+MARGIN = 1.0
+"""Of the figures that `MARGINS` does not name. Ranges reach this much beyond the real clips, in distances of their median from their
 end: more for what other people's motion may well do than for exchanges of columns."""
 EXCHANGES = ("swap", "flip", "sides")
 """Figures that say how much less likely an exchange makes a motion: below is strange."""
@@ -37,6 +38,8 @@ JOINTS = tuple(name.removesuffix("_joint") for name in g1.JOINT_NAMES)
 PAIRS = tuple((j, k) for j in range(g1.NUM_JOINTS) for k in range(j + 1, g1.NUM_JOINTS))
 STANDING_HEIGHT, STANDING_UP = 0.55, 0.7
 """Of the pelvis, m, and of its vertical: the robot stands, or nearly."""
+_LEAST_SPEED = 0.1
+"""m/s: slower feet say nothing about the root."""
 _LEAST_ROWS = 30
 """A figure of fewer rows than this is not given."""
 
@@ -64,6 +67,7 @@ def _figures() -> tuple[Figure, ...]:
   single = ("frequency", "joint_speed", "rarity", "rate_rarity", "root_frequency")
   floor = [f"foot_height_{q}" for q in (5, 25, 50, 75, 95)]
   feet = ["sole_tilt_50", "sole_tilt_10", "skate_50", "skate_75", "stance"]
+  feet += ["carried_x", "carried_y", "carried_off"]
   per_joint = "low middle high speed joint_frequency scale flip offset".split()
   return (
     *(Figure(name) for name in (*single, *floor, *feet)),
@@ -229,7 +233,7 @@ def _pace(
 def _stand(poses: Poses, root_pos: np.ndarray) -> list[float]:
   standing = (root_pos[:, 2] > STANDING_HEIGHT) & (poses.up[:, 2] > STANDING_UP)
   if standing.sum() < _LEAST_ROWS:
-    return [np.nan] * 10
+    return [np.nan] * 13
   heights = np.quantile(poses.foot_height[standing], (0.05, 0.25, 0.5, 0.75, 0.95))
   low = (np.abs(poses.sole_height) < CONTACT) & standing[:, None]
   tilt = poses.sole_up[low]
@@ -239,7 +243,31 @@ def _stand(poses: Poses, root_pos: np.ndarray) -> list[float]:
   skate = poses.skate(RATE)
   if len(skate) >= _LEAST_ROWS:
     feet[2:] = np.quantile(skate, (0.5, 0.75))
-  return [*heights, *feet, float(low.mean())]
+  return [*heights, *feet, float(low.mean()), *_carried(poses)]
+
+
+def _carried(poses: Poses) -> list[float]:
+  """How the root's steps go with those that the foot on the floor asks for.
+
+  Slopes along the world's x and y, 1 where the foot stands still, and what is left over,
+  as a share.
+  """
+  root, center = poses.links[:, 0, :2], poses.soles[..., :2].mean(axis=2)
+  steps = np.diff(root, axis=0)
+  asked = -np.diff(center - root[:, None], axis=0)
+  height = np.abs(poses.sole_height)
+  height = np.maximum(height[1:], height[:-1])
+  foot = height.argmin(axis=1)
+  rows = np.flatnonzero(height.min(axis=1) < CONTACT)
+  if len(rows) < _LEAST_ROWS:
+    return [np.nan] * 3
+  u, r = asked[rows, foot[rows]], steps[rows]
+  own = (u * u).sum(axis=0)
+  if own.min() < len(rows) * (_LEAST_SPEED / RATE) ** 2:
+    return [np.nan] * 3
+  slope = (u * r).sum(axis=0) / own
+  left = ((r - u) ** 2).sum() / own.sum()
+  return [float(slope[0]), float(slope[1]), float(np.sqrt(left))]
 
 
 def _joints(
@@ -302,7 +330,7 @@ def ranges(figures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Ends (S,) of the ranges of figures (N, S) of real motions, with their margins."""
   low, middle, high = (f(figures, axis=0) for f in (np.nanmin, np.nanmedian, np.nanmax))
   exchange = np.array([figure.kind in EXCHANGES for figure in FIGURES])
-  margin = np.where(exchange, EXCHANGE_MARGIN, MARGIN)
+  margin = np.array([MARGINS.get(figure.kind, MARGIN) for figure in FIGURES])
   high = np.where(exchange, 1e9, high + margin * (high - middle))
   return low - margin * (middle - low), high
 

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from smp import g1
 from smp.errors import UserError, shown
-from smp.motion.checks import Rows
+from smp.motion.checks import ISAAC, Rows
 from smp.motion.pickles import load_pickle
 from smp.motion.tables import Table, read_table
 
@@ -44,21 +44,7 @@ SIX_MISSING = (
 JOINTS_23 = tuple(name for name in g1.JOINT_NAMES if name not in SIX_MISSING)
 ORDERS: dict[str, tuple[str, ...]] = {
   "mujoco": g1.JOINT_NAMES,
-  "isaac": (
-    *("left_hip_pitch_joint", "right_hip_pitch_joint", "waist_yaw_joint"),
-    *("left_hip_roll_joint", "right_hip_roll_joint", "waist_roll_joint"),
-    *("left_hip_yaw_joint", "right_hip_yaw_joint", "waist_pitch_joint"),
-    *("left_knee_joint", "right_knee_joint"),
-    *("left_shoulder_pitch_joint", "right_shoulder_pitch_joint"),
-    *("left_ankle_pitch_joint", "right_ankle_pitch_joint"),
-    *("left_shoulder_roll_joint", "right_shoulder_roll_joint"),
-    *("left_ankle_roll_joint", "right_ankle_roll_joint"),
-    *("left_shoulder_yaw_joint", "right_shoulder_yaw_joint"),
-    *("left_elbow_joint", "right_elbow_joint"),
-    *("left_wrist_roll_joint", "right_wrist_roll_joint"),
-    *("left_wrist_pitch_joint", "right_wrist_pitch_joint"),
-    *("left_wrist_yaw_joint", "right_wrist_yaw_joint"),
-  ),
+  "isaac": ISAAC,
 }
 """Orders of joints with a name: depth first, and breadth first as Isaac Lab has them."""
 
@@ -608,15 +594,15 @@ def _to_rows(path: Path, raw: _Raw, source: SourceCfg) -> Rows:
     quat = (turn * Rotation.from_quat(unit[:, [1, 2, 3, 0]])).as_quat()[:, [3, 0, 1, 2]]
     quat = quat * rolled
   order = source.order() or raw.order
-  joints = _all_joints(path, joints, order, source.fill_missing_joints)
+  joints, filled = _all_joints(path, joints, order, source.fill_missing_joints)
   fps = source.fps or raw.fps
-  return Rows(path, fps, pos, quat, joints, raw.lines)
+  return Rows(path, fps, pos, quat, joints, raw.lines, filled)
 
 
 def _all_joints(
   path: Path, joints: np.ndarray, order: tuple[str, ...], fill: bool
-) -> np.ndarray:
-  """The 29 joints (T, 29) of joints in any order."""
+) -> tuple[np.ndarray, tuple[int, ...]]:
+  """The 29 joints (T, 29) of joints in any order, and which are made up."""
   if not order:
     order = g1.JOINT_NAMES
     if joints.shape[1] == len(JOINTS_23):
@@ -633,11 +619,11 @@ def _all_joints(
       f"missing ones ({len(missing)}) as zero"
     )
   if order == g1.JOINT_NAMES:
-    return joints
+    return joints, ()
   out = np.zeros((len(joints), g1.NUM_JOINTS))
   for column, name in enumerate(order):
     out[:, g1.JOINT_NAMES.index(name)] = joints[:, column]
-  return out
+  return out, tuple(g1.JOINT_NAMES.index(name) for name in missing)
 
 
 FORMATS = get_args(Format)
