@@ -113,17 +113,20 @@ class Rows:
     return len(self.root_pos)
 
 
-def judge(rows: Rows, familiar: Familiar | None = None) -> list[Finding]:
+def judge(
+  rows: Rows, familiar: Familiar | None = None, explain: bool = True
+) -> list[Finding]:
   """What is wrong with a motion, the gravest first.
 
   Args:
     rows: Finite.
     familiar: Default: the shipped one.
+    explain: Look for the option with which nothing would be wrong.
   """
   familiar = familiar or load_familiar()
   findings = _judge(rows, familiar)
-  if not findings:
-    return []
+  if not findings or not explain:
+    return findings
   option = _better_reading(rows, familiar)
   if option:
     # As it is it is wrong, and read otherwise nothing is: that is no doubt any more.
