@@ -122,7 +122,9 @@ def test_23_joints_on_request_only(tmp_path):
   with pytest.raises(UserError, match="--fill-missing-joints"):
     read_rows(path)
   rows = read_rows(path, SourceCfg(fill_missing_joints=True))
-  np.testing.assert_allclose(rows.joint_pos[:, columns], CLIP.joint_pos[:, columns])
+  np.testing.assert_allclose(
+    rows.joint_pos[:, columns], CLIP.joint_pos[:, columns], atol=1e-7
+  )
   assert not rows.joint_pos[:, list(rows.filled)].any() and len(rows.filled) == 6
 
 
@@ -182,7 +184,7 @@ def test_pickles_run_nothing(tmp_path):
   path, mark = tmp_path / "walk.pkl", tmp_path / "ran"
   for protocol in (0, 2, 4, 5):
     path.write_bytes(pickle.dumps(gmr(more=Runs(mark)), protocol))
-    with pytest.raises(UserError, match="it asks for pathlib"):
+    with pytest.raises(UserError, match="it asks for"):
       read_rows(path)
   path.write_bytes(pickle.dumps(gmr(root_pos=np.array([{}], object))))
   with pytest.raises(UserError):

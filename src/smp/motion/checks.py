@@ -182,7 +182,8 @@ def _readings(rows: Rows) -> Iterator[tuple[str, Rows]]:
   if np.median(np.abs(rows.root_pos[:, 1])) < MAX_HEIGHT:
     yield "--up-axis y", _y_up(rows)
   for fps in (15.0, 20.0, 30.0, 50.0, 60.0, 100.0, 120.0):
-    if fps != rows.fps:
+    # Of too short a motion little is asked, and any rate would do.
+    if fps != rows.fps and len(rows) * RATE / fps >= LENGTHS[1]:
       yield f"--input-fps {fps:g}", replace(rows, fps=fps)
 
 
