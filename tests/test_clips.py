@@ -177,7 +177,7 @@ def test_zero_quaternion_header_empty_and_other_tables(tmp_path):
   with pytest.raises(UserError, match="row 5: the root quaternion"):
     clips.load_csv(path)
   path.write_text("x,y,z\n" + path.read_text())
-  with pytest.raises(UserError, match="row 1 has 3 columns"):
+  with pytest.raises(UserError, match="row 6: the root quaternion"):
     clips.load_csv(path)
   path.write_text("1,2,3\n4,5,6\n")
   with pytest.raises(UserError, match="3 columns, expected 36"):

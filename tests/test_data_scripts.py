@@ -109,7 +109,7 @@ def test_windows_too_short_for_a_velocity(script, folder, tmp_path):
 def test_files_of_an_earlier_run_are_pointed_out(script, folder, tmp_path):
   words = ("--input-dir", folder, "--output-dir", tmp_path / "npz")
   script("csv_to_npz", *words)
-  assert "warning" not in script("csv_to_npz", *words)[2]
+  assert "not of this set" not in script("csv_to_npz", *words)[2]
   motions = tmp_path / "m.yaml"
   motions.write_text(yaml.dump({"clips": ["clip0"]}))
   assert (
@@ -129,3 +129,63 @@ def test_missing_things_are_named(script, folder, tmp_path, monkeypatch):
     script("select_clips", "--input-dir", folder, "--output", gone, "--clips", "walk*")
   )
   assert "no clip matches walk*" in line
+
+
+def test_lengths_are_told_and_nothing_written_is_an_error(script, folder, tmp_path):
+  words = ("--output-dir", tmp_path / "npz", "--workers", 1)
+  _, out, _ = script("csv_to_npz", "--input-dir", folder, *words)
+  assert "clip0: 2.0 s at 30 fps" in out
+  short = tmp_path / "short"
+  short.mkdir()
+  write_csv(short / "a.csv", synthetic_clip(5))
+  line = refused(script("csv_to_npz", "--input-dir", short, *words))
+  assert "nothing written" in line
+
+
+@pytest.mark.parametrize(
+  "words",
+  [
+    ("--velocity", "windows"),
+    ("--input-fps", "nan"),
+    ("--input-fps", "inf"),
+    ("--output-fps", "nan"),
+    ("--output-fps", "-5"),
+    ("--joint-order", "left_toe"),
+  ],
+)
+def test_options_that_make_no_sense(script, folder, tmp_path, words):
+  npz = tmp_path / "npz"
+  code, _, err = script(
+    "csv_to_npz", "--input-dir", folder, "--output-dir", npz, *words
+  )
+  assert code == 2 and words[0].removeprefix("--") in err and "Traceback" not in err
+  assert not list(npz.glob("*.npz"))
+
+
+def test_a_file_that_is_wrong_is_refused_unless_accepted(script, folder, tmp_path):
+  path, npz = folder / "clip0.csv", tmp_path / "npz"
+  words = ("--input-dir", folder, "--output-dir", npz, "--workers", 1)
+  corrupt(path, 20, 0, "30.0")
+  line = refused(script("csv_to_npz", *words))
+  assert "clip0.csv: row 21: the root moves" in line and "--accept-doubtful" in line
+  code, _, err = script("csv_to_npz", *words, "--accept-doubtful")
+  assert code == 0 and "warning: " in err and "row 21" in err
+
+
+def test_a_table_of_clips(script, folder, tmp_path):
+  corrupt(folder / "clip0.csv", 20, 0, "30.0")
+  code, out, err = script("inspect_clips", folder)
+  assert code == 2 and "refused" in out and "row 21" in err
+  code, out, _ = script("inspect_clips", folder, "--clips", "clip1")
+  assert code == 0 and "clip1" in out and "2.0" in out
+  assert "--view x" in refused(script("inspect_clips", folder, "--view", "x"))
+
+
+def test_statistics_that_do_not_fit():
+  rng = np.random.default_rng(0)
+  windows = rng.normal(size=(200, 10, 59)).astype(np.float32)
+  stats = dataset.compute_norm_stats(windows)
+  assert dataset.doubt_stats(windows, stats) == ""
+  assert dataset.doubt_stats(windows[:20] * 0.5, stats) == ""
+  for other in (100 * windows, windows + 5, windows / 1000):
+    assert dataset.doubt_stats(other.astype(np.float32), stats)

@@ -30,7 +30,7 @@ from smp.diffusion.prior import METADATA_KEY, MotionPrior
 from smp.diffusion.published import import_published
 from smp.diffusion.state import read_state
 from smp.errors import UserError
-from smp.motion.clips import CSV_COLUMNS, load_csv
+from smp.motion.clips import load_clip, load_csv
 from smp.motion.dataset import (
   NormStats,
   load_clip_windows,
@@ -40,6 +40,7 @@ from smp.motion.dataset import (
   save_windows,
 )
 from smp.motion.features import g1_spec
+from smp.motion.formats import CSV_COLUMNS, SourceCfg
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.policy_file import read_policy
 from tests.fakes import checkpoint_content
@@ -74,6 +75,12 @@ def csv_bytes() -> bytes:
   buffer = io.StringIO()
   np.savetxt(buffer, np.tile(row, (12, 1)), delimiter=",", fmt="%.4f")
   return buffer.getvalue().encode()
+
+
+def gmr_content() -> dict[str, Any]:
+  quat = np.tile([0.0, 0.0, 0.0, 1.0], (12, 1))
+  parts = {"root_pos": np.zeros((12, 3)), "root_rot": quat}
+  return {"fps": 30, **parts, "dof_pos": np.zeros((12, g1.NUM_JOINTS))}
 
 
 def torch_bytes(content: Any) -> bytes:
@@ -121,6 +128,8 @@ class Reader:
 
 NAMES = (
   "csv",
+  "judged",
+  "gmr",
   "windows",
   "stats",
   "motions",
@@ -147,6 +156,10 @@ def readers(tmp_path_factory) -> dict[str, Reader]:
   state = {"version": 1, "config": {}, "step": 3, "denoiser": {}}
   return {
     "csv": Reader(load_csv, ".csv", csv_bytes()),
+    "judged": Reader(
+      lambda path: load_clip(path, SourceCfg(), accept=True)[0], ".csv", csv_bytes()
+    ),
+    "gmr": Reader(load_csv, ".pkl", pickle.dumps(gmr_content())),
     "windows": Reader(
       load_clip_windows,
       ".npz",

@@ -24,7 +24,7 @@ from smp.diffusion.train import (
 )
 from smp.errors import UserError
 from smp.loggers import make_logger
-from smp.motion.dataset import WindowSet, load_stats, load_windows
+from smp.motion.dataset import WindowSet, doubt_stats, load_stats, load_windows
 from smp.wandb_files import check_names
 
 DESCRIPTION = """Train a motion prior on windows.
@@ -56,6 +56,13 @@ def load_data(cfg: PretrainCfg) -> TrainData:
   if not cfg.windows:
     raise UserError("no windows: give --windows with NPZ files or folders, or --config")
   windows, stats = load_windows(cfg.windows), load_stats(cfg.stats)
+  doubt = doubt_stats(windows.windows, stats)
+  if doubt:
+    print(
+      f"warning: {cfg.stats} does not fit the windows: {doubt}; other data, or "
+      "statistics of other clips? scripts/compute_norm_stats.py makes them anew",
+      file=sys.stderr,
+    )
   if not cfg.hold_out:
     windows = replace(windows, splits=("train",) * len(windows.clips))
   return TrainData(

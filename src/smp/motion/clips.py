@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,17 +15,11 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline, Slerp
 
 from smp import g1
-from smp.errors import UserError
+from smp.motion.checks import Rows, joint_limits, judge, report
 from smp.motion.features import FPS, WINDOW, MotionState, encode, window_velocities
+from smp.motion.formats import SourceCfg, read_rows
 from smp.motion.kinematics import mj_ee_positions
 from smp.motion.rotations import HeadingKind
-
-CSV_FPS = 30
-CSV_COLUMNS = 7 + g1.NUM_JOINTS
-JOINT_TOLERANCE = 0.5
-"""How far, in rad, an angle may lie outside its joint's limits before a file is refused.
-
-Retargeted motion may graze a limit; half a radian beyond one is another robot's file."""
 
 Resampling = Literal["spline", "linear"]
 
@@ -59,84 +54,51 @@ class Clip:
 # Reading.
 
 
-def load_csv(path: str | Path, fps: float = CSV_FPS) -> Clip:
-  """Read a LAFAN1-on-G1 CSV: root xyz, root quaternion **xyzw**, 29 joint angles.
+def load_csv(path: str | Path, fps: float | None = None) -> Clip:
+  """Read a motion file: by itself, a LAFAN1-on-G1 CSV or what `smp.motion.formats` knows.
+
+  What it means is not judged, but for joints far outside their limits: `load_clip` does.
+
+  Args:
+    path: A file.
+    fps: Rows per second. None: what the file says, or else 30.
 
   Raises:
     UserError: names the file and the row (1 is the first line) of what is wrong.
   """
-  path = Path(path)
-  try:
-    text = path.read_bytes().rstrip()
-    if not text:
-      raise UserError(f"{path}: empty file; expected rows of {CSV_COLUMNS} numbers")
-    rows = np.loadtxt(path, delimiter=",", ndmin=2, comments=None)
-  except (ValueError, UnicodeDecodeError):
-    raise UserError(_find_bad_row(path)) from None
-  except OSError as error:
-    raise UserError(f"{path}: cannot read ({error.strerror})") from error
-  if len(rows) != text.count(b"\n") + 1:
-    # numpy skips empty lines: a gap in the motion, and every later row misnumbered.
-    raise UserError(_find_bad_row(path))
-  if rows.shape[1] != CSV_COLUMNS:
-    raise UserError(
-      f"{path}: row 1 has {rows.shape[1]} columns, expected {CSV_COLUMNS} (root xyz, "
-      "root quaternion xyzw, 29 joint angles)"
-    )
-  _check_rows(path, rows)
-  quat = rows[:, [6, 3, 4, 5]]
-  quat = quat / np.linalg.norm(quat, axis=1, keepdims=True)
-  return Clip(path.stem, fps, rows[:, :3], quat, rows[:, 7:])
+  rows = read_rows(Path(path), SourceCfg(fps=fps))
+  report(rows, list(joint_limits(rows)))
+  return clip_of(rows)
 
 
-def _find_bad_row(path: Path) -> str:
-  """The message for a file that is not a table of numbers."""
-  lines = path.read_text(errors="replace").rstrip().splitlines()
-  for number, line in enumerate(lines, start=1):
-    if not line.strip():
-      return f"{path}: row {number} is empty; remove it, or restore what it held"
-    cells = line.split(",")
-    if len(cells) != CSV_COLUMNS:
-      return f"{path}: row {number} has {len(cells)} columns, expected {CSV_COLUMNS}"
-    for column, cell in enumerate(cells, start=1):
-      if not _is_number(cell):
-        return (
-          f"{path}: row {number}, column {column}: '{cell.strip()[:20]}' is not a number "
-          "(the file must have no header)"
-        )
-  return f"{path}: not a table of {CSV_COLUMNS} comma-separated numbers"
+def load_clip(
+  path: Path,
+  source: SourceCfg,
+  accept: bool = False,
+  ranges: Sequence[tuple[int, int]] = (),
+) -> tuple[Clip, list[str]]:
+  """Read a motion file and judge what it means.
+
+  Args:
+    path: A file.
+    source: How to read it.
+    accept: Take what is impossible for doubtful.
+    ranges: Rows [start, stop) that are used; what is wrong elsewhere does not count.
+
+  Returns:
+    The clip, and what is doubtful about it: messages that name the file.
+
+  Raises:
+    UserError: names the file and the row of what is impossible.
+  """
+  rows = read_rows(path, source)
+  return clip_of(rows), report(rows, judge(rows), accept, ranges)
 
 
-def _is_number(cell: str) -> bool:
-  """Whether numpy reads it: Python alone would also take 1_000 and foreign digits."""
-  try:
-    float(cell)
-  except ValueError:
-    return False
-  return cell.isascii() and "_" not in cell
-
-
-def _check_rows(path: Path, rows: np.ndarray) -> None:
-  bad = np.argwhere(~np.isfinite(rows))
-  if len(bad):
-    row, column = bad[0] + 1
-    raise UserError(f"{path}: row {row}, column {column}: not a finite number")
-  lengths = np.linalg.norm(rows[:, 3:7], axis=1)
-  bad = np.flatnonzero(lengths < 1e-3)
-  if len(bad):
-    raise UserError(
-      f"{path}: row {bad[0] + 1}: the root quaternion (columns 4-7) is zero"
-    )
-  limits = g1.load_model().jnt_range[1:]
-  over = np.maximum(limits[:, 0] - rows[:, 7:], rows[:, 7:] - limits[:, 1])
-  bad = np.argwhere(over > JOINT_TOLERANCE)
-  if len(bad):
-    row, joint = bad[0]
-    raise UserError(
-      f"{path}: row {row + 1}: {g1.JOINT_NAMES[joint]} is {rows[row, 7 + joint]:.3f} "
-      f"rad, far outside its limits [{limits[joint, 0]:.2f}, {limits[joint, 1]:.2f}]; "
-      "is this a clip of the 29-joint G1?"
-    )
+def clip_of(rows: Rows) -> Clip:
+  """The clip of a file's rows, quaternions normalised."""
+  quat = rows.root_quat / np.linalg.norm(rows.root_quat, axis=1, keepdims=True)
+  return Clip(rows.path.stem, rows.fps, rows.root_pos, quat, rows.joint_pos)
 
 
 # Transforming.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,16 +21,24 @@ from rich.console import Console
 from rich.progress import Progress
 
 from smp.errors import UserError
+from smp.motion.checks import warn
 from smp.motion.clips import (
-  CSV_FPS,
   Resampling,
   clip_windows,
-  load_csv,
+  load_clip,
   mirror_clip,
   resample,
 )
 from smp.motion.dataset import ClipEntry, load_motions, save_windows
 from smp.motion.features import FPS, WINDOW, g1_spec
+from smp.motion.formats import (
+  AngleUnit,
+  Format,
+  LengthUnit,
+  QuaternionOrder,
+  SourceCfg,
+  find_files,
+)
 from smp.motion.rotations import HeadingKind
 
 MIN_WINDOW = 3
@@ -40,25 +50,49 @@ DATA_VARIABLE = "SMP_LAFAN_DIR"
 
 @dataclass(frozen=True)
 class ConvertCfg:
-  """Convert motion clips (CSV) to windows of 59 features (NPZ).
+  """Convert files of G1 motion to NPZ windows of 59 features.
 
   Example: uv run scripts/csv_to_npz.py --motions configs/motions/loco.yaml
   --output-dir datasets/npz/loco
+
+  docs/motion-formats.md says which formats are read and what is checked.
   """
 
   output_dir: Path
   """Where the NPZ files go, one per clip."""
 
   input_dir: Path | None = None
-  """Folder of CSVs. Default: the environment variable SMP_LAFAN_DIR."""
+  """Folder of motion files, sub-folders included, or one file. Default: the environment
+  variable SMP_LAFAN_DIR."""
 
   motions: Path | None = None
-  """A motion set (configs/motions/NAME.yaml). Default: every CSV of the folder, whole."""
+  """A motion set (configs/motions/NAME.yaml). Default: every file of the folder, whole."""
 
   window_size: int = WINDOW
   stride: int = 1
-  input_fps: float = CSV_FPS
+  input_fps: float | None = None
+  """Rows per second. Default: what the file says, or else 30."""
+
   output_fps: float = FPS
+
+  format: Format = "auto"
+  """``csv``: numbers, or columns with names; ``seed``: BONES-SEED CSV; ``gmr``: GMR's PKL
+  or NPZ; ``mjlab``: NPZ of a tracking task; ``auto``: by the file."""
+
+  quaternion_order: QuaternionOrder = "auto"
+  length_unit: LengthUnit = "auto"
+  angle_unit: AngleUnit = "auto"
+  """Units and order of the files. ``auto``: those of the format."""
+
+  up_axis: Literal["z", "y"] = "z"
+  joint_order: tuple[str, ...] = ()
+  """Joint names of files that give none, in their order; or ``mujoco``, ``isaac``."""
+
+  fill_missing_joints: bool = False
+  """Take joints that a file lacks as zero: clips of the 23-joint G1."""
+
+  accept_doubtful: bool = False
+  """Convert what the checks would refuse, with a warning."""
 
   shard_index: int = 0
   """Which shard of the clips this call converts, from 0."""
@@ -74,11 +108,24 @@ class ConvertCfg:
   heading: HeadingKind = "twist"
   """How a window's heading is found; ``yaw`` is what the published priors used."""
 
-  velocity: str = "window"
+  velocity: Literal["window", "clip"] = "window"
   """``window``, or ``clip`` as the published priors."""
 
   workers: int | None = None
   """Processes. Default: one per core, and none besides this one for a single clip."""
+
+  def source(self) -> SourceCfg:
+    """How the files are read."""
+    return SourceCfg(
+      self.format,
+      self.input_fps,
+      self.quaternion_order,
+      self.length_unit,
+      self.angle_unit,
+      self.up_axis,
+      self.joint_order,
+      self.fill_missing_joints,
+    )
 
 
 @dataclass(frozen=True)
@@ -89,6 +136,11 @@ class Converted:
   windows: int
   skipped: int
   """Ranges too short for a window."""
+  seconds: float
+  """Length of the whole clip, at the frame rate it was read with."""
+  fps: float
+  doubts: tuple[str, ...] = ()
+  """What the checks are not sure about."""
 
 
 def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
@@ -97,7 +149,7 @@ def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
   Raises:
     UserError: names the file and row of bad input.
   """
-  clip = load_csv(path, cfg.input_fps)
+  clip, doubts = load_clip(path, cfg.source(), cfg.accept_doubtful, entry.ranges)
   for start, stop in entry.ranges:
     if stop > len(clip):
       raise UserError(
@@ -119,8 +171,9 @@ def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
         turned, cfg.window_size, cfg.stride, cfg.heading, cfg.velocity
       )
       parts.append((windows.numpy(), mirrored))
+  done = (skipped, len(clip) / clip.fps, clip.fps, tuple(doubts))
   if not parts:
-    return Converted(entry.clip, 0, skipped)
+    return Converted(entry.clip, 0, *done)
   spec = g1_spec(
     window=cfg.window_size,
     fps=cfg.output_fps,
@@ -138,7 +191,7 @@ def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
     split=entry.split,
     ranges=entry.ranges,
   )
-  return Converted(entry.clip, len(windows), skipped)
+  return Converted(entry.clip, len(windows), *done)
 
 
 def find_input(input_dir: Path | None) -> Path:
@@ -155,9 +208,25 @@ def find_input(input_dir: Path | None) -> Path:
         "says where to download the clips)"
       )
     input_dir = Path(value)
-  if not input_dir.is_dir():
+  if not input_dir.exists():
     raise UserError(f"{input_dir}: no such folder of CSV clips")
   return input_dir
+
+
+def find_clips(folder: Path) -> dict[str, Path]:
+  """Motion files by clip name.
+
+  Raises:
+    UserError: there are none.
+  """
+  found = find_files(folder)
+  if not found:
+    others = sorted({p.suffix for p in folder.rglob("*.*") if p.is_file()})
+    hint = f" (only {', '.join(others[:5])})" if others else ""
+    raise UserError(
+      f"{folder}: no CSV in this folder or below{hint}; motion files are .csv, .npz, .pkl"
+    )
+  return found
 
 
 def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
@@ -171,22 +240,31 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
       f"--window-size {cfg.window_size}: must be at least {MIN_WINDOW}, or the frames of "
       "a window have no velocity"
     )
-  for name in ("stride", "num_shards", "input_fps", "output_fps"):
-    if getattr(cfg, name) <= 0:
+  for name in ("stride", "num_shards", "input_fps", "output_fps", "workers"):
+    value = getattr(cfg, name)
+    if value is not None and not 0 < value < math.inf:
       option = "--" + name.replace("_", "-")
-      raise UserError(f"{option} {getattr(cfg, name)}: must be above zero")
+      raise UserError(f"{option} {value}: must be a finite number above zero")
   if not 0 <= cfg.shard_index < cfg.num_shards:
     raise UserError(
       f"--shard-index {cfg.shard_index}: must be from 0 to {cfg.num_shards - 1}"
     )
+  for name, kind in (
+    ("velocity", Literal["window", "clip"]),
+    ("heading", HeadingKind),
+    ("method", Resampling),
+  ):
+    if getattr(cfg, name) not in get_args(kind):
+      words = ", ".join(get_args(kind))
+      raise UserError(f"--{name} {getattr(cfg, name)}: must be one of {words}")
+  cfg.source().check()
   folder = find_input(cfg.input_dir)
-  found = {path.stem: path for path in sorted(folder.glob("*.csv"))}
-  if not found:
-    raise UserError(f"{folder}: no CSV in this folder")
+  found = find_clips(folder)
   if cfg.motions is None:
     entries = [ClipEntry(name) for name in found]
   else:
     entries = list(load_motions(cfg.motions).clips)
+    found |= _by_stem(found)
   for entry in entries:
     if entry.clip not in found:
       close = difflib.get_close_matches(entry.clip, found, n=1)
@@ -199,6 +277,16 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
   # Other shards write here too, but nothing that is not in the whole plan.
   _warn_of_strangers(cfg.output_dir, {entry.clip for entry in entries})
   return jobs[cfg.shard_index :: cfg.num_shards]
+
+
+def _by_stem(found: dict[str, Path]) -> dict[str, Path]:
+  """Files in sub-folders by their own name, where it is the only one of its kind."""
+  stems = [path.stem for path in found.values()]
+  return {
+    path.stem: path
+    for name, path in found.items()
+    if name != path.stem and stems.count(path.stem) == 1
+  }
 
 
 def _warn_of_strangers(folder: Path, planned: set[str]) -> None:
@@ -217,7 +305,8 @@ def convert(cfg: ConvertCfg) -> list[Converted]:
   """Convert a folder of clips with a progress bar.
 
   Raises:
-    UserError: names file and row of the first bad input; finished clips stay.
+    UserError: names file and row of the first bad input (finished clips stay), or
+      nothing was long enough for a window.
   """
   jobs = plan(cfg)
   console = Console(stderr=True)
@@ -233,9 +322,22 @@ def convert(cfg: ConvertCfg) -> list[Converted]:
           f"warning: {result.clip}: {result.skipped} range(s) shorter than "
           f"{cfg.window_size} frames skipped"
         )
+      warn(result.doubts)
       results.append(result)
+  for result in sorted(results, key=lambda each: each.clip):
+    print(
+      f"{result.clip}: {result.seconds:.1f} s at {result.fps:g} fps, {result.windows} "
+      "windows"
+    )
   total = sum(result.windows for result in results)
   written = sum(result.windows > 0 for result in results)
+  if results and not written:
+    longest = max(result.seconds for result in results)
+    raise UserError(
+      f"nothing written: no clip or range is long enough for a window of "
+      f"{cfg.window_size} frames at {cfg.output_fps:g} fps (the longest clip: "
+      f"{longest:.2f} s)"
+    )
   print(f"{written} of {len(results)} clips, {total} windows -> {cfg.output_dir}")
   return results
 

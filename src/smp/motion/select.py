@@ -7,6 +7,7 @@ high the pelvis is, and, for standing, how quiet the joints are.
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from smp import g1
 from smp.errors import UserError, atomic_path
 from smp.motion.clips import Clip, load_csv
 from smp.motion.contact import penetration
-from smp.motion.convert import find_input
+from smp.motion.convert import find_clips, find_input
 from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import heading, quat_to_matrix
 
@@ -222,7 +223,12 @@ def select(cfg: SelectCfg) -> None:
     UserError: no clip matches, or a validation clip is not among them.
   """
   folder = find_input(cfg.input_dir)
-  files = sorted({path for p in cfg.clips for path in folder.glob(f"{p}.csv")})
+  found_files = find_clips(folder)
+  files = [
+    path
+    for name, path in found_files.items()
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in cfg.clips)
+  ]
   if not files:
     raise UserError(f"{folder}: no clip matches {', '.join(cfg.clips)}")
   names = [path.stem for path in files]

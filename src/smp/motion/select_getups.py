@@ -12,6 +12,7 @@ before it, and the next fall after it, are left out.
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,7 @@ from scipy.ndimage import uniform_filter1d
 from smp import g1
 from smp.errors import UserError, atomic_path
 from smp.motion.clips import Clip, load_csv
-from smp.motion.convert import find_input
+from smp.motion.convert import find_clips, find_input
 from smp.motion.dataset import Split
 from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import quat_to_matrix
@@ -290,7 +291,12 @@ def select(cfg: SelectGetupsCfg) -> list[Getup]:
     UserError: no clip matches, a validation clip is not among them, or no get-up.
   """
   folder = find_input(cfg.input_dir)
-  files = sorted({path for p in cfg.clips for path in folder.glob(f"{p}.csv")})
+  found_files = find_clips(folder)
+  files = [
+    path
+    for name, path in found_files.items()
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in cfg.clips)
+  ]
   if not files:
     raise UserError(f"{folder}: no clip matches {', '.join(cfg.clips)}")
   names = [path.stem for path in files]

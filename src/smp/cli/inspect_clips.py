@@ -1,0 +1,223 @@
+"""One table over many motion files, and a look at one of them."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from smp.errors import UserError
+from smp.motion.checks import (
+  DOUBTFUL_JUMP,
+  Finding,
+  Rows,
+  body_jumps,
+  judge,
+  report,
+  warn,
+)
+from smp.motion.clips import Clip, clip_of
+from smp.motion.contact import outside_limits, penetration
+from smp.motion.convert import find_clips
+from smp.motion.formats import SourceCfg, read_rows
+from smp.motion.poses import find_poses
+
+UPRIGHT, LYING = 0.8, 0.5
+"""z of the pelvis' vertical: above the one it is upright, below the other it lies."""
+
+
+@dataclass(frozen=True)
+class InspectCfg:
+  """Inspect files of G1 motion: one row each, and what the checks say about them.
+
+  Heights and speeds are of the pelvis. Exit code 2 if a file cannot be read or would be
+  refused by csv_to_npz.py."""
+
+  folder: Annotated[Path, tyro.conf.Positional]
+  """Folder of motion files, sub-folders included, or one file."""
+
+  clips: tuple[str, ...] = ("*",)
+  """Patterns of clip names."""
+
+  source: Annotated[SourceCfg, tyro.conf.arg(name="")] = field(
+    default_factory=SourceCfg
+  )
+
+  every: int = 5
+  """Contacts are looked for in every so many rows."""
+
+  view: str | None = None
+  """Show this clip in the browser, on the floor, instead of the table."""
+
+  host: str = "localhost"
+  port: int = 8080
+
+
+@dataclass(frozen=True)
+class Summary:
+  """A row of the table."""
+
+  rows: int
+  fps: float
+  seconds: float
+  height: tuple[float, float, float]
+  """Least, middle and most, m."""
+  speed: tuple[float, float]
+  """Mean and most, horizontal, m/s."""
+  upright: float
+  lying: float
+  self_collision: float
+  """Shares of rows."""
+  depth: float
+  """The deepest under the floor, m."""
+  skate: float
+  """Median speed of soles on the floor, m/s; NaN: none stands there."""
+  jumps: int
+  """Rows that differ from what the rows around let expect."""
+  over: float
+  """The farthest outside joint limits, rad."""
+
+
+def summarise(rows: Rows, every: int = 5) -> Summary:
+  """What a motion does."""
+  clip = clip_of(rows)
+  poses = find_poses(clip.root_pos, clip.root_quat, clip.joint_pos)
+  step = np.linalg.norm(np.diff(clip.root_pos[:, :2], axis=0), axis=1) * clip.fps
+  step = step if len(step) else np.zeros(1)
+  up, height = poses.up[:, 2], clip.root_pos[:, 2]
+  overlap = penetration(_qpos(clip)[::every])
+  skate = poses.skate(clip.fps)
+  return Summary(
+    len(clip),
+    clip.fps,
+    len(clip) / clip.fps,
+    (float(height.min()), float(np.median(height)), float(height.max())),
+    (float(step.mean()), float(step.max())),
+    float((up > UPRIGHT).mean()),
+    float((up < LYING).mean()),
+    float((overlap.of_itself > 0).mean()),
+    float(overlap.of_floor.max()),
+    float(np.median(skate)) if len(skate) else np.nan,
+    int((body_jumps(rows, poses) > DOUBTFUL_JUMP).sum()),
+    float(outside_limits(clip.joint_pos).max()),
+  )
+
+
+def _qpos(clip: Clip) -> np.ndarray:
+  return np.concatenate((clip.root_pos, clip.root_quat, clip.joint_pos), axis=1)
+
+
+COLUMNS = (
+  "clip",
+  "rows",
+  "fps",
+  "s",
+  "height (m)",
+  "speed (m/s)",
+  "upright",
+  "lying",
+  "in itself",
+  "in floor",
+  "skate",
+  "jumps",
+  "limits",
+  "verdict",
+)
+
+
+def cells(name: str, summary: Summary, findings: list[Finding]) -> list[str]:
+  """A row of the table as text."""
+  s = summary
+  refused = any(finding.refuse for finding in findings)
+  return [
+    name,
+    str(s.rows),
+    f"{s.fps:g}",
+    f"{s.seconds:.1f}",
+    "{:.2f} {:.2f} {:.2f}".format(*s.height),
+    "{:.2f} {:.2f}".format(*s.speed),
+    f"{100 * s.upright:.0f} %",
+    f"{100 * s.lying:.0f} %",
+    f"{100 * s.self_collision:.0f} %",
+    f"{s.depth:.3f}",
+    f"{s.skate:.2f}",
+    str(s.jumps),
+    f"{s.over:.2f}",
+    "refused" if refused else "doubtful" if findings else "fine",
+  ]
+
+
+def inspect(cfg: InspectCfg) -> None:
+  """Print the table, or show a clip.
+
+  Raises:
+    UserError: nothing there, or a file is refused; the table is printed all the same.
+  """
+  if cfg.every < 1:
+    raise UserError(f"--every {cfg.every}: must be at least 1")
+  cfg.source.check()
+  if not cfg.folder.exists():
+    raise UserError(f"{cfg.folder}: no such file or folder of motion files")
+  found = find_clips(cfg.folder)
+  if cfg.view is not None:
+    _view(cfg, found)
+    return
+  chosen = [n for n in found if any(fnmatch.fnmatchcase(n, p) for p in cfg.clips)]
+  if not chosen:
+    raise UserError(f"{cfg.folder}: no clip matches {', '.join(cfg.clips)}")
+  table = Table(title=f"{cfg.folder}: height least, middle, most; speed mean, most")
+  for column in COLUMNS:
+    table.add_column(column, justify="left" if column == "clip" else "right")
+  messages, bad, total = [], 0, 0.0
+  for name in chosen:
+    try:
+      rows = read_rows(found[name], cfg.source)
+      findings = judge(rows)
+      summary = summarise(rows, cfg.every)
+    except UserError as error:
+      table.add_row(name, *["-"] * (len(COLUMNS) - 2), "unreadable")
+      messages.append(str(error))
+      bad += 1
+      continue
+    bad += any(finding.refuse for finding in findings)
+    total += summary.seconds
+    messages += report(rows, findings, accept=True)
+    table.add_row(*cells(name, summary, findings))
+  Console(width=max(150, Console().width)).print(table)
+  print(f"{len(chosen)} clips, {total:.1f} s")
+  warn(messages)
+  if bad:
+    raise UserError(
+      f"{cfg.folder}: {bad} of {len(chosen)} clips are not fit to be used"
+    )
+
+
+def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:
+  from smp.page import serve
+  from smp.render import Gallery
+
+  assert cfg.view is not None
+  names = [name for name in found if fnmatch.fnmatchcase(name, cfg.view)]
+  if len(names) != 1:
+    what = f"matches {len(names)} clips" if names else "is none of the clips"
+    raise UserError(
+      f"--view {cfg.view}: {what} ({', '.join((names or list(found))[:5])})"
+    )
+  rows = read_rows(found[names[0]], cfg.source)
+  warn(report(rows, judge(rows), accept=True))
+  clip = clip_of(rows)
+  title = f"{names[0]}: {len(clip)} rows, {len(clip) / clip.fps:.1f} s"
+  gallery = Gallery(_qpos(clip)[None], [names[0]], title)
+  serve(itertools.repeat(gallery), clip.fps, names[0], cfg.host, cfg.port)
+
+
+def main() -> None:
+  """``inspect_clips FOLDER [OPTIONS]``."""
+  inspect(tyro.cli(InspectCfg, description=InspectCfg.__doc__))

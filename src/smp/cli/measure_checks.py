@@ -1,0 +1,111 @@
+"""How much random damage of real clips the checks notice, and the fit of their ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.progress import track
+
+from smp.errors import UserError
+from smp.motion.checks import Rows, judge
+from smp.motion.clips import Clip, load_csv
+from smp.motion.convert import find_clips, find_input
+from smp.motion.damage import DAMAGE, change, resampling_change, table_of
+from smp.motion.familiar import FAMILIAR
+from smp.motion.fit_familiar import fit_familiar
+
+
+@dataclass(frozen=True)
+class MeasureCfg:
+  """Damage real clips at random, and print what share of each kind is noticed.
+
+  Damage that moves no body further, in any row, than a resampling to two thirds of the
+  rows and back is harmless, and does not count."""
+
+  input_dir: Path | None = None
+  """Folder of clips. Default: the environment variable SMP_LAFAN_DIR."""
+
+  draws: int = 200
+  """Of each kind of damage."""
+
+  rows: int | None = None
+  """Damage stretches of so many rows. Default: whole clips."""
+
+  kinds: tuple[str, ...] = ()
+  """Default: all."""
+
+  fit: bool = False
+  """Fit the models and ranges of the checks to the clips first, and write them."""
+
+  output: Path = FAMILIAR
+  """Where ``fit`` writes."""
+
+  seed: int = 0
+
+
+def rows_of(table: np.ndarray, fps: float = 30.0) -> Rows:
+  """The 36 columns (T, 36) of a plain file as rows to judge."""
+  quat = table[:, [6, 3, 4, 5]]
+  lines = np.arange(1, len(table) + 1)
+  return Rows(Path("clip"), fps, table[:, :3], quat, table[:, 7:], lines)
+
+
+def noticed(table: np.ndarray) -> bool:
+  """Whether the checks say anything about columns (T, 36)."""
+  with np.errstate(all="ignore"):
+    return bool(judge(rows_of(table), explain=False))
+
+
+def share_noticed(
+  kind: str, clips: list[Clip], cfg: MeasureCfg
+) -> tuple[int, int, list[str]]:
+  """How many draws of a kind of damage are noticed, how many are not and harmless, and
+  the clips of the others."""
+  rng = np.random.default_rng((cfg.seed, list(DAMAGE).index(kind)))
+  hits, harmless, missed = 0, 0, []
+  for _ in track(range(cfg.draws), kind, transient=True):
+    clip = clips[rng.integers(len(clips))]
+    if cfg.rows is not None and cfg.rows < len(clip):
+      start = int(rng.integers(len(clip) - cfg.rows))
+      clip = clip.cut(start, start + cfg.rows)
+    damaged = DAMAGE[kind](table_of(clip), rng)
+    if noticed(damaged.table):
+      hits += 1
+    elif change(clip, damaged) <= resampling_change(clip):
+      harmless += 1
+    else:
+      missed.append(clip.name)
+  return hits, harmless, missed
+
+
+def measure(cfg: MeasureCfg) -> None:
+  """Print false alarms, and a line for each kind of damage.
+
+  Raises:
+    UserError: no clips, or a kind that is none.
+  """
+  for kind in cfg.kinds:
+    if kind not in DAMAGE:
+      raise UserError(f"--kinds {kind}: must be of {', '.join(DAMAGE)}")
+  found = find_clips(find_input(cfg.input_dir))
+  clips = [replace(load_csv(path), name=name) for name, path in found.items()]
+  if cfg.fit:
+    fit_familiar(clips).save(cfg.output)
+    print(f"ranges of {len(clips)} clips -> {cfg.output}")
+  alarms = [clip.name for clip in clips if noticed(table_of(clip))]
+  print(f"false alarms: {len(alarms)} of {len(clips)} whole clips {' '.join(alarms)}")
+  if not cfg.draws:
+    return
+  print("| damage | noticed | harmless | share |\n|---|---|---|---|")
+  for kind in cfg.kinds or DAMAGE:
+    hits, harmless, _ = share_noticed(kind, clips, cfg)
+    share = hits / max(cfg.draws - harmless, 1)
+    print(f"| {kind} | {hits} | {harmless} | {100 * share:.1f} % |", flush=True)
+
+
+def main() -> None:
+  """``measure_checks [OPTIONS]``."""
+  measure(tyro.cli(MeasureCfg, description=MeasureCfg.__doc__))
