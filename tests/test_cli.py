@@ -305,9 +305,14 @@ def test_play_without_more_words_shows_the_shipped_policy(
   monkeypatch, capsys, tmp_path
 ):
   monkeypatch.setattr(paths, "POLICIES", tmp_path)
+  shown = []
+  monkeypatch.setattr(
+    play, "watch", lambda task, args, file: shown.append((args.agent, file))
+  )
   type_in(monkeypatch, "play", TASK)
-  line = exit_line(capsys, play.main)
-  assert "scripts/train.py Smp-Forward-G1" in line and "--wandb-run-path" in line
+  play.main()
+  assert shown == [("zero", None)]
+  assert "scripts/train.py Smp-Forward-G1" in capsys.readouterr().out
   shipped = tmp_path / "forward.pt"
   shipped.touch()
   assert play.find_checkpoint(TASK, play.PlayArgs()) == shipped

@@ -184,7 +184,7 @@ def _checkpoint(path: Path) -> Path:
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({}, "which policy"),
+    ({}, "no policy of this task is shipped"),
     ({"checkpoint_file": Path("none.pt")}, "none.pt: no such policy"),
     ({"agent": "zero", "compare": "none.pt"}, "none.pt: no such policy"),
     ({"agent": "zero", "num_envs": 3}, "15 conditions"),
@@ -196,8 +196,9 @@ def _checkpoint(path: Path) -> Path:
   ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
-  options: dict[str, Any], message: str, tmp_path: Path
+  options: dict[str, Any], message: str, tmp_path: Path, monkeypatch
 ):
+  monkeypatch.setattr(paths, "POLICIES", tmp_path / "none")
   values: dict[str, Any] = {"output_dir": tmp_path / "out"} | options
   args = EvaluateArgs(**values)
   with pytest.raises(UserError, match=message) as caught:

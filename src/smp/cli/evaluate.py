@@ -44,7 +44,8 @@ class EvaluateArgs(WandbRunArgs):
 
   checkpoint_file: Path | None = None
   """The policy: a checkpoint (logs/rsl_rl/.../model_N.pt) or a policy file. One of a
-  run on W&B is named by the options --wandb-run-path and --wandb-checkpoint-name."""
+  run on W&B is named by the options --wandb-run-path and --wandb-checkpoint-name.
+  Default: the shipped policy of the task."""
 
   agent: Agent = "trained"
   """``zero`` and ``random`` need no checkpoint; with one, r_smp is measured by it."""
@@ -143,6 +144,9 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   if len(set(args.all_seeds())) < len(args.all_seeds()):
     raise UserError("--seeds: one is named twice; its episodes would count twice")
   file = run_checkpoint(task, args, args.checkpoint_file)
+  if file is None and args.agent == "trained" and args.checkpoint_file is None:
+    shipped = paths.policy_path(task)
+    file = shipped if shipped.is_file() else None
   args = args if file is None else replace(args, checkpoint_file=file)
   policies = find_policies(args)
   output = output_dir(task, args)
@@ -169,7 +173,8 @@ def find_policies(args: EvaluateArgs) -> list[Policy]:
   """
   if args.agent == "trained" and args.checkpoint_file is None:
     raise UserError(
-      "which policy? give --checkpoint-file FILE or --wandb-run-path ORG/PROJECT/RUN, "
+      "no policy of this task is shipped; give --checkpoint-file FILE or "
+      "--wandb-run-path ORG/PROJECT/RUN, "
       "or --agent zero or --agent random"
     )
   policies = [_policy(args.agent, args.checkpoint_file)]
@@ -203,7 +208,9 @@ def output_dir(task: str, args: EvaluateArgs) -> Path:
     return args.output_dir.expanduser()
   if args.agent == "trained" and args.checkpoint_file is not None:
     file = args.checkpoint_file.expanduser()
-    return file.parent / f"evaluation_{file.stem}"
+    shipped = file.absolute().parent == paths.POLICIES
+    folder = Path("outputs") if shipped else file.parent
+    return folder / f"evaluation_{file.stem}"
   return Path("outputs") / f"evaluation_{task}_{args.agent}"
 
 

@@ -15,6 +15,7 @@ from smp.cli.tasks import task_from_argv
 from smp.deploy.export import FILE_NAME, export_policy
 from smp.deploy.spec import PolicySpec
 from smp.errors import UserError
+from smp.paths import policy_path
 from smp.rl.loading import PlayEnvCfg, build_env, check_fit, is_smp_task
 from smp.rl.policy_file import load_trained
 
@@ -26,11 +27,12 @@ class ExportArgs:
   Example: uv run scripts/export.py Smp-Forward-G1 --checkpoint-file FILE
   """
 
-  checkpoint_file: Path
-  """A checkpoint of the task (logs/rsl_rl/.../model_N.pt), or a shipped policy."""
+  checkpoint_file: Path | None = None
+  """A checkpoint of the task (logs/rsl_rl/.../model_N.pt), or a policy file. Default:
+  the shipped policy of the task."""
 
   output: Path | None = None
-  """Default: policy.onnx beside the checkpoint."""
+  """Default: policy.onnx beside the checkpoint; of a shipped policy, in this folder."""
 
 
 def main() -> None:
@@ -39,9 +41,23 @@ def main() -> None:
   args = tyro.cli(
     ExportArgs, args=arguments, prog=f"{sys.argv[0]} {task}", config=mjlab.TYRO_FLAGS
   )
-  output = args.output or args.checkpoint_file.with_name(FILE_NAME)
-  spec = export_checkpoint(task, args.checkpoint_file, output)
+  checkpoint = args.checkpoint_file or shipped_policy(task)
+  folder = Path(".") if args.checkpoint_file is None else checkpoint.parent
+  output = args.output or folder / FILE_NAME
+  spec = export_checkpoint(task, checkpoint, output)
   print(f"wrote {output} ({spec.task}, prior {spec.prior}, iteration {spec.iteration})")
+
+
+def shipped_policy(task: str) -> Path:
+  """Return the file of the shipped policy of a task.
+
+  Raises:
+    UserError: there is none.
+  """
+  path = policy_path(task)
+  if not path.is_file():
+    raise UserError(f"no policy of {task} is shipped; give --checkpoint-file FILE")
+  return path
 
 
 def export_checkpoint(task: str, checkpoint: Path, output: Path) -> PolicySpec:

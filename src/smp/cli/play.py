@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -86,6 +86,12 @@ def main() -> None:
     config=mjlab.TYRO_FLAGS,
   )
   checkpoint = find_checkpoint(task, args)
+  if checkpoint is None and args.agent == "trained":
+    print(
+      f"[INFO] No policy of {task} is shipped: showing start states. Train one with "
+      f"uv run scripts/train.py {task}, then give --checkpoint-file FILE"
+    )
+    args = replace(args, agent="zero")
   if args.video:
     print(f"[INFO] Wrote {record(task, args, checkpoint)}")
     return
@@ -93,11 +99,10 @@ def main() -> None:
 
 
 def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
-  """The file of the policy to show; None for agents that need none.
+  """Return the file of the policy to show; None: there is none, or no need of one.
 
   Raises:
-    UserError: none was named and none is shipped, two were, the file is not there, or
-      W&B has no such run.
+    UserError: two were named, the file is not there, or W&B has no such run.
   """
   if args.agent != "trained":
     return None
@@ -110,13 +115,7 @@ def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
       raise UserError(f"{path}: no such checkpoint file (--checkpoint-file)")
     return path
   shipped = policy_path(task)
-  if not shipped.is_file():
-    raise UserError(
-      f"no policy of {task} is shipped yet; train one (uv run scripts/train.py {task}) "
-      "and give --checkpoint-file FILE, or give --wandb-run-path ORG/PROJECT/RUN, or "
-      "--agent zero to see the start states alone"
-    )
-  return shipped
+  return shipped if shipped.is_file() else None
 
 
 def watch(task: str, args: PlayArgs, checkpoint: Path | None) -> None:
