@@ -219,6 +219,6 @@ def test_a_checkpoint_of_another_task_is_refused_in_one_line(tmp_path: Path):
   )
   lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
   assert result.returncode == 2 and len(lines) == 1, result.stderr
-  assert "model_1.pt: checkpoint of another task" in lines[0]
+  assert "model_1.pt: not the actor of a policy" in lines[0]
   assert "Traceback" not in result.stderr
   assert os.listdir(tmp_path) == ["model_1.pt"]
