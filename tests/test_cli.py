@@ -12,7 +12,7 @@ from mjlab.rl import RslRlOnPolicyRunnerCfg
 
 from smp import cpu as cores
 from smp import paths, wandb_mode
-from smp.cli import check_starts, play, train
+from smp.cli import check_starts, evaluate, play, train
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError, run
@@ -415,3 +415,11 @@ def test_the_outlook_is_plain_arithmetic(monkeypatch):
   # 86.4 million at 2 x 500 a second: 86,400 s.
   assert "1,000 steps per second" in train.cpu_outlook(2)
   assert "86 million: 1 days here" in train.cpu_outlook(2)
+
+
+def test_lists_of_several_words_where_no_option_is_mjlabs(monkeypatch, capsys):
+  type_in(monkeypatch, "evaluate", TASK, "--agent", "zero", "--seeds", "0", "1", "2")
+  seen = []
+  monkeypatch.setattr(evaluate, "evaluate", lambda task, args: seen.append(args.seeds))
+  evaluate.main()
+  assert seen == [(0, 1, 2)]
