@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from smp.rl.actor import Actor, ActorSpec
+
 
 def fake_env(num_envs: int) -> Any:
   """As much of an environment as commands and rewards read: the robot's own state."""
@@ -48,4 +50,22 @@ def checkpoint_content() -> dict[str, Any]:
         "pool": {**pool, "joint_pos": torch.zeros(2, 10, 29), "next": 0},
       },
     },
+  }
+
+
+def td3_checkpoint_content() -> dict[str, Any]:
+  """The same of the off-policy learner, with the weights of an actor."""
+  spec = ActorSpec("silu", layer_norm=True, squash=True, obs_clip=10.0)
+  tables = ("critic_normalizer", "target_actor", "target_critic")
+  optimizers = ("actor_optimizer", "critic_optimizer")
+  content = checkpoint_content()
+  del content["optimizer_state_dict"]
+  content["infos"]["origin"] = {"prior": "loco"}
+  return {
+    **content,
+    **{name: {} for name in (*tables, *optimizers)},
+    "learner": "td3",
+    "actor_state_dict": Actor((3, 4, 2), spec).state_dict(),
+    "actor_spec": spec.to_dict(),
+    "updates": 7,
   }

@@ -424,6 +424,7 @@ def _cuda(gpu: SimulatedGpu) -> dict[str, Any]:
     "set_sync_debug_mode": set_sync_debug_mode,
     "empty_cache": lambda: None,
     "memory_allocated": lambda device=None: 0,
+    "mem_get_info": lambda device=None: (2**30, 2**30),
     "max_memory_allocated": lambda device=None: 0,
     "reset_peak_memory_stats": lambda device=None: None,
   }

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from smp.benchmark import learner
 from smp.benchmark.gpu import score_flops
 from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
 from smp.benchmark.plot import plot_benchmark
@@ -125,7 +126,9 @@ def test_the_script_writes_numbers(tmp_path, monkeypatch, capsys):
 
   output, plot = tmp_path / "b.json", tmp_path / "b.png"
   arguments = f"benchmark --envs 4 --seconds 0.01 --json {output} --plot {plot}"
-  monkeypatch.setattr("sys.argv", arguments.split())
+  monkeypatch.setattr("sys.argv", [*arguments.split(), "--learner-envs", "4"])
+  monkeypatch.setattr(learner, "REPLAY_STEPS", 300)
+  monkeypatch.setattr(learner, "EARLY_STEPS", 3)
   monkeypatch.setattr("smp.cli.benchmark.SAMPLES", {"cpu": 2})
   monkeypatch.setattr("smp.cli.benchmark.TRAIN_BATCH", {"cpu": 2})
   main()
@@ -133,6 +136,10 @@ def test_the_script_writes_numbers(tmp_path, monkeypatch, capsys):
   timed = {r["what"] for r in results}
   assert {"push", "encode", "score", "guidance step", "env.step", "sample"} <= timed
   assert all(r["ours"]["median"] > 0.0 for r in results)
+  assert {"td3 step", "td3 update", "td3 replay sample"} <= timed
+  found = json.loads(output.read_text())["learner"]
+  assert found["envs"] == 4 and found["batch"] == 1024
+  assert found["steps_per_second"] == pytest.approx(4e3 / found["loop"]["median"])
   step = json.loads(output.read_text())["more"]["4"]["step_ms"]
   assert {"physics", "guidance", "observations", "resets"} <= set(step)
   assert plot.exists() and "plain/ours" in capsys.readouterr().out

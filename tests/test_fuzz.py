@@ -42,8 +42,9 @@ from smp.motion.dataset import (
 from smp.motion.features import g1_spec
 from smp.motion.formats import CSV_COLUMNS, SourceCfg
 from smp.rl.checkpoint import read_checkpoint
-from smp.rl.policy_file import read_policy
-from tests.fakes import checkpoint_content
+from smp.rl.policy_file import load_trained, read_policy
+from tests import toy_training
+from tests.fakes import checkpoint_content, td3_checkpoint_content
 
 FUZZ = settings(
   max_examples=int(os.environ.get("SMP_FUZZ_EXAMPLES", "40")),
@@ -137,6 +138,7 @@ NAMES = (
   "prior",
   "published",
   "checkpoint",
+  "td3",
   "policy",
   "state",
 )
@@ -187,6 +189,7 @@ def readers(tmp_path_factory) -> dict[str, Reader]:
       ".pt",
       torch_bytes(checkpoint_content()),
     ),
+    "td3": Reader(load_trained, ".pt", torch_bytes(td3_checkpoint_content())),
     "policy": Reader(read_policy, ".pt", torch_bytes(policy_content())),
     "state": Reader(read_state, ".pt", torch_bytes(state)),
   }
@@ -361,6 +364,7 @@ ENTRY = ["clip", "ranges", "mirror", "split"]
 
 CONTENTS = {
   "checkpoint": checkpoint_content,
+  "td3": td3_checkpoint_content,
   "policy": policy_content,
   "published": published_content,
 }
@@ -374,11 +378,8 @@ VALUES = PLAIN | st.sampled_from(
 )
 
 
-@pytest.mark.parametrize("name", sorted(CONTENTS))
-@FUZZ
-@given(data=st.data())
-def test_checkpoints_of_other_shapes(readers, name, tmp_path, data):
-  content: Any = CONTENTS[name]()
+def change(content: dict[Any, Any], data: st.DataObject) -> None:
+  """Remove an entry of a table or of one in it, or give it another value."""
   table = content
   while True:
     key = data.draw(st.sampled_from(sorted(table)))
@@ -386,13 +387,40 @@ def test_checkpoints_of_other_shapes(readers, name, tmp_path, data):
     if not isinstance(inner, dict) or not inner or data.draw(st.booleans()):
       break
     table = inner
+  # torch's loader knows no dates.
   if data.draw(st.booleans()):
     del table[key]
   else:
-    value = data.draw(VALUES)
-    # torch's loader knows no dates.
-    table[key] = value
+    table[key] = data.draw(VALUES)
+
+
+@pytest.mark.parametrize("name", sorted(CONTENTS))
+@FUZZ
+@given(data=st.data())
+def test_checkpoints_of_other_shapes(readers, name, tmp_path, data):
+  content: Any = CONTENTS[name]()
+  change(content, data)
   attempt(readers[name], torch_bytes(content), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory) -> tuple[toy_training.OffPolicyRunner, bytes]:
+  """An off-policy runner and a checkpoint of it, optimizers and all."""
+  runner = toy_training.make_off_policy_runner(None, hidden_dims=(4,))
+  runner.learn(4)
+  path = tmp_path_factory.mktemp("learned") / "model_3.pt"
+  runner.save(str(path))
+  return runner, path.read_bytes()
+
+
+@FUZZ
+@given(data=st.data())
+def test_learners_of_other_shapes_are_refused_or_go_on(learned, tmp_path, data):
+  runner, whole = learned
+  content = torch.load(io.BytesIO(whole), weights_only=True)
+  change(content, data)
+  resume = Reader(lambda path: runner.load(str(path)), ".pt", whole)
+  attempt(resume, torch_bytes(content), tmp_path)
 
 
 CSV_CELLS = st.sampled_from(

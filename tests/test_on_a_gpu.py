@@ -6,23 +6,27 @@ See `tests.simulated_gpu` for what that finds and what not.
 import json
 import sys
 from collections import Counter
-from dataclasses import replace
-from typing import cast
+from dataclasses import asdict, replace
+from typing import Any, cast
 
 import pytest
 import torch
 from mjlab.envs import ManagerBasedRlEnv
+from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import list_tasks
 
 import smp.tasks  # noqa: F401
 from smp.benchmark import gpu as rates
-from smp.benchmark import timing
+from smp.benchmark import learner, timing
 from smp.cli import benchmark, train
 from smp.diffusion.prior import MotionPrior
 from smp.diffusion.train import PretrainCfg, TrainData, pretrain
+from smp.mdp.curriculums import add_curriculum
 from smp.mdp.guidance import Guidance, GuidanceCfg
 from smp.paths import resolve_prior
 from smp.rl.checkpoint import newest_checkpoint, read_checkpoint
+from smp.rl.off_policy import OffPolicyRunner, off_policy_cfg, prepare_env_cfg
+from smp.rl.td3 import Td3Cfg
 from tests.conftest import small_env_cfg
 from tests.simulated_gpu import SimulatedGpu
 
@@ -127,12 +131,60 @@ def test_steps_and_resets_of_a_task_wait_for_nothing_of_ours(gpu, task):
 
 
 @pytest.mark.slow
-def test_training_and_resuming(gpu, tmp_path, monkeypatch):
+def test_off_policy_steps_wait_once_and_updates_for_nothing(gpu, tmp_path):
+  """Of ours, for which environments are to begin anew; rsl_rl's logger waits, too."""
+  cfg = small_env_cfg(TASKS[0], num_envs=6)
+  guidance = cast(GuidanceCfg, cfg.commands["smp"])
+  guidance.pool_size, guidance.refresh_interval = 8, 0
+  prepare_env_cfg(cfg)
+  add_curriculum(cfg)
+  cfg.episode_length_s = 0.1
+  env = RslRlVecEnvWrapper(ManagerBasedRlEnv(cfg, "cuda:0"))
+  small = Td3Cfg(hidden_dims=(16,), batch_size=8, updates_per_step=2, actor_delay=0)
+  agent = replace(
+    off_policy_cfg("test"), algorithm=small, logger="tensorboard", num_steps_per_env=8
+  )
+  agent = replace(agent, replay_steps=20, learning_starts=1)
+  runner = OffPolicyRunner(env, asdict(agent), str(tmp_path), "cuda:0")
+  runner.logger.init_logging_writer()
+  obs = env.unwrapped.observation_manager.compute()
+  assert isinstance(obs["actor"], torch.Tensor) and obs["actor"].is_cuda
+  for step in range(9):
+    if gpu is not None and step == 3:
+      gpu.waits.clear()
+    obs = runner._step(cast(Any, obs))
+    losses = runner._learn()
+  assert len(losses) == 5 and all(loss.is_cuda for _, loss in losses)  # noqa: F821
+  assert all(kept.is_cuda for kept in vars(runner.replay._kept).values())
+  assert runner.alg.updates > 8 and not runner._judged
+  if gpu is not None:
+    ours = [wait for wait in gpu.waits if "/src/smp/" in wait.place]
+    assert len(ours) == 6
+    assert all("rl/off_policy.py" in w.place and "nonzero" in w.what for w in ours)
+  runner._read_episodes()
+  assert set(runner._judged) <= {1.0, 2.0, 3.0, 4.0, 5.0} and 5.0 in runner._judged
+  env.close()
+
+
+SMALL = {
+  "ppo": ["--agent.num-steps-per-env", "6"],
+  "td3": [
+    *("--agent.num-steps-per-env", "6", "--agent.replay-steps", "20"),
+    *("--agent.algorithm.batch-size", "8", "--agent.algorithm.updates-per-step", "1"),
+    *("--agent.learning-starts", "1", "--agent.refill-steps", "1"),
+    *("--agent.algorithm.hidden-dims", "16", "--agent.algorithm.actor-delay", "0"),
+  ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", sorted(SMALL))
+def test_training_and_resuming(gpu, tmp_path, monkeypatch, learner):
   def run(*options: str) -> None:
+    options = ("--learner", learner, *SMALL[learner], *options)
     sizes = ["--env.scene.num-envs", "6", "--env.commands.smp.pool-size", "8"]
     sizes += ["--env.commands.smp.refresh-size", "4", "--agent.max-iterations", "1"]
     sizes += ["--agent.logger", "tensorboard", "--log-root", str(tmp_path)]
-    sizes += ["--agent.num-steps-per-env", "6"]
     monkeypatch.setattr(sys, "argv", ["train", TASKS[0], *sizes, *options])
     train.main()
 
@@ -142,10 +194,13 @@ def test_training_and_resuming(gpu, tmp_path, monkeypatch):
   assert (folder / "policy.onnx").exists()
   first = read_checkpoint(newest_checkpoint(experiment), "cpu")
   count = first["infos"]["guidance"]["count"].item()
-  assert count == 36 and first["infos"]["guidance"]["mean"].isfinite().all()
+  assert first.get("learner") == learner
+  # The off-policy learner's scale is the prior's own, and counts nothing.
+  assert count == (36 if learner == "ppo" else 1)
+  assert first["infos"]["guidance"]["mean"].isfinite().all()
   run("--agent.resume", "True")
   second = read_checkpoint(newest_checkpoint(experiment), "cpu")
-  assert second["infos"]["guidance"]["count"].item() > count
+  assert second["infos"]["guidance"]["count"].item() > count or learner == "td3"
   assert second["iter"] > first["iter"]
 
 
@@ -184,6 +239,7 @@ def test_benchmark(gpu, tmp_path, monkeypatch):
   """A guidance step asks the device for five things, a plain one for hundreds."""
   path = tmp_path / "times.json"
   options = ["--device", "cuda:0", "--envs", "4", "--seconds", "0.05"]
+  options += ["--learner-envs", "4"]
   monkeypatch.setattr(sys, "argv", ["benchmark", *options, "--json", str(path)])
   if gpu is not None:
     _small_benchmark(gpu, monkeypatch)
@@ -193,7 +249,7 @@ def test_benchmark(gpu, tmp_path, monkeypatch):
   assert more["precision"] == "float16"
   assert more["roofline_ms"] > 0.0 and more["launches"] < 20 < more["launches_plain"]
   assert len(found["rounding"]) == 4
-  assert {"guidance step", "sample", "pretraining step"} <= {
+  assert {"guidance step", "sample", "pretraining step", "td3 update"} <= {
     result["what"] for result in found["results"]
   }
 
@@ -212,5 +268,9 @@ def _small_benchmark(gpu: SimulatedGpu, monkeypatch) -> None:
   monkeypatch.setattr(rates, "_SIZE", 64)
   for name, value in (("SAMPLES", {"cuda": 1}), ("TRAIN_BATCH", {"cuda": 1})):
     monkeypatch.setattr(benchmark, name, value)
+  monkeypatch.setattr(learner, "REPLAY_STEPS", 10)
+  monkeypatch.setattr(learner, "EARLY_STEPS", 3)
+  few = {"batch_size": 4, "updates_per_step": 1}
+  monkeypatch.setattr(train, "GPU_OFF_POLICY", few)
   monkeypatch.setattr(benchmark, "POOL_SIZE", 2)
   monkeypatch.setattr(benchmark, "FILL_STEPS", 2)

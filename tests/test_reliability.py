@@ -18,6 +18,7 @@ from tests import toy_training
 
 pytestmark = pytest.mark.slow
 KILLS = 10
+LEARNERS = ["ppo", "td3"]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +36,16 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     time.sleep(0.001)
 
 
-def test_training_killed_in_the_middle_of_saving_goes_on(processes, tmp_path):
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_training_killed_in_the_middle_of_saving_goes_on(processes, tmp_path, learner):
   """Ten SIGKILLs, most of them while a checkpoint is being written."""
   chance = random.Random(0)
   caught, last = 0, -1
   for kill in range(KILLS):
     name = f"run_{kill:02d}"
     folder = tmp_path / name
-    process = processes.Process(target=toy_training.train, args=(tmp_path, name))
+    arguments = (tmp_path, name, learner)
+    process = processes.Process(target=toy_training.train, args=arguments)
     process.start()
     wait_for(lambda folder=folder: folder.is_dir() and any(folder.glob("model_*.pt")))
     wait_for(lambda folder=folder: any(folder.glob(".model_*")))
@@ -75,14 +78,35 @@ def check_counters(path: Path) -> None:
   assert saved["infos"]["guidance"]["count"].item() == windows
 
 
-def test_full_disk_stops_training_and_spares_the_last_checkpoint(processes, tmp_path):
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_polite_kill_saves_and_ends(processes, tmp_path, learner):
+  """SIGTERM, sent at any moment: the last checkpoint goes on from where it was."""
+  arguments = (tmp_path, "run_0", learner)
+  process = processes.Process(target=toy_training.train, args=arguments)
+  process.start()
+  wait_for(lambda: any(tmp_path.glob("run_0/model_*.pt")))
+  process.terminate()
+  process.join(60)
+  output = (tmp_path / "run_0.txt").read_text()
+  assert process.exitcode == 0, output[-2000:]
+  newest = newest_checkpoint(tmp_path)
+  assert f"Interrupted. Saved {newest}" in output and "Traceback" not in output
+  assert read_checkpoint(newest, "cpu").get("learner") == learner
+  assert not list((tmp_path / "run_0").glob(".model_*"))
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_full_disk_stops_training_and_spares_the_last_checkpoint(
+  processes, tmp_path, learner
+):
   """The system refuses to write more than the first megabyte of a file."""
-  process = processes.Process(target=toy_training.train, args=(tmp_path, "run_0"))
+  arguments = (tmp_path, "run_0", learner)
+  process = processes.Process(target=toy_training.train, args=arguments)
   process.start()
   wait_for(lambda: any(tmp_path.glob("run_0/model_*.pt")))
   process.kill()
   process.join()
-  arguments = (tmp_path, "run_1", 2**20)
+  arguments = (tmp_path, "run_1", learner, 2**20)
   process = processes.Process(target=toy_training.train, args=arguments)
   process.start()
   process.join(60)
@@ -98,12 +122,23 @@ def test_full_disk_stops_training_and_spares_the_last_checkpoint(processes, tmp_
   assert newest_checkpoint(tmp_path).parent.name == "run_0"
 
 
-def test_training_of_robots_killed_and_resumed(processes, tmp_path):
-  """The real thing, once: the command line, physics, and guidance."""
-  words = f"""Smp-Forward-G1 --env.scene.num-envs 4 --agent.num-steps-per-env 4
-    --agent.algorithm.num-mini-batches 2 --agent.save-interval 1 --threads 1
-    --engine native --env.commands.smp.pool-size 16 --agent.logger tensorboard
-    --log-root {tmp_path} --agent.resume""".split()
+SMALL = {
+  "ppo": "--agent.algorithm.num-mini-batches 2",
+  "td3": "--agent.algorithm.batch-size 8 --agent.replay-steps 50 "
+  "--agent.learning-starts 1 --agent.refill-steps 5",
+}
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_training_of_robots_killed_and_resumed(processes, tmp_path, learner):
+  """The real thing, once: the command line, physics, and guidance.
+
+  PPO is killed, the off-policy learner politely.
+  """
+  words = f"""Smp-Forward-G1 --learner {learner} {SMALL[learner]}
+    --env.scene.num-envs 4 --agent.num-steps-per-env 4 --agent.save-interval 1
+    --threads 1 --engine native --env.commands.smp.pool-size 16
+    --agent.logger tensorboard --log-root {tmp_path} --agent.resume""".split()
   runs = tmp_path / "smp_forward_g1"
   target = toy_training.train_robots
 
@@ -111,8 +146,9 @@ def test_training_of_robots_killed_and_resumed(processes, tmp_path):
   process = processes.Process(target=target, args=(first, tmp_path / "a.txt"))
   process.start()
   wait_for(lambda: any(runs.glob("*_a/model_1.pt")))
-  process.kill()
-  process.join()
+  (process.kill if learner == "ppo" else process.terminate)()
+  process.join(60)
+  assert process.exitcode == (-9 if learner == "ppo" else 0)
   newest = newest_checkpoint(runs)
   before = read_checkpoint(newest, "cpu")
   # A run that was killed before its first checkpoint, and what it left behind.
@@ -135,7 +171,9 @@ def test_training_of_robots_killed_and_resumed(processes, tmp_path):
     for name, per_step in (("env_state", 1), ("progress", 4)):
       old, new = (next(iter(p["infos"][name].values())) for p in (before, part))
       assert new - old == later * per_step
-    count = before["infos"]["guidance"]["count"] + 4 * later
+    # The off-policy learner's scale is the prior's own, and counts nothing.
+    counted = 4 * later if learner == "ppo" else 0
+    count = before["infos"]["guidance"]["count"] + counted
     assert part["infos"]["guidance"]["count"] == count
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,12 +16,16 @@ from mjlab.rl import RslRlVecEnvWrapper
 from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
+from smp.cli.train import interrupt
 from smp.cli.train import main as train_main
 from smp.errors import run
+from smp.mdp.composition import RewardForm
 from smp.mdp.normalizer import ErrorNormalizer
 from smp.rl.checkpoint import newest_checkpoint
+from smp.rl.off_policy import OffPolicyRunner, off_policy_cfg
 from smp.rl.ppo import ppo_cfg
-from smp.rl.runner import SmpRunner
+from smp.rl.runner import CheckpointedRunner, SmpRunner
+from smp.rl.td3 import Td3Cfg
 
 ENVS, STEPS, POOL = 2, 2, 4096
 SIZES = {"actor": 97, "critic": 990}
@@ -80,6 +85,53 @@ class ToyEnv(VecEnv):
     return self.get_observations(), torch.rand(ENVS), dones, {}
 
 
+class OffPolicyToyEnv(ToyEnv):
+  """The same, with what the off-policy runner asks of mjlab's environment."""
+
+  def __init__(self) -> None:
+    super().__init__()
+    guidance: Any = self.guidance
+    form = RewardForm("product", 6.0, 0.5, 0.5)
+    guidance.cfg = SimpleNamespace(prior="loco", timesteps=(1, 2, 3), form=lambda: form)
+    guidance.task_reward = guidance.floor = torch.zeros(ENVS)
+    guidance.scoring = SimpleNamespace(raw_error=torch.rand(ENVS, 3))
+    self.extras: dict[str, Any] = {"log": {}}
+    self.observation_manager = SimpleNamespace(
+      group_obs_dim={name: (size,) for name, size in SIZES.items()},
+      compute=self.get_observations,
+    )
+    self.action_manager = SimpleNamespace(total_action_dim=self.num_actions)
+    self.reward_manager = SimpleNamespace(active_terms=[])
+
+  def step(self, actions: torch.Tensor) -> tuple:
+    obs, reward, _, _ = super().step(actions)
+    timed_out = torch.arange(ENVS) == self.common_step_counter % 5
+    return obs, reward, torch.zeros_like(timed_out), timed_out, self.extras
+
+  def reset(self, env_ids: torch.Tensor) -> tuple:
+    del env_ids
+    return self.get_observations(), self.extras
+
+
+def make_off_policy_runner(
+  log_dir: Path | None, hidden_dims: tuple[int, ...] = (256, 128)
+) -> OffPolicyRunner:
+  algorithm = Td3Cfg(
+    hidden_dims,
+    batch_size=4,
+    updates_per_step=1,
+    actor_delay=0,
+    mirror=False,
+    value_range=(0.0, 1.0),
+  )
+  cfg = replace(off_policy_cfg("toy"), algorithm=algorithm, num_steps_per_env=STEPS)
+  cfg = replace(cfg, replay_steps=8, learning_starts=1, refill_steps=4)
+  agent = asdict(replace(cfg, logger="tensorboard", save_interval=1))
+  folder = None if log_dir is None else str(log_dir)
+  env = cast(RslRlVecEnvWrapper, OffPolicyToyEnv())
+  return OffPolicyRunner(env, agent, folder, "cpu")
+
+
 def make_runner(log_dir: Path | None) -> SmpRunner:
   agent = asdict(ppo_cfg("toy"))
   agent.update(logger="tensorboard", num_steps_per_env=STEPS, save_interval=1)
@@ -87,6 +139,10 @@ def make_runner(log_dir: Path | None) -> SmpRunner:
   folder = None if log_dir is None else str(log_dir)
   env = cast(RslRlVecEnvWrapper, ToyEnv())
   return SmpRunner(env, copy.deepcopy(agent), folder, "cpu")
+
+
+def runner_of(learner: str, log_dir: Path) -> CheckpointedRunner:
+  return {"ppo": make_runner, "td3": make_off_policy_runner}[learner](log_dir)
 
 
 def write_output_to(path: Path) -> None:
@@ -105,10 +161,15 @@ def train_robots(words: list[str], output: Path) -> None:
   run(train_main)
 
 
-def train(root: Path, run_name: str, largest_file: int = 0) -> None:
+def train(
+  root: Path, run_name: str, learner: str = "ppo", largest_file: int = 0
+) -> None:
   """Resume from the newest checkpoint under ``root`` if there is one, until killed.
 
   Args:
+    root: Folder of runs.
+    run_name: Of the new one.
+    learner: Which trains.
     largest_file: Bytes beyond which the system refuses to write; 0: no limit.
   """
   log_dir = root / run_name
@@ -116,9 +177,10 @@ def train(root: Path, run_name: str, largest_file: int = 0) -> None:
   write_output_to(root / f"{run_name}.txt")
 
   def main() -> None:
-    runner = make_runner(log_dir)
+    signal.signal(signal.SIGTERM, interrupt)  # As scripts/train.py does.
+    runner = runner_of(learner, log_dir)
     if list(root.glob("*/model_*.pt")):
-      runner.load(str(newest_checkpoint(root)))
+      cast(Any, runner).load(str(newest_checkpoint(root)))
     if largest_file:
       import resource
 

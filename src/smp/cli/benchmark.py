@@ -1,4 +1,5 @@
-"""Our guidance, sampling and pretraining against plain ones, in one process."""
+"""Our guidance, sampling and pretraining against plain ones, in one process; and how
+long the off-policy learner takes."""
 
 from __future__ import annotations
 
@@ -12,17 +13,20 @@ from typing import Any, cast
 import torch
 import tyro
 from mjlab.envs import ManagerBasedRlEnv
+from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_env_cfg
 from rich.console import Console
 from rich.table import Table
 
 import smp.tasks  # noqa: F401
 from smp.benchmark.gpu import count_launches, measure_rates, score_bytes, score_flops
+from smp.benchmark.learner import LearnerTimes, measure_learner
 from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
 from smp.benchmark.plot import plot_benchmark
 from smp.benchmark.rounding import Rounding, measure_rounding
 from smp.benchmark.shares import contact_fill, profile_step
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
+from smp.cli.train import default_config
 from smp.cpu import core_count
 from smp.diffusion.prior import MotionPrior
 from smp.diffusion.score import float32_products, products_in
@@ -31,6 +35,7 @@ from smp.errors import UserError, atomic_path
 from smp.mdp import state
 from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
 from smp.paths import resolve_prior
+from smp.rl.off_policy import OffPolicyRunner, OffPolicyRunnerCfg
 from smp.sim import NativeSimulation
 from smp.sim.engine import default_device, make_env
 
@@ -59,6 +64,10 @@ class Options:
   step_envs: int | None = None
   """Time whole steps of the environment up to this many environments. Default: all on
   a GPU, 1024 on a CPU."""
+
+  learner_envs: int | None = None
+  """Environments of the off-policy learner; 0: leave it out. Default: as many as
+  train.py takes."""
 
   seconds: float = 3.0
   """For each measurement, about."""
@@ -97,6 +106,8 @@ def main() -> None:
   options = tyro.cli(Options, prog=sys.argv[0])
   if min(options.envs) < 1 or options.seconds <= 0.0:
     raise UserError("--envs and --seconds: give numbers above zero")
+  if options.learner_envs is not None and options.learner_envs < 0:
+    raise UserError(f"--learner-envs {options.learner_envs}: give 0 or more")
   device = options.device or default_device("auto")
   results: list[Result] = []
   notes: dict[str, Any] = {}
@@ -108,6 +119,10 @@ def main() -> None:
   prior_results = measure_prior(options.task, device, options.seconds)
   show(prior_results, f"The prior on {device}")
   results += prior_results
+  learner = None
+  if options.learner_envs != 0:
+    learner = measure_learning(replace(options, device=device))
+    results += show_learning(learner, device)
   show_notes(notes)
   rounding = _rounding(options.task, device)
   for each in rounding:
@@ -123,6 +138,9 @@ def main() -> None:
       "results": [asdict(r) for r in results],
       "rounding": [asdict(r) for r in rounding],
     }
+    if learner is not None:
+      speed = {"steps_per_second": learner.steps_per_second}
+      content["learner"] = asdict(learner) | speed
     with atomic_path(options.json) as temporary:
       temporary.write_text(json.dumps(content | {"more": notes}, indent=2))
     print(f"[INFO] Wrote {options.json}")
@@ -277,6 +295,40 @@ def measure_prior(task: str, device: str, seconds: float) -> list[Result]:
     slow, fast = time_calls([slow_call, fast_call], seconds, device)
     results.append(Result(what, size, spread(fast), spread(slow), ratio(slow, fast)))
   return results
+
+
+def measure_learning(options: Options) -> LearnerTimes:
+  """The off-policy learner with the settings of train.py, on few start states."""
+  device = str(options.device)
+  on_gpu = torch.device(device).type == "cuda"
+  config = default_config(options.task, on_gpu, OffPolicyRunner.learner)
+  cfg, agent = config.env, config.agent
+  assert isinstance(agent, OffPolicyRunnerCfg)
+  cfg.scene.num_envs = options.learner_envs or cfg.scene.num_envs
+  cfg.seed = 0
+  guidance = cfg.commands[GUIDANCE]
+  assert isinstance(guidance, GuidanceCfg)
+  guidance.pool_size, guidance.refresh_interval = POOL_SIZE, 0
+  env = RslRlVecEnvWrapper(make_env(cfg, options.engine, device))
+  times = measure_learner(env, agent, options.seconds)
+  env.close()
+  return times
+
+
+def show_learning(times: LearnerTimes, device: str) -> list[Result]:
+  """Print the learner's table and its speed; return the rows."""
+  rows = [
+    Result("td3 step", times.envs, times.step),
+    Result("td3 replay sample", times.batch, times.sample),
+    Result("td3 update", times.batch, times.update, times.float32, times.gain),
+    Result("td3 step and updates", times.envs, times.loop),
+  ]
+  show(rows, f"The off-policy learner on {device} (plain: float32 products)")
+  print(
+    f"[INFO] td3: {times.steps_per_second:,.0f} steps per second with "
+    f"{times.updates_per_step} updates of {times.batch} after each of {times.envs}"
+  )
+  return rows
 
 
 def _rounding(task: str, device: str) -> list[Rounding]:

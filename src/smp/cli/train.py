@@ -189,7 +189,7 @@ def main() -> None:
   check_upload(task, config)
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
   # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
-  signal.signal(signal.SIGTERM, _interrupt)
+  signal.signal(signal.SIGTERM, interrupt)
   started = datetime.now()
   CheckpointedRunner.minutes = config.minutes
   with use_engine(config.engine, threads):
@@ -345,6 +345,7 @@ def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:
   )
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
+def interrupt(signum: int, frame: FrameType | None) -> None:
+  """Take a signal as Ctrl-C."""
   del signum, frame
   raise KeyboardInterrupt

@@ -31,19 +31,16 @@ _PRIOR_ENTRIES: dict[tuple[str, ...], type] = {
 }
 """What that of a task with a motion prior holds beside it."""
 
-_LEARNER_ENTRIES: dict[str, tuple[str, ...]] = {
-  "ppo": ("critic_state_dict", "optimizer_state_dict"),
-  "td3": (
-    "actor_spec",
-    "critic_state_dict",
-    "critic_normalizer",
-    "target_actor",
-    "target_critic",
-    "actor_optimizer",
-    "critic_optimizer",
-  ),
+_LEARNER_ENTRIES: dict[str, dict[str, type]] = {
+  "ppo": dict.fromkeys(("critic_state_dict", "optimizer_state_dict"), dict),
+  "td3": {
+    **dict.fromkeys(("actor_spec", "critic_state_dict", "critic_normalizer"), dict),
+    **dict.fromkeys(("target_actor", "target_critic"), dict),
+    **dict.fromkeys(("actor_optimizer", "critic_optimizer"), dict),
+    "updates": int,
+  },
 }
-"""What each learner goes on from."""
+"""What each learner goes on from, and as what."""
 
 ANY_RUN = ".*"
 """What mjlab takes for any run."""
@@ -81,13 +78,13 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str
 def _expected(loaded: dict[str, Any], path: object) -> dict[tuple[str, ...], type]:
   """Return the entries that a checkpoint of its learner and task must have."""
   learner = loaded.get("learner", "ppo")
-  if learner not in _LEARNER_ENTRIES:
+  if not isinstance(learner, str) or learner not in _LEARNER_ENTRIES:
     raise UserError(
       f"{path}: not a checkpoint of this project (learner '{learner}' is none of "
       f"{', '.join(_LEARNER_ENTRIES)})"
     )
   entries = dict(_ENTRIES)
-  entries |= {(name,): dict for name in _LEARNER_ENTRIES[learner]}
+  entries |= {(name,): kind for name, kind in _LEARNER_ENTRIES[learner].items()}
   infos = loaded.get("infos")
   if isinstance(infos, dict) and (infos.keys() & {"guidance", "progress"}):
     entries |= _PRIOR_ENTRIES

@@ -155,6 +155,7 @@ class OffPolicyRunner(CheckpointedRunner):
     self.current_learning_iteration = 0
     self._learning_starts = self._steps_for(self.cfg["learning_starts"])
     self._judged: deque[float] = deque(maxlen=EPISODES)
+    self._ended: list[Tensor] = []
 
   def add_git_repo_to_log(self, repo_file_path: str) -> None:
     """Have the state of a repository logged, as rsl_rl's runner does."""
@@ -203,7 +204,9 @@ class OffPolicyRunner(CheckpointedRunner):
         losses.setdefault(name, []).append(value)
       collecting += middle - start
       learning += time.perf_counter() - middle
+    start = time.perf_counter()  # A GPU is still at work: it is waited for here.
     means = {name: float(torch.stack(each).mean()) for name, each in losses.items()}
+    learning += time.perf_counter() - start
     self._log(iteration, first, total, collecting, learning, means)
     return obs
 
@@ -293,10 +296,18 @@ class OffPolicyRunner(CheckpointedRunner):
   # Logging.
 
   def _note_episodes(self, dones: Tensor) -> None:
-    """Keep the length of the episodes that end without noise on their actions."""
+    """Keep the length of the episodes that end without noise on their actions.
+
+    It stays on the device until the end of the iteration; 0 where none ends.
+    """
     quiet = slice(0, self.alg.num_quiet)
-    lengths = self.logger.cur_episode_length[quiet] + 1
-    self._judged.extend(lengths[dones[quiet] > 0].tolist())
+    self._ended.append((self.logger.cur_episode_length[quiet] + 1) * dones[quiet])
+
+  def _read_episodes(self) -> None:
+    """Fetch what `_note_episodes` kept, in one copy."""
+    lengths = torch.cat(self._ended).tolist() if self._ended else []
+    self._judged.extend(length for length in lengths if length > 0)
+    self._ended.clear()
 
   def _log(
     self,
@@ -307,6 +318,7 @@ class OffPolicyRunner(CheckpointedRunner):
     learning: float,
     losses: dict[str, float],
   ) -> None:
+    self._read_episodes()
     logger = self.logger
     if logger.writer is None:
       return
