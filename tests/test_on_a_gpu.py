@@ -149,12 +149,13 @@ def test_off_policy_steps_wait_once_and_updates_for_nothing(gpu, tmp_path):
   runner.logger.init_logging_writer()
   obs = env.unwrapped.observation_manager.compute()
   assert isinstance(obs["actor"], torch.Tensor) and obs["actor"].is_cuda
+  losses: list[tuple[str, torch.Tensor]] = []
   for step in range(9):
     if gpu is not None and step == 3:
       gpu.waits.clear()
     obs = runner._step(cast(Any, obs))
     losses = runner._learn()
-  assert len(losses) == 5 and all(loss.is_cuda for _, loss in losses)  # noqa: F821
+  assert len(losses) == 5 and all(loss.is_cuda for _, loss in losses)
   assert all(kept.is_cuda for kept in vars(runner.replay._kept).values())
   assert runner.alg.updates > 8 and not runner._judged
   if gpu is not None:

@@ -106,7 +106,8 @@ class Twins:
     starts = self.guidance.starts
     draw = starts.draw
 
-    def twins(count: int) -> tuple[MotionState, Tensor]:
+    def twins(count: int, weights: Tensor | None = None) -> tuple[MotionState, Tensor]:
+      del weights
       state, kind = draw(count // 2)
       pairs = zip(state, mirror_state(state), strict=True)
       return MotionState(*(torch.cat(pair) for pair in pairs)), kind.repeat(2)

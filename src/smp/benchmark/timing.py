@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +36,7 @@ def time_call(call: Callable[[], object], seconds: float, device: str) -> Spread
 
 
 def time_calls(
-  calls: list[Callable[[], object]], seconds: float, device: str
+  calls: Sequence[Callable[[], object]], seconds: float, device: str
 ) -> list[list[float]]:
   """Milliseconds of single calls, in turn, so that all meet the same machine.
 

@@ -539,7 +539,7 @@ def _figures(rows: Rows, poses: Poses, familiar: Familiar) -> list[Finding]:
   texts, kinds = [], set()
   for i in found:
     figure = FIGURES[i]
-    text = _say(figure, figures[i], rows.fps)
+    text = _say(figure, float(figures[i]), rows.fps)
     key = (figure.kind if figure.kind != "swap" else "swap", figure.joints[:1])
     if key not in kinds and text not in texts:
       kinds.add(key)
