@@ -43,7 +43,7 @@ class GenerateCfg:
   Samples windows or long motions. A .png is a film strip, .mp4 and .gif are videos.
   """
 
-  prior: Annotated[str, tyro.conf.Positional]
+  prior: Annotated[str, tyro.conf.Positional] = "loco"
   """A shipped prior by name, or a file (.safetensors)."""
 
   output: Path | None = None
