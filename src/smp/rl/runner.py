@@ -6,6 +6,7 @@ import _thread
 import functools
 import os
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -230,17 +231,28 @@ class CheckpointedRunner:
 
 @contextmanager
 def _interrupt_after(minutes: float | None) -> Iterator[None]:
-  """Interrupt the main thread as Ctrl-C does, ``minutes`` from now."""
+  """Interrupt the main thread as Ctrl-C does, ``minutes`` from now.
+
+  By an alarm where the system has one: a program in the background may ignore Ctrl-C.
+  """
   if minutes is None:
     yield
-    return
-  timer = threading.Timer(60.0 * minutes, _thread.interrupt_main)
-  timer.daemon = True
-  timer.start()
-  try:
-    yield
-  finally:
-    timer.cancel()
+  elif hasattr(signal, "setitimer"):
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 60.0 * minutes)
+    try:
+      yield
+    finally:
+      signal.setitimer(signal.ITIMER_REAL, 0.0)
+      signal.signal(signal.SIGALRM, before)
+  else:
+    timer = threading.Timer(60.0 * minutes, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+    try:
+      yield
+    finally:
+      timer.cancel()
 
 
 class SmpRunner(CheckpointedRunner, MjlabOnPolicyRunner):
