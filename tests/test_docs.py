@@ -23,7 +23,7 @@ PAGES = sorted(
   for path in ROOT.glob(pattern)
 )
 SCRIPTS = sorted(ROOT.glob("scripts/*.py"))
-PENDING = {"docs/forward.gif"}
+PENDING: set[str] = set()
 """Files that README shows and that are still to come."""
 
 README_LINES, PROSE_WIDTH = 150, 120
