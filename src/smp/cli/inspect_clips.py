@@ -37,6 +37,8 @@ UPRIGHT, LYING = 0.8, 0.5
 class InspectCfg:
   """Inspect files of G1 motion: one row each, and what the checks say about them.
 
+  Example: uv run scripts/inspect_clips.py datasets/csv/g1
+
   Heights and speeds are of the pelvis. Exit code 2 if a file cannot be read or would be
   refused by csv_to_npz.py."""
 

@@ -22,6 +22,8 @@ from smp.motion.fit_familiar import fit_familiar
 class MeasureCfg:
   """Damage real clips at random, and print what share of each kind is noticed.
 
+  Example: uv run scripts/measure_checks.py --input-dir datasets/csv/g1
+
   Damage that moves no body further, in any row, than a resampling to two thirds of the
   rows and back is harmless, and does not count."""
 

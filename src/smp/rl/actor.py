@@ -114,7 +114,7 @@ class Actor(nn.Module):
 
 
 def actor_from(saved: dict[str, Any], path: object) -> Actor:
-  """Return the actor in a checkpoint or policy file, on the CPU, in evaluation mode.
+  """Return the actor in a checkpoint or policy file, on the CPU, without gradients.
 
   Args:
     saved: With ``actor_state_dict`` and, unless it is PPO's, ``actor_spec``.
@@ -136,7 +136,7 @@ def actor_from(saved: dict[str, Any], path: object) -> Actor:
   except (ValueError, RuntimeError, AttributeError, TypeError, KeyError) as error:
     detail = " ".join(str(error).split())[:200]
     raise UserError(f"{path}: not the actor of a policy ({detail})") from error
-  return actor.eval()
+  return actor.eval().requires_grad_(False)
 
 
 def _sizes(weights: dict[str, Any]) -> tuple[int, ...]:
