@@ -173,7 +173,9 @@ def test_floor_under_the_prior_where_episodes_start_fallen(fresh_env, monkeypatc
   monkeypatch.setattr(term.cfg, "fallen_floor", 0.4)
   kinds = torch.tensor([0, 1, 4, 0])
   draw = term.starts.draw
-  monkeypatch.setattr(term.starts, "draw", lambda n: (draw(n)[0], kinds))
+  monkeypatch.setattr(
+    term.starts, "draw", lambda n, weights: (draw(n, weights)[0], kinds)
+  )
   term._resample_command(torch.arange(4))
   term.r_smp()
   term.scoring.r_smp.fill_(0.25)
