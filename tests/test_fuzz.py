@@ -403,6 +403,23 @@ def test_checkpoints_of_other_shapes(readers, name, tmp_path, data):
   attempt(readers[name], torch_bytes(content), tmp_path)
 
 
+@pytest.mark.parametrize(
+  ("keys", "value"),
+  [
+    (("learner",), []),
+    (("learner",), torch.zeros(2, 3)),
+    (("updates",), float("inf")),
+    (("infos", "origin"), "text"),
+  ],
+)
+def test_values_of_other_kinds_are_refused(readers, tmp_path, keys, value):
+  content = table = td3_checkpoint_content()
+  for key in keys[:-1]:
+    table = table[key]
+  table[keys[-1]] = value
+  assert attempt(readers["td3"], torch_bytes(content), tmp_path) is None
+
+
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory) -> tuple[toy_training.OffPolicyRunner, bytes]:
   """An off-policy runner and a checkpoint of it, optimizers and all."""

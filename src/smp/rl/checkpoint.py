@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from smp.errors import UserError, remove_leftovers
+from smp.errors import UserError, remove_leftovers, shown
 from smp.tensor_files import load_tensors
 
 _ENTRIES: dict[tuple[str, ...], type] = {
@@ -80,7 +80,7 @@ def _expected(loaded: dict[str, Any], path: object) -> dict[tuple[str, ...], typ
   learner = loaded.get("learner", "ppo")
   if not isinstance(learner, str) or learner not in _LEARNER_ENTRIES:
     raise UserError(
-      f"{path}: not a checkpoint of this project (learner '{learner}' is none of "
+      f"{path}: not a checkpoint of this project (learner {shown(learner)} is none of "
       f"{', '.join(_LEARNER_ENTRIES)})"
     )
   entries = dict(_ENTRIES)
@@ -88,6 +88,8 @@ def _expected(loaded: dict[str, Any], path: object) -> dict[tuple[str, ...], typ
   infos = loaded.get("infos")
   if isinstance(infos, dict) and (infos.keys() & {"guidance", "progress"}):
     entries |= _PRIOR_ENTRIES
+  if isinstance(infos, dict) and "origin" in infos:
+    entries["infos", "origin"] = dict
   return entries
 
 

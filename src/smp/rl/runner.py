@@ -174,19 +174,23 @@ class CheckpointedRunner:
     try:
       resume = self.load_learner(loaded, load_cfg)
       self._guidance().load_state_dict(infos["guidance"])
+      if resume:
+        self._go_on_from(loaded)
     except MISFITS as error:
       detail = " ".join(str(error).split())[:200]
       raise UserError(
         f"{path}: checkpoint of another task or network ({detail})"
       ) from error
-    if resume:
-      self.current_learning_iteration = loaded["iter"] + 1
-      env = self.env.unwrapped
-      env.common_step_counter = infos["env_state"]["common_step_counter"]
-      self.logger.tot_timesteps = infos["progress"]["total_steps"]
-      self.logger.tot_time = float(infos["progress"].get("total_time", 0.0))
-      load_curriculum_state(env, infos.get("curriculum") or {})
     return infos
+
+  def _go_on_from(self, loaded: dict[str, Any]) -> None:
+    """Take over the counters of a checkpoint and its curriculum."""
+    env, infos = self.env.unwrapped, loaded["infos"]
+    self.current_learning_iteration = loaded["iter"] + 1
+    env.common_step_counter = infos["env_state"]["common_step_counter"]
+    self.logger.tot_timesteps = infos["progress"]["total_steps"]
+    self.logger.tot_time = float(infos["progress"].get("total_time", 0.0))
+    load_curriculum_state(env, infos.get("curriculum", {}))
 
   def _upload(self, path: str) -> None:
     """Give a file of this run to W&B, if uploads are on."""
