@@ -150,7 +150,7 @@ def test_a_buffer_of_another_size_is_refused():
   state["action"] = state["action"][..., :1]
   with pytest.raises(ValueError, match=r"action has shape \(10, 3, 1\), expected"):
     make_buffer().load_state_dict(state)
-  with pytest.raises(ValueError, match="task has shape None"):
+  with pytest.raises(ValueError, match="obs has shape None"):
     make_buffer().load_state_dict({"capacity": 50})
 
 

@@ -124,7 +124,7 @@ def actor_from(saved: dict[str, Any], path: object) -> Actor:
     UserError: the weights do not form an actor.
   """
   weights = {
-    name: value
+    name: value.cpu() if isinstance(value, Tensor) else value
     for name, value in saved["actor_state_dict"].items()
     if not str(name).startswith("distribution.")
   }
