@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from smp import g1
 from smp.motion.clips import Clip, resample
@@ -185,15 +186,14 @@ def quaternion(table: Table, rng: Generator) -> Damaged:
 
 
 def frame_rate(table: Table, rng: Generator) -> Damaged:
-  """Rows of 60 to 120 fps taken for 30, by cubic interpolation; or of 15 to 10."""
+  """Rows of 60 to 120 fps taken for 30, by cubic splines; or of 15 to 10."""
   times = int(rng.integers(2, 5))
   if rng.random() < 0.3:
     return _taken(table, np.arange(len(table))[:: min(times, 3)])
-  source = np.arange(times * (len(table) // times)) / times
-  low = source.astype(int).clip(max=len(table) - 2)
-  share = (source - low)[:, None]
-  smooth = share * share * (3 - 2 * share)
-  return Damaged(table[low] * (1 - smooth) + table[low + 1] * smooth, low)
+  source = np.arange(len(table)) / times
+  out = CubicSpline(np.arange(len(table)), table)(source)
+  out[:, 3:7] /= np.linalg.norm(out[:, 3:7], axis=1, keepdims=True)
+  return Damaged(out, source.astype(int))
 
 
 DAMAGE: dict[str, Callable[[Table, Generator], Damaged]] = {

@@ -27,7 +27,11 @@ RATE = 30.0
 """Rows per second of the motions that figures are compared of: that of LAFAN1."""
 LENGTHS = (40, 90, 300, 900, 3000)
 """Rows: ranges of figures are known for motions at least as long as each of these."""
-MARGINS = {"swap": 0.4, "flip": 0.4, "sides": 0.4, "scale": 0.5, "offset": 0.7}
+MARGINS = {
+  **{"swap": 0.4, "flip": 0.4, "sides": 0.4, "scale": 0.3, "offset": 0.4},
+  **{"frequency": 0.25, "root_frequency": 0.5, "carried_x": 0.3, "carried_y": 0.3},
+  **{"speed": 0.5, "low": 0.6, "middle": 0.6, "high": 0.6, "joint_frequency": 0.6},
+}
 MARGIN = 1.0
 """Of the figures that `MARGINS` does not name. Ranges reach this much beyond the real clips, in distances of their median from their
 end: more for what other people's motion may well do than for exchanges of columns."""
@@ -38,8 +42,10 @@ JOINTS = tuple(name.removesuffix("_joint") for name in g1.JOINT_NAMES)
 PAIRS = tuple((j, k) for j in range(g1.NUM_JOINTS) for k in range(j + 1, g1.NUM_JOINTS))
 STANDING_HEIGHT, STANDING_UP = 0.55, 0.7
 """Of the pelvis, m, and of its vertical: the robot stands, or nearly."""
-_LEAST_SPEED = 0.1
+_LEAST_SPEED = 0.3
 """m/s: slower feet say nothing about the root."""
+_FEW = 1000
+"""Rows that are enough for a quantile."""
 _LEAST_ROWS = 30
 """A figure of fewer rows than this is not given."""
 
@@ -102,10 +108,17 @@ def fit(numbers: list[np.ndarray]) -> Gaussian:
 def _square(numbers: np.ndarray) -> np.ndarray:
   """E[x x'] (D, D) over rows (T, D).
 
-  Not by BLAS: its threads, several for so small a product, wait for each other for
-  longer than the sum takes.
+  In parts so small that BLAS does each in one thread: its threads wait for each other
+  for longer than the sum takes.
   """
-  return np.einsum("ti,tj->ij", numbers, numbers) / len(numbers)
+  whole = len(numbers) // _PART * _PART
+  parts = numbers[:whole].reshape(-1, _PART, numbers.shape[1])
+  rest = numbers[whole:]
+  total = (parts.swapaxes(1, 2) @ parts).sum(axis=0) + rest.T @ rest
+  return total / len(numbers)
+
+
+_PART = 200
 
 
 # Figures of a motion.
@@ -198,13 +211,14 @@ def signature(
   numbers = pose_numbers(root_pos, poses.up, joint_pos)
   rates = np.diff(numbers, axis=0) * RATE
   fits = (_Fit.of(numbers, familiar.pose), _Fit.of(rates, familiar.rate))
+  moves = _moves(rates, fits)
   swaps = fits[0].swaps() + fits[1].swaps()
   first, second = np.array(PAIRS).T
   return np.concatenate(
     (
-      _pace(root_pos, rates[:, : g1.NUM_JOINTS], fits),
+      _pace(root_pos, moves, fits),
       _stand(poses, root_pos),
-      _joints(joint_pos, rates[:, : g1.NUM_JOINTS], fits),
+      _joints(joint_pos, moves, fits),
       swaps[first, second],
       [sum(f.sides(part) for f in fits) for part in SIDES],
     )
@@ -215,10 +229,18 @@ def _rms(values: np.ndarray, axis: int | None = None) -> Any:
   return np.sqrt((values**2).mean(axis=axis)) + 1e-6
 
 
+def _moves(rates: np.ndarray, fits: tuple[_Fit, ...]) -> np.ndarray:
+  """RMS speed and acceleration (2, J) of the joints, rad/s and rad/s^2."""
+  speed = np.sqrt(np.diag(fits[1].xx)[: g1.NUM_JOINTS])
+  change = np.diff(rates[:, : g1.NUM_JOINTS], axis=0)
+  square = np.einsum("tj,tj->j", change, change) / max(len(change), 1)
+  return np.stack((speed, RATE * np.sqrt(square))) + 1e-6
+
+
 def _pace(
-  root_pos: np.ndarray, rates: np.ndarray, fits: tuple[_Fit, ...]
+  root_pos: np.ndarray, moves: np.ndarray, fits: tuple[_Fit, ...]
 ) -> list[float]:
-  speed, acceleration = _rms(rates), _rms(np.diff(rates, axis=0) * RATE)
+  speed, acceleration = np.sqrt((moves**2).mean(axis=1))
   velocity = np.diff(root_pos, axis=0) * RATE
   force = _rms(np.diff(velocity, axis=0) * RATE)
   return [
@@ -234,7 +256,10 @@ def _stand(poses: Poses, root_pos: np.ndarray) -> list[float]:
   standing = (root_pos[:, 2] > STANDING_HEIGHT) & (poses.up[:, 2] > STANDING_UP)
   if standing.sum() < _LEAST_ROWS:
     return [np.nan] * 13
-  heights = np.quantile(poses.foot_height[standing], (0.05, 0.25, 0.5, 0.75, 0.95))
+  height = poses.foot_height[standing]
+  heights = np.quantile(
+    height[:: max(1, len(height) // _FEW)], (0.05, 0.25, 0.5, 0.75, 0.95)
+  )
   low = (np.abs(poses.sole_height) < CONTACT) & standing[:, None]
   tilt = poses.sole_up[low]
   feet = [np.nan] * 4
@@ -249,8 +274,9 @@ def _stand(poses: Poses, root_pos: np.ndarray) -> list[float]:
 def _carried(poses: Poses) -> list[float]:
   """How the root's steps go with those that the foot on the floor asks for.
 
-  Slopes along the world's x and y, 1 where the foot stands still, and what is left over,
-  as a share.
+  Their ratio along the world's x and y, 1 where the foot stands still, and what is left
+  over, as a share. A ratio is the median, so that feet that slide for a while do not
+  count.
   """
   root, center = poses.links[:, 0, :2], poses.soles[..., :2].mean(axis=2)
   steps = np.diff(root, axis=0)
@@ -259,23 +285,23 @@ def _carried(poses: Poses) -> list[float]:
   height = np.maximum(height[1:], height[:-1])
   foot = height.argmin(axis=1)
   rows = np.flatnonzero(height.min(axis=1) < CONTACT)
-  if len(rows) < _LEAST_ROWS:
-    return [np.nan] * 3
   u, r = asked[rows, foot[rows]], steps[rows]
-  own = (u * u).sum(axis=0)
-  if own.min() < len(rows) * (_LEAST_SPEED / RATE) ** 2:
-    return [np.nan] * 3
-  slope = (u * r).sum(axis=0) / own
-  left = ((r - u) ** 2).sum() / own.sum()
-  return [float(slope[0]), float(slope[1]), float(np.sqrt(left))]
+  ratios = []
+  for axis in (0, 1):
+    moved = np.abs(u[:, axis]) * RATE > _LEAST_SPEED
+    ratio = r[moved, axis] / u[moved, axis]
+    ratios.append(float(np.median(ratio)) if len(ratio) >= _LEAST_ROWS else np.nan)
+  own = (u * u).sum()
+  left = np.sqrt(((r - u) ** 2).sum() / own) if own > 0 and len(rows) else np.nan
+  return [*ratios, float(left) if len(rows) >= _LEAST_ROWS else np.nan]
 
 
 def _joints(
-  joint_pos: np.ndarray, rates: np.ndarray, fits: tuple[_Fit, ...]
+  joint_pos: np.ndarray, moves: np.ndarray, fits: tuple[_Fit, ...]
 ) -> np.ndarray:
-  low, middle, high = np.quantile(joint_pos, (0.02, 0.5, 0.98), axis=0)
-  speed = _rms(rates, axis=0)
-  frequency = _rms(np.diff(rates, axis=0) * RATE, axis=0) / speed
+  some = np.ascontiguousarray(joint_pos[:: max(1, len(joint_pos) // _FEW)].T)
+  low, middle, high = np.quantile(some, (0.02, 0.5, 0.98), axis=1)
+  speed, frequency = moves[0], moves[1] / moves[0]
   flips = fits[0].flips() + fits[1].flips()
   offset = fits[0].y[: g1.NUM_JOINTS] / np.diag(fits[0].precision)[: g1.NUM_JOINTS]
   return np.concatenate(
