@@ -203,8 +203,9 @@ class SimulatedGpu:
       self.recording.before(func, args, kwargs)
     elif not _is_view(func):
       self.launches += 1
-    # Tensors made in inference mode could not be written to outside of it.
-    with torch.inference_mode(False):
+    # Tensors made in inference mode could not be written to outside of it. Leaving it
+    # would record gradients here, below those that torch has recorded already.
+    with torch.inference_mode(False), torch.no_grad():
       out = _compute(func, args, kwargs, on_gpu)
     if self.recording is not None:
       self.recording.calls.append((func, args, kwargs, out))
