@@ -276,9 +276,23 @@ def test_check_starts_refuses_what_it_cannot_do(monkeypatch, capsys):
   assert "no task" in exit_line(capsys, check_starts.main)
 
 
-def test_play_says_which_policy_it_needs(monkeypatch, capsys):
+def test_play_shows_the_shipped_policy_else_start_states(monkeypatch, capsys, tmp_path):
+  shown = []
+  monkeypatch.setattr(play, "watch", lambda _, args, file: shown.append((args, file)))
   type_in(monkeypatch, "play", TASK)
-  assert "--checkpoint-file" in exit_line(capsys, play.main)
+  shipped = tmp_path / "forward.pt"
+  shipped.touch()
+  monkeypatch.setattr(play, "policy_path", lambda _: shipped)
+  play.main()
+  assert not capsys.readouterr().out
+  shipped.unlink()
+  play.main()
+  assert "--checkpoint-file" in capsys.readouterr().out
+  agents = [(args.agent, file) for args, file in shown]
+  assert agents == [("trained", shipped), ("zero", None)]
+
+
+def test_play_names_a_file_that_is_not_there(monkeypatch, capsys):
   type_in(monkeypatch, "play", TASK, "--checkpoint-file", "gone/model_1.pt")
   assert "gone/model_1.pt" in exit_line(capsys, play.main)
 
