@@ -26,16 +26,16 @@ if [ -n "$bad" ] || [ $# -gt 1 ]; then
 fi
 
 # Options of the steps: words without spaces, so they are split on purpose.
-test_options="tests/test_on_a_gpu.py tests/test_scoring.py"
+test_options="tests/test_on_a_gpu.py tests/mdp/test_smp_reward.py"
 benchmark_options="--envs 4096"
 env_options="--env.scene.num-envs 4096"
 td3_options=""
 evaluate_options=""
 if [ -n "${SMALL:-}" ]; then
   minutes=0.05
-  test_options="-m gpu tests/test_scoring.py"
+  test_options="-m gpu tests/mdp/test_smp_reward.py"
   benchmark_options="--envs 4 --learner-envs 4 --seconds 0.05"
-  env_options="--env.scene.num-envs 4 --env.commands.smp.pool-size 16"
+  env_options="--env.scene.num-envs 4 --env.commands.smp.gsi-buffer-size 16"
   td3_options="--agent.replay-steps 100 --agent.algorithm.batch-size 32"
   evaluate_options="--num-envs 20 --seconds 1"
 elif ! uv run python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from smp.deploy.spec import PolicySpec
+from smp.deploy.policy_spec import PolicySpec
 
 # Fed back to each joint's own target: rad per rad, rad per rad/s.
 GAINS = {

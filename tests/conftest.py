@@ -93,7 +93,7 @@ def small_env_cfg(task: str, num_envs: int, play: bool = False):
   cfg = load_env_cfg(task, play=play)
   cfg.scene.num_envs = num_envs
   cfg.seed = 0
-  guidance = cfg.commands["smp"]
-  guidance.pool_size, guidance.refresh_size = 32, 8  # pyright: ignore[reportAttributeAccessIssue]
-  guidance.fallen_pool_size = 8  # pyright: ignore[reportAttributeAccessIssue]
+  smp_term = cfg.commands["smp"]
+  smp_term.gsi_buffer_size, smp_term.gsi_refresh_size = 32, 8  # pyright: ignore[reportAttributeAccessIssue]
+  smp_term.fallen_buffer_size = 8  # pyright: ignore[reportAttributeAccessIssue]
   return cfg

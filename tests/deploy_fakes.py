@@ -10,8 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from smp import g1
-from smp.deploy.spec import (
+from smp.deploy.policy_spec import (
   FORMAT,
   KEY,
   Component,
@@ -20,6 +19,7 @@ from smp.deploy.spec import (
   Physics,
   PolicySpec,
 )
+from smp.robots import g1
 
 DEGREES = "deg, from world x"
 DIRECTION = Component(

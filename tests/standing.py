@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from smp import g1
+from smp.data.clip_kinematics import find_poses
 from smp.motion.clips import Clip
-from smp.motion.poses import find_poses
+from smp.robots import g1
 
 
 def standing_clip(frames: int = 36, fps: float = 30.0, yaw: float = 0.3) -> Clip:

@@ -20,9 +20,9 @@ from smp.benchmark import gpu as rates
 from smp.benchmark import learner, timing
 from smp.cli import benchmark, train
 from smp.diffusion.prior import MotionPrior
-from smp.diffusion.train import PretrainCfg, TrainData, pretrain
+from smp.diffusion.trainer import PretrainCfg, TrainData, pretrain
 from smp.mdp.curriculums import add_curriculum
-from smp.mdp.guidance import Guidance, GuidanceCfg
+from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.paths import resolve_prior
 from smp.rl.checkpoint import newest_checkpoint, read_checkpoint
 from smp.rl.off_policy import OffPolicyRunner, off_policy_cfg, prepare_env_cfg
@@ -106,8 +106,8 @@ def test_graphs_repeat_operations_and_nothing_else(simulated):
 def test_steps_and_resets_of_a_task_wait_for_nothing_of_ours(gpu, task):
   """mjlab waits to see which environments are done, and where NaN are."""
   cfg = small_env_cfg(task, num_envs=6)
-  guidance = cast(GuidanceCfg, cfg.commands["smp"])
-  guidance.pool_size, guidance.refresh_interval = 8, 0
+  smp_term = cast(SmpTermCfg, cfg.commands["smp"])
+  smp_term.gsi_buffer_size, smp_term.gsi_refresh_interval = 8, 0
   cfg.episode_length_s = 0.1
   env = ManagerBasedRlEnv(cfg, "cuda:0")
   env.reset()
@@ -126,7 +126,7 @@ def test_steps_and_resets_of_a_task_wait_for_nothing_of_ours(gpu, task):
     assert not ours
     assert any("termination_manager" in place for place in places)
   # Once in 2,400 steps, and may wait.
-  cast(Guidance, env.command_manager.get_term("smp")).pool.refresh(4)
+  cast(SmpTerm, env.command_manager.get_term("smp")).pool.refresh(4)
   env.close()
 
 
@@ -134,8 +134,8 @@ def test_steps_and_resets_of_a_task_wait_for_nothing_of_ours(gpu, task):
 def test_off_policy_steps_wait_once_and_updates_for_nothing(gpu, tmp_path):
   """Of ours, for which environments are to begin anew; rsl_rl's logger waits, too."""
   cfg = small_env_cfg(TASKS[0], num_envs=6)
-  guidance = cast(GuidanceCfg, cfg.commands["smp"])
-  guidance.pool_size, guidance.refresh_interval = 8, 0
+  smp_term = cast(SmpTermCfg, cfg.commands["smp"])
+  smp_term.gsi_buffer_size, smp_term.gsi_refresh_interval = 8, 0
   prepare_env_cfg(cfg)
   add_curriculum(cfg)
   cfg.episode_length_s = 0.1
@@ -187,8 +187,8 @@ SMALL = {
 def test_training_and_resuming(gpu, tmp_path, monkeypatch, learner):
   def run(*options: str) -> None:
     options = ("--learner", learner, *SMALL[learner], *options)
-    sizes = ["--env.scene.num-envs", "6", "--env.commands.smp.pool-size", "8"]
-    sizes += ["--env.commands.smp.refresh-size", "4", "--agent.max-iterations", "1"]
+    sizes = ["--env.scene.num-envs", "6", "--env.commands.smp.gsi-buffer-size", "8"]
+    sizes += ["--env.commands.smp.gsi-refresh-size", "4", "--agent.max-iterations", "1"]
     sizes += ["--agent.logger", "tensorboard", "--log-root", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["train", TASKS[0], *sizes, *options])
     train.main()
@@ -277,5 +277,5 @@ def _small_benchmark(gpu: SimulatedGpu, monkeypatch) -> None:
   monkeypatch.setattr(learner, "EARLY_STEPS", 3)
   few = {"batch_size": 4, "updates_per_step": 1}
   monkeypatch.setattr(train, "GPU_OFF_POLICY", few)
-  monkeypatch.setattr(benchmark, "POOL_SIZE", 2)
+  monkeypatch.setattr(benchmark, "GSI_BUFFER_SIZE", 2)
   monkeypatch.setattr(benchmark, "FILL_STEPS", 2)

@@ -20,7 +20,7 @@ from smp.cli.train import interrupt
 from smp.cli.train import main as train_main
 from smp.errors import run
 from smp.mdp.composition import RewardForm
-from smp.mdp.normalizer import ErrorNormalizer
+from smp.mdp.sds_normalizer import SdsNormalizer
 from smp.rl.checkpoint import newest_checkpoint
 from smp.rl.off_policy import OffPolicyRunner, off_policy_cfg
 from smp.rl.ppo import ppo_cfg
@@ -31,12 +31,12 @@ ENVS, STEPS, POOL = 2, 2, 4096
 SIZES = {"actor": 97, "critic": 990}
 
 
-class ToyGuidance:
+class ToySmpTerm:
   """The reward's memory, at its real size."""
 
   def __init__(self) -> None:
     self.cfg = SimpleNamespace(prior="loco")
-    self.normalizer = ErrorNormalizer(3, 5e7)
+    self.normalizer = SdsNormalizer(3, 5e7)
     shapes = {"root_pos": 3, "root_quat": 4, "joint_pos": 29}
     self.pool = {name: torch.randn(POOL, 10, size) for name, size in shapes.items()}
 
@@ -65,10 +65,10 @@ class ToyEnv(VecEnv):
   def __init__(self) -> None:
     self.device, self.cfg = torch.device("cpu"), {}
     self.episode_length_buf = torch.zeros(ENVS, dtype=torch.long)
-    self.guidance = ToyGuidance()
+    self.smp_term = ToySmpTerm()
     self.common_step_counter = 0
     self.curriculum_manager = None
-    self.command_manager = SimpleNamespace(get_term=lambda _: self.guidance)
+    self.command_manager = SimpleNamespace(get_term=lambda _: self.smp_term)
 
   @property
   def unwrapped(self) -> Any:
@@ -80,7 +80,7 @@ class ToyEnv(VecEnv):
 
   def step(self, actions: torch.Tensor) -> tuple:
     self.common_step_counter += 1
-    self.guidance.normalizer.update(torch.rand(ENVS, 3))
+    self.smp_term.normalizer.update(torch.rand(ENVS, 3))
     dones = torch.zeros(ENVS, dtype=torch.long)
     return self.get_observations(), torch.rand(ENVS), dones, {}
 
@@ -90,11 +90,11 @@ class OffPolicyToyEnv(ToyEnv):
 
   def __init__(self) -> None:
     super().__init__()
-    guidance: Any = self.guidance
+    smp_term: Any = self.smp_term
     form = RewardForm("product", 6.0, 0.5, 0.5)
-    guidance.cfg = SimpleNamespace(prior="loco", timesteps=(1, 2, 3), form=lambda: form)
-    guidance.task_reward = guidance.floor = torch.zeros(ENVS)
-    guidance.scoring = SimpleNamespace(raw_error=torch.rand(ENVS, 3))
+    smp_term.cfg = SimpleNamespace(prior="loco", timesteps=(1, 2, 3), form=lambda: form)
+    smp_term.task_reward = smp_term.floor = torch.zeros(ENVS)
+    smp_term.scoring = SimpleNamespace(sds_loss=torch.rand(ENVS, 3))
     self.extras: dict[str, Any] = {"log": {}}
     self.observation_manager = SimpleNamespace(
       group_obs_dim={name: (size,) for name, size in SIZES.items()},

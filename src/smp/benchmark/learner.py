@@ -101,8 +101,8 @@ def _fill(runner: OffPolicyRunner) -> None:
 
 
 def _sample(runner: OffPolicyRunner) -> Any:
-  cfg, guidance = runner.alg_cfg, runner._guidance()
-  scale, form = guidance.normalizer.scale(), guidance.cfg.form()
+  cfg, smp_term = runner.alg_cfg, runner._smp_term()
+  scale, form = smp_term.normalizer.scale(), smp_term.cfg.form()
   return runner.replay.sample(cfg.batch_size, cfg.n_step, cfg.gamma, scale, form)
 
 

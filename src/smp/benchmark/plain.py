@@ -2,7 +2,7 @@
 
 Every buffer is rolled in every step, every timestep has its own call of the denoiser
 with its time embeddings computed anew, counts and means are numbers on the host, data
-sets live there too. The formulas are those of `smp.mdp.scoring` and `smp.diffusion`.
+sets live there too. The formulas are those of `smp.mdp.smp_reward` and `smp.diffusion`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from smp import g1
 from smp.diffusion.ddpm import ddpm_sample
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
-from smp.mdp.normalizer import MU_FLOOR
+from smp.mdp.sds_normalizer import MU_FLOOR
 from smp.motion.features import MotionState, encode
 from smp.motion.kinematics import Kinematics
+from smp.robots import g1
 
 
-class PlainGuidance:
+class PlainSmpReward:
   """The reward of the prior, step by step."""
 
   def __init__(
@@ -32,11 +32,11 @@ class PlainGuidance:
     timesteps: tuple[int, ...],
     robots: int,
     device: str,
-    sharpness: float = 6.0,
-    freeze_after: float = 5e7,
+    sds_scale: float = 6.0,
+    freeze_after_samples: float = 5e7,
   ) -> None:
-    self.prior, self.timesteps, self.sharpness = prior, timesteps, sharpness
-    self.freeze_after = freeze_after
+    self.prior, self.timesteps, self.sds_scale = prior, timesteps, sds_scale
+    self.freeze_after_samples = freeze_after_samples
     self.kinematics = Kinematics(g1.load_model()).to(device)
     window = prior.spec.window
     sizes = (3, 4, 3, 3, g1.NUM_JOINTS, 3 * len(g1.EE_BODY_NAMES))
@@ -72,13 +72,13 @@ class PlainGuidance:
       noise = torch.randn_like(clean)
       noised = self.prior.schedule.add_noise(clean, noise, t)
       error = (self.prior.denoiser(noised, t) - noise).square().mean(dim=(1, 2))
-      if seen < self.freeze_after:
+      if seen < self.freeze_after_samples:
         total = self.mean[k] * seen + error.sum().item()
         self.mean[k] = total / (seen + len(error))
       relative += error / max(self.mean[k], MU_FLOOR)
-    if seen < self.freeze_after:
+    if seen < self.freeze_after_samples:
       self.count += len(features)
-    return torch.exp(-self.sharpness * relative / len(self.timesteps))
+    return torch.exp(-self.sds_scale * relative / len(self.timesteps))
 
 
 @torch.no_grad()

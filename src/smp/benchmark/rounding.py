@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 
 from smp.diffusion.prior import MotionPrior
-from smp.diffusion.score import Precision, ScoreFunction, resolve_precision
+from smp.diffusion.sds import Precision, SdsLoss, resolve_precision
 from smp.errors import UserError
 
 
@@ -24,7 +24,7 @@ class Rounding:
 
 @torch.no_grad()
 def measure_rounding(
-  prior: MotionPrior, timesteps: tuple[int, ...], sharpness: float, windows: int = 256
+  prior: MotionPrior, timesteps: tuple[int, ...], sds_scale: float, windows: int = 256
 ) -> list[Rounding]:
   """Errors of r_smp on windows that the prior makes itself, in every precision that
   its device has and its weights allow.
@@ -46,10 +46,10 @@ def measure_rounding(
     try:
       if resolve_precision(precision, device) != precision:
         continue
-      score = ScoreFunction(prior, timesteps, precision)
+      score = SdsLoss(prior, timesteps, precision)
     except UserError:
       continue
     error = score(features, noise).double() - truth
-    off = (torch.exp(-sharpness * (error / scale).mean(dim=1)) - 1.0).abs()
+    off = (torch.exp(-sds_scale * (error / scale).mean(dim=1)) - 1.0).abs()
     found.append(Rounding(precision, float(off.max()), float(off.median())))
   return found

@@ -12,7 +12,7 @@ import torch
 from mjlab.envs import ManagerBasedRlEnv
 
 from smp.benchmark.timing import synchronize
-from smp.mdp.guidance import Guidance
+from smp.mdp.smp_term import SmpTerm
 
 OTHER = "other"
 """What none of the parts accounts for: mjlab's own loop, counters, logs."""
@@ -57,7 +57,7 @@ class Shares:
       self._stack[-1] = (self._stack[-1][0], now)
 
 
-def parts(env: ManagerBasedRlEnv, guidance: Guidance) -> list[tuple[str, Any, str]]:
+def parts(env: ManagerBasedRlEnv, smp_term: SmpTerm) -> list[tuple[str, Any, str]]:
   """What is timed: its name, the object, and the method."""
   return [
     (OTHER, env, "step"),
@@ -67,7 +67,7 @@ def parts(env: ManagerBasedRlEnv, guidance: Guidance) -> list[tuple[str, Any, st
     ("sensors", env.scene, "update"),
     ("controls", env.scene, "write_data_to_sim"),
     ("actions", env.action_manager, "apply_action"),
-    ("guidance", guidance.scoring, "step"),
+    ("guidance", smp_term.scoring, "step"),
     ("rewards", env.reward_manager, "compute"),
     ("terminations", env.termination_manager, "compute"),
     ("metrics", env.metrics_manager, "compute"),
@@ -79,10 +79,10 @@ def parts(env: ManagerBasedRlEnv, guidance: Guidance) -> list[tuple[str, Any, st
 
 
 @contextmanager
-def timed_parts(env: ManagerBasedRlEnv, guidance: Guidance) -> Iterator[Shares]:
+def timed_parts(env: ManagerBasedRlEnv, smp_term: SmpTerm) -> Iterator[Shares]:
   """While open, the parts of ``env.step`` are timed. On a GPU that makes it slower."""
   shares = Shares(str(env.device))
-  wrapped = parts(env, guidance)
+  wrapped = parts(env, smp_term)
   for name, owner, method in wrapped:
     setattr(owner, method, shares.wrap(name, getattr(owner, method)))
   try:
@@ -93,12 +93,12 @@ def timed_parts(env: ManagerBasedRlEnv, guidance: Guidance) -> Iterator[Shares]:
 
 
 def profile_step(
-  env: ManagerBasedRlEnv, guidance: Guidance, seconds: float
+  env: ManagerBasedRlEnv, smp_term: SmpTerm, seconds: float
 ) -> dict[str, float]:
   """Milliseconds of each part in a mean step, random actions, largest first."""
   shape = (env.num_envs, env.action_manager.total_action_dim)
   steps, end = 0, time.perf_counter() + seconds
-  with timed_parts(env, guidance) as shares:
+  with timed_parts(env, smp_term) as shares:
     while steps < 5 or time.perf_counter() < end:
       env.step(0.3 * torch.randn(shape, device=env.device))
       steps += 1

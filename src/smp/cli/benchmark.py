@@ -21,25 +21,25 @@ from rich.table import Table
 import smp.tasks  # noqa: F401
 from smp.benchmark.gpu import count_launches, measure_rates, score_bytes, score_flops
 from smp.benchmark.learner import LearnerTimes, measure_learner
-from smp.benchmark.plain import PlainGuidance, PlainTraining, plain_sample
+from smp.benchmark.plain import PlainSmpReward, PlainTraining, plain_sample
 from smp.benchmark.plot import plot_benchmark
 from smp.benchmark.rounding import Rounding, measure_rounding
 from smp.benchmark.shares import contact_fill, profile_step
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
 from smp.cli.train import default_config
-from smp.cpu import core_count
 from smp.diffusion.prior import MotionPrior
-from smp.diffusion.score import float32_products, products_in
-from smp.diffusion.train import PretrainCfg, TrainData, Trainer
+from smp.diffusion.sds import float32_products, products_in
+from smp.diffusion.trainer import PretrainCfg, TrainData, Trainer
 from smp.errors import UserError, atomic_path
-from smp.mdp import state
-from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
+from smp.mdp import robot_state
+from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.paths import resolve_prior
 from smp.rl.off_policy import OffPolicyRunner, OffPolicyRunnerCfg
 from smp.sim import NativeSimulation
 from smp.sim.engine import default_device, make_env
+from smp.utils.cpu import core_count
 
-POOL_SIZE = 64
+GSI_BUFFER_SIZE = 64
 FILL_STEPS = 20
 SAMPLES = {"cpu": 64, "cuda": 1024}
 """Windows sampled, and trained on, at a time."""
@@ -154,13 +154,13 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
   """Everything that happens in a step, with one number of environments."""
   device = str(options.device)
   env = _build(options, robots, device)
-  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
-  cfg, robot = guidance.cfg, guidance.robot
-  plain = PlainGuidance(guidance.prior, cfg.timesteps, robots, device, cfg.sharpness)
-  pos = state.root_pos_w(robot) - env.scene.env_origins
-  quat, lin = state.root_quat_w(robot), state.root_lin_vel_w(robot)
+  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  cfg, robot = smp_term.cfg, smp_term.robot
+  plain = PlainSmpReward(smp_term.prior, cfg.timesteps, robots, device, cfg.sds_scale)
+  pos = robot_state.root_pos_w(robot) - env.scene.env_origins
+  quat, lin = robot_state.root_quat_w(robot), robot_state.root_lin_vel_w(robot)
   joints, ang = robot.data.joint_pos, robot.data.root_link_ang_vel_w
-  scoring, buffer = guidance.scoring, guidance.buffer
+  scoring, buffer = smp_term.scoring, smp_term.buffer
   features = plain.encode()
 
   def push() -> None:
@@ -185,7 +185,7 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
     push()
   results = [
     compare("push", push, plain_push),
-    compare("encode", lambda: _encode(guidance), plain.encode),
+    compare("encode", lambda: _encode(smp_term), plain.encode),
     compare(
       "score",
       lambda: scoring.score(features, scoring.noise.normal_()),
@@ -193,11 +193,11 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
     ),
     compare("guidance step", fast_step, plain_step),
   ]
-  more = _bounds(options, guidance, robots, results[-1].ours, fast_step, plain_step)
+  more = _bounds(options, smp_term, robots, results[-1].ours, fast_step, plain_step)
   most = options.step_envs or (16384 if device.startswith("cuda") else 1024)
   if robots <= most:
-    results += _whole_steps(env, guidance, plain_step, options.seconds, device)
-    more["step_ms"] = profile_step(env, guidance, options.seconds)
+    results += _whole_steps(env, smp_term, plain_step, options.seconds, device)
+    more["step_ms"] = profile_step(env, smp_term, options.seconds)
     if not isinstance(env.sim, NativeSimulation):
       more["fill"] = contact_fill(env, FILL_STEPS)
   more["peak_memory_gib"] = _peak_memory(device)
@@ -205,22 +205,22 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
   return results, more
 
 
-def _encode(guidance: Guidance) -> torch.Tensor:
+def _encode(smp_term: SmpTerm) -> torch.Tensor:
   from smp.motion.features import encode
 
-  return encode(guidance.buffer.window(), heading=guidance.prior.spec.heading)
+  return encode(smp_term.buffer.window(), heading=smp_term.prior.spec.heading)
 
 
 def _whole_steps(
   env: ManagerBasedRlEnv,
-  guidance: Guidance,
+  smp_term: SmpTerm,
   plain_step: Any,
   seconds: float,
   device: str,
 ) -> list[Result]:
   """Steps of the environment with our guidance, with the plain one, and without."""
   shape = (env.num_envs, env.action_manager.total_action_dim)
-  scoring, step = guidance.scoring, guidance.scoring.step
+  scoring, step = smp_term.scoring, smp_term.scoring.step
 
   def run(score: Any) -> Any:
     def call() -> None:
@@ -241,7 +241,7 @@ def _whole_steps(
 
 def _bounds(
   options: Options,
-  guidance: Guidance,
+  smp_term: SmpTerm,
   robots: int,
   ours: Spread,
   fast_step: Any,
@@ -250,11 +250,11 @@ def _bounds(
   """How long the score must take at least on this device, and the share reached."""
   device = str(options.device)
   on_gpu = device.startswith("cuda")
-  precision = guidance.scoring.score.precision
+  precision = smp_term.scoring.score.precision
   dtype, kind = products_in(precision)
   with float32_products(kind):
     rates = measure_rates(device, dtype, min(options.seconds, 1.0))
-  steps, denoiser = len(guidance.cfg.timesteps), guidance.prior.denoiser
+  steps, denoiser = len(smp_term.cfg.timesteps), smp_term.prior.denoiser
   compute = 1e3 * score_flops(denoiser, robots * steps) / rates.flops
   memory = 1e3 * score_bytes(denoiser, robots, steps) / rates.bytes
   roofline = max(compute, memory)
@@ -273,7 +273,7 @@ def _bounds(
 
 def measure_prior(task: str, device: str, seconds: float) -> list[Result]:
   """Sampling of start states, and a step of pretraining."""
-  prior = _prior(_guidance_cfg(task), device)
+  prior = _prior(_smp_term_cfg(task), device)
   kind = torch.device(device).type
   n, batch = SAMPLES[kind], TRAIN_BATCH[kind]
   cfg = PretrainCfg(batch_size=batch, device=device)
@@ -306,9 +306,9 @@ def measure_learning(options: Options) -> LearnerTimes:
   assert isinstance(agent, OffPolicyRunnerCfg)
   cfg.scene.num_envs = options.learner_envs or cfg.scene.num_envs
   cfg.seed = 0
-  guidance = cfg.commands[GUIDANCE]
-  assert isinstance(guidance, GuidanceCfg)
-  guidance.pool_size, guidance.refresh_interval = POOL_SIZE, 0
+  smp_term = cfg.commands[SMP_TERM]
+  assert isinstance(smp_term, SmpTermCfg)
+  smp_term.gsi_buffer_size, smp_term.gsi_refresh_interval = GSI_BUFFER_SIZE, 0
   env = RslRlVecEnvWrapper(make_env(cfg, options.engine, device))
   times = measure_learner(env, agent, options.seconds)
   env.close()
@@ -332,28 +332,28 @@ def show_learning(times: LearnerTimes, device: str) -> list[Result]:
 
 
 def _rounding(task: str, device: str) -> list[Rounding]:
-  cfg = _guidance_cfg(task)
-  return measure_rounding(_prior(cfg, device), cfg.timesteps, cfg.sharpness)
+  cfg = _smp_term_cfg(task)
+  return measure_rounding(_prior(cfg, device), cfg.timesteps, cfg.sds_scale)
 
 
-def _guidance_cfg(task: str) -> GuidanceCfg:
-  guidance = load_env_cfg(task).commands[GUIDANCE]
-  assert isinstance(guidance, GuidanceCfg)
-  return guidance
+def _smp_term_cfg(task: str) -> SmpTermCfg:
+  smp_term = load_env_cfg(task).commands[SMP_TERM]
+  assert isinstance(smp_term, SmpTermCfg)
+  return smp_term
 
 
-def _prior(guidance: GuidanceCfg, device: str) -> MotionPrior:
-  return MotionPrior.load(resolve_prior(guidance.prior)).to(device)
+def _prior(smp_term: SmpTermCfg, device: str) -> MotionPrior:
+  return MotionPrior.load(resolve_prior(smp_term.prior)).to(device)
 
 
 def _build(options: Options, robots: int, device: str) -> ManagerBasedRlEnv:
   """The training environment of the task, with few start states."""
   cfg = load_env_cfg(options.task)
   cfg.scene.num_envs, cfg.seed = robots, 0
-  guidance = cfg.commands[GUIDANCE]
-  assert isinstance(guidance, GuidanceCfg)
-  guidance.pool_size, guidance.refresh_interval = POOL_SIZE, 0
-  guidance.precision = options.precision  # pyright: ignore[reportAttributeAccessIssue]
+  smp_term = cfg.commands[SMP_TERM]
+  assert isinstance(smp_term, SmpTermCfg)
+  smp_term.gsi_buffer_size, smp_term.gsi_refresh_interval = GSI_BUFFER_SIZE, 0
+  smp_term.precision = options.precision  # pyright: ignore[reportAttributeAccessIssue]
   if torch.device(device).type == "cuda":
     torch.cuda.reset_peak_memory_stats(device)
   env = make_env(cfg, options.engine, device)

@@ -19,12 +19,12 @@ from rich.table import Table
 
 import smp.tasks  # noqa: F401
 from smp.benchmark.timing import time_call
-from smp.cpu import core_count, thread_count
 from smp.errors import atomic_path
-from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
+from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.sim.engine import make_env
+from smp.utils.cpu import core_count, thread_count
 
-POOL_SIZE = 64
+GSI_BUFFER_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def measure(options: Options, engine: str, threads: int, robots: int) -> list[Ti
   env = build(options.task, engine, thread_count(threads), robots)
   action = torch.zeros(robots, env.action_manager.total_action_dim)
   generator = torch.Generator().manual_seed(0)
-  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
-  score = guidance.scoring.step
+  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  score = smp_term.scoring.step
 
   def step() -> None:
     action.copy_(0.3 * torch.randn(action.shape, generator=generator))
@@ -108,9 +108,9 @@ def measure(options: Options, engine: str, threads: int, robots: int) -> list[Ti
 
   timings = [timed("env.step", step)]
   # Without the score, which is the same network on both engines.
-  setattr(guidance.scoring, "step", lambda *_: None)  # noqa: B010
+  setattr(smp_term.scoring, "step", lambda *_: None)  # noqa: B010
   timings.append(timed("env.step, no guidance", step))
-  setattr(guidance.scoring, "step", score)  # noqa: B010
+  setattr(smp_term.scoring, "step", score)  # noqa: B010
   # The state is that of the last step: robots in the middle of their episodes.
   state = [array[:].clone() for array in (env.sim.data.qpos, env.sim.data.qvel)]
 
@@ -128,9 +128,9 @@ def build(task: str, engine: str, threads: int, robots: int) -> ManagerBasedRlEn
   """The training environment of a task, with few start states."""
   cfg = load_env_cfg(task)
   cfg.scene.num_envs, cfg.seed = robots, 0
-  guidance = cfg.commands[GUIDANCE]
-  assert isinstance(guidance, GuidanceCfg)
-  guidance.pool_size, guidance.refresh_interval = POOL_SIZE, 0
+  smp_term = cfg.commands[SMP_TERM]
+  assert isinstance(smp_term, SmpTermCfg)
+  smp_term.gsi_buffer_size, smp_term.gsi_refresh_interval = GSI_BUFFER_SIZE, 0
   env = make_env(cfg, engine, "cpu", threads)
   env.reset()
   return env

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from smp.errors import UserError
-from smp.evaluation.curves import (
+from smp.evaluation.policy.curves import (
   EPISODE,
-  RAW_ERROR,
+  SDS_LOSS,
   TASK_REWARD,
   Curve,
-  mean_raw_error,
+  mean_sds_loss,
   read_curves,
 )
 
@@ -35,7 +35,7 @@ class CompareRunsCfg:
   """Mean lengths of an episode, in steps, whose passing is timed."""
 
   minutes: tuple[float, ...] = (20.0, 60.0)
-  """Times at which the task reward and the raw error are shown."""
+  """Times at which the task reward and the SDS loss are shown."""
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def header(cfg: CompareRunsCfg) -> list[str]:
   for length in cfg.lengths:
     columns.append(f"episode > {length}: min (M steps)")
   for minutes in cfg.minutes:
-    columns += [f"task at {minutes:g} min", f"raw error at {minutes:g} min"]
+    columns += [f"task at {minutes:g} min", f"SDS loss at {minutes:g} min"]
   return columns
 
 
@@ -67,11 +67,11 @@ def row(run: Path, cfg: CompareRunsCfg) -> list[str]:
   Raises:
     UserError: it has no curves.
   """
-  curves = read_curves(run, (EPISODE, TASK_REWARD, RAW_ERROR, "Perf/"))
+  curves = read_curves(run, (EPISODE, TASK_REWARD, SDS_LOSS, "Perf/"))
   if TASK_REWARD not in curves:
     raise UserError(f"{run}: not a run of this project (no {TASK_REWARD})")
   steps = steps_done(curves)
-  task, error = curves[TASK_REWARD], mean_raw_error(curves)
+  task, error = curves[TASK_REWARD], mean_sds_loss(curves)
   speed = steps.value[-1] / max(steps.seconds[-1], 1e-9)
   cells = [run.name, f"{speed:.0f}"]
   for length in cfg.lengths:

@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from smp.cli.sim2sim import given_command
-from smp.cli.tasks import check_task
+from smp.cli.sim2sim import fixed_command
+from smp.cli.task_argument import check_task
 from smp.deploy.agreement import Agreement, compare, undisturbed
-from smp.deploy.command import Command
-from smp.deploy.policy import OnnxPolicy
-from smp.deploy.robot import Robot
+from smp.deploy.fixed_command import Command
+from smp.deploy.mujoco_robot import Robot
+from smp.deploy.onnx_policy import OnnxPolicy
+from smp.deploy.policy_spec import PolicySpec
 from smp.deploy.rollout import read_start
-from smp.deploy.spec import PolicySpec
 from smp.errors import UserError
-from smp.mdp.guidance import GUIDANCE, GuidanceCfg
-from smp.rl.loading import CPU_POOL_SIZE
+from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
+from smp.rl.loading import CPU_GSI_BUFFER_SIZE
 from smp.sim.engine import make_env
 
 AT_FIRST = 0.5
@@ -89,7 +89,7 @@ def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
     raise UserError("--starts and --seconds: give 1 or more, and a time above 0")
   spec = OnnxPolicy(cfg.policy).spec
   check_task(spec.task)
-  command = given_command(cfg)
+  command = fixed_command(cfg)
   # Before the environment is built, which takes longer.
   robot = Robot(spec, Command(spec, command))
   start = cfg.start and read_start(cfg.start, robot.default_state())
@@ -106,9 +106,9 @@ def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
 def _environment(cfg: CompareSimulatorsCfg, spec: PolicySpec) -> RslRlVecEnvWrapper:
   env_cfg = undisturbed(load_env_cfg(spec.task, play=True))
   env_cfg.seed = cfg.seed
-  guidance = env_cfg.commands[GUIDANCE]
-  assert isinstance(guidance, GuidanceCfg)
-  guidance.pool_size = min(guidance.pool_size, CPU_POOL_SIZE)
+  smp_term = env_cfg.commands[SMP_TERM]
+  assert isinstance(smp_term, SmpTermCfg)
+  smp_term.gsi_buffer_size = min(smp_term.gsi_buffer_size, CPU_GSI_BUFFER_SIZE)
   # What the managers print of themselves would bury the table.
   with contextlib.redirect_stdout(io.StringIO()):
     env = make_env(env_cfg, cfg.engine, "cpu", threads=1)

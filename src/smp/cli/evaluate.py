@@ -18,15 +18,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from smp import paths
-from smp.cli.runs import WandbRunArgs, run_checkpoint
-from smp.cli.tasks import task_from_argv
+from smp.cli.task_argument import task_from_argv
+from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
 from smp.errors import UserError, atomic_path, check_folder
-from smp.evaluation import likeness, protocol, summary
-from smp.evaluation.likeness import Data
-from smp.evaluation.pictures import render_strip, strip_frames, typical
-from smp.evaluation.protocol import COMMAND, Protocol
-from smp.evaluation.report import in_words, render_report
-from smp.evaluation.trajectory import Trajectory, join
+from smp.evaluation.policy import motion_similarity, protocol, summary
+from smp.evaluation.policy.episode_plots import render_strip, strip_frames, typical
+from smp.evaluation.policy.html_report import in_words, render_report
+from smp.evaluation.policy.motion_similarity import Data
+from smp.evaluation.policy.protocol import COMMAND, Protocol
+from smp.evaluation.policy.trajectory import Trajectory, join
 
 Agent = Literal["trained", "zero", "random"]
 SAMPLES = 512
@@ -232,21 +232,23 @@ def load_data(task: str, args: EvaluateArgs) -> Data:
   from mjlab.tasks.registry import load_env_cfg
 
   from smp.diffusion.prior import MotionPrior
-  from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+  from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
   from smp.motion.dataset import load_stats, load_windows
 
   stats = load_stats(paths.NORM_STATS)
   if args.windows:
     found = load_windows(args.windows)
     what = f"{len(found.windows)} windows of {', '.join(map(str, args.windows))}"
-    return likeness.data_of(torch.from_numpy(found.windows), found.spec, stats, what)
+    return motion_similarity.data_of(
+      torch.from_numpy(found.windows), found.spec, stats, what
+    )
   name = args.prior
   if name is None:
-    name = cast(GuidanceCfg, load_env_cfg(task).commands[GUIDANCE]).prior
+    name = cast(SmpTermCfg, load_env_cfg(task).commands[SMP_TERM]).prior
   prior = MotionPrior.load(paths.resolve_prior(name))
   windows = prior.sample(SAMPLES, torch.Generator().manual_seed(0))
   what = f"{SAMPLES} samples of the prior '{Path(name).stem}'"
-  return likeness.data_of(windows, prior.spec, stats, what)
+  return motion_similarity.data_of(windows, prior.spec, stats, what)
 
 
 # The work.
@@ -265,7 +267,7 @@ def run_policy(
   task: str, steps: Protocol, policy: Policy, args: EvaluateArgs, progress: Progress
 ) -> Run:
   """Every seed of one policy."""
-  from smp.evaluation.rollout import Machine, rollout
+  from smp.evaluation.policy.recording import Machine, rollout
   from smp.rl.loading import load_policy
 
   machine = Machine(args.engine, args.device, args.threads)
@@ -302,14 +304,14 @@ def make_strips(
   runs: list[Run], steps: Protocol, args: EvaluateArgs
 ) -> tuple[dict[tuple[int, str], bytes], str]:
   """Frames of a typical episode of every policy and condition, and a note on them."""
-  from smp.evaluation.figures import normalised_return
-  from smp.render import Studio
+  from smp.evaluation.policy.episode_metrics import normalised_return
+  from smp.viz.offscreen import OffscreenRenderer
 
   if not args.frames:
     return {}, "Not rendered (--no-frames)."
   strips = {}
   try:
-    with Studio() as studio:
+    with OffscreenRenderer() as studio:
       for i, run in enumerate(runs):
         t = run.trajectory
         returns = normalised_return(t.task_reward, t.valid(), t.max_reward).numpy()

@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.table import Table
 
 from smp import paths
-from smp.diffusion.evaluate import (
+from smp.diffusion.prior import MotionPrior
+from smp.errors import UserError, atomic_path
+from smp.evaluation.prior.comparison import NOTE, SEEN, markdown, side_by_side
+from smp.evaluation.prior.eval_windows import HELD_OUT, OWN, EvalWindows, kind_of
+from smp.evaluation.prior.judge import (
   EvaluateCfg,
   EvaluationData,
   PriorReport,
   evaluate_prior,
 )
-from smp.diffusion.plots import save_evaluation_picture
-from smp.diffusion.prior import MotionPrior
-from smp.diffusion.source import HELD_OUT, OWN, SourceWindows, kind_of
-from smp.diffusion.table import NOTE, SEEN, markdown, side_by_side
-from smp.errors import UserError, atomic_path
+from smp.evaluation.prior.prior_plots import save_evaluation_picture
 from smp.motion.dataset import WindowSet, load_stats, load_windows
 
 
@@ -76,14 +76,14 @@ class Options:
   how: tyro.conf.OmitArgPrefixes[EvaluateCfg] = field(default_factory=EvaluateCfg)
 
 
-def _source(windows: WindowSet, clips: Sequence[int]) -> SourceWindows:
+def _source(windows: WindowSet, clips: Sequence[int]) -> EvalWindows:
   """The windows of some clips, by their number."""
   features = torch.from_numpy(windows.windows[np.isin(windows.clip_index, clips)])
   names = tuple(windows.clips[i] for i in clips)
-  return SourceWindows(features, windows.spec, windows.stride, names)
+  return EvalWindows(features, windows.spec, windows.stride, names)
 
 
-def load_sets(options: Options) -> dict[str, SourceWindows]:
+def load_sets(options: Options) -> dict[str, EvalWindows]:
   """The windows to judge by, own and held out."""
   own = load_windows(options.windows)
   clips = range(len(own.clips))
@@ -97,8 +97,8 @@ def load_sets(options: Options) -> dict[str, SourceWindows]:
 
 
 def load_others(
-  folders: Sequence[Path], sets: dict[str, SourceWindows]
-) -> dict[str, SourceWindows]:
+  folders: Sequence[Path], sets: dict[str, EvalWindows]
+) -> dict[str, EvalWindows]:
   """Windows of clips that are in none of the sets, by kind.
 
   Raises:
@@ -127,7 +127,7 @@ def print_tables(reports: Sequence[PriorReport], console: Console) -> None:
     for report in reports
     for name, result in report.sets.items()
   ]
-  errors = Table("speed (m/s)", title="Median raw error by speed")
+  errors = Table("speed (m/s)", title="Median SDS loss by speed")
   for title, _ in columns:
     errors.add_column(title, justify="right")
   for name in reports[0].sets:

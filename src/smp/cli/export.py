@@ -11,9 +11,9 @@ from pathlib import Path
 import mjlab
 import tyro
 
-from smp.cli.tasks import task_from_argv
-from smp.deploy.export import FILE_NAME, export_policy
-from smp.deploy.spec import PolicySpec
+from smp.cli.task_argument import task_from_argv
+from smp.deploy.onnx_export import FILE_NAME, export_policy
+from smp.deploy.policy_spec import PolicySpec
 from smp.errors import UserError
 from smp.paths import policy_path
 from smp.rl.loading import PlayEnvCfg, build_env, check_fit, is_smp_task

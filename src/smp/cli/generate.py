@@ -11,19 +11,14 @@ import numpy as np
 import torch
 import tyro
 
-from smp import g1
-from smp.diffusion.longmotion import (
-  OVERLAP,
-  RESAMPLE,
-  check_overlap,
-  generate_motion,
-)
+from smp.diffusion.inpainting import OVERLAP, RESAMPLE, check_overlap, generate_motion
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
 from smp.motion.features import MotionState, decode, qpos_of
 from smp.motion.head import Head
 from smp.paths import resolve_prior
-from smp.render import Gallery, direction, film_strip, video
+from smp.robots import g1
+from smp.viz.offscreen import MotionBatch, direction, film_strip, video
 
 STRIP, VIDEOS = ".png", (".mp4", ".gif")
 WINDOWS, MOTIONS = 128, 4
@@ -137,7 +132,7 @@ def generate(cfg: GenerateCfg) -> None:
   print(f"{gallery.title} -> {cfg.output}")
 
 
-def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> Gallery:
+def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> MotionBatch:
   """Windows or long motions, in order; of the windows a selection."""
   generator = torch.Generator().manual_seed(seed)
   if cfg.length > 0:
@@ -153,7 +148,7 @@ def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> Gallery:
   spread = torch.linspace(0, count - 1, shown).round().long()
   chosen = key.argsort()[spread]
   ends = f"{key[chosen[0]]:.1f} to {key[chosen[-1]]:.1f} {unit}"
-  return Gallery(
+  return MotionBatch(
     qpos_of(state)[chosen.numpy()],
     [f"{speed[i]:.1f} m/s, head at {height[i]:.1f} m" for i in chosen],
     f"{shown} of {count} {kind}, {ends}",
@@ -187,7 +182,7 @@ def sort_key(
   return (height, "m") if sort == "height" else (speed, "m/s")
 
 
-def _write_strip(cfg: GenerateCfg, gallery: Gallery) -> None:
+def _write_strip(cfg: GenerateCfg, gallery: MotionBatch) -> None:
   """Windows: one row of last poses. Long motions: a row each, over time."""
   assert cfg.output is not None
   if cfg.length == 0:
@@ -199,9 +194,9 @@ def _write_strip(cfg: GenerateCfg, gallery: Gallery) -> None:
 
 
 def _browse(cfg: GenerateCfg, prior: MotionPrior) -> None:
-  from smp.page import serve
+  from smp.viz.motion_viewer import serve
 
-  def galleries() -> Iterator[Gallery]:
+  def galleries() -> Iterator[MotionBatch]:
     seed = cfg.seed
     while True:
       yield sample(cfg, prior, seed)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from smp.diffusion.published import UNKNOWN_LICENCE, import_published
+from smp.diffusion.reproduction import UNKNOWN_LICENCE, import_reproduction
 from smp.errors import UserError
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   options = tyro.cli(Options, args=arguments, description=Options.__doc__)
   if options.output.suffix != ".safetensors":
     raise UserError(f"{options.output}: expected a file name ending in .safetensors")
-  prior = import_published(options.source, options.licence)
+  prior = import_reproduction(options.source, options.licence)
   prior.save(options.output)
   count = sum(parameter.numel() for parameter in prior.denoiser.parameters())
   print(f"{options.output}: {count} parameters, heading {prior.spec.heading}")

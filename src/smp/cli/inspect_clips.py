@@ -13,8 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from smp.errors import UserError
-from smp.motion.checks import (
+from smp.data.checks import (
   DOUBTFUL_JUMP,
   Finding,
   Rows,
@@ -23,11 +22,12 @@ from smp.motion.checks import (
   report,
   warn,
 )
+from smp.data.clip_kinematics import find_poses
+from smp.data.convert import find_clips
+from smp.data.formats import SourceCfg, read_rows
+from smp.errors import UserError
 from smp.motion.clips import Clip, clip_of
 from smp.motion.contact import outside_limits, penetration
-from smp.motion.convert import find_clips
-from smp.motion.formats import SourceCfg, read_rows
-from smp.motion.poses import find_poses
 
 UPRIGHT, LYING = 0.8, 0.5
 """z of the pelvis' vertical: above the one it is upright, below the other it lies."""
@@ -202,8 +202,8 @@ def inspect(cfg: InspectCfg) -> None:
 
 
 def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:
-  from smp.page import serve
-  from smp.render import Gallery
+  from smp.viz.motion_viewer import serve
+  from smp.viz.offscreen import MotionBatch
 
   assert cfg.view is not None
   names = [name for name in found if fnmatch.fnmatchcase(name, cfg.view)]
@@ -216,7 +216,7 @@ def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:
   warn(report(rows, judge(rows), accept=True))
   clip = clip_of(rows)
   title = f"{names[0]}: {len(clip)} rows, {len(clip) / clip.fps:.1f} s"
-  gallery = Gallery(_qpos(clip)[None], [names[0]], title)
+  gallery = MotionBatch(_qpos(clip)[None], [names[0]], title)
   serve(itertools.repeat(gallery), clip.fps, names[0], cfg.host, cfg.port)
 
 

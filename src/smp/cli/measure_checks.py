@@ -9,13 +9,13 @@ import numpy as np
 import tyro
 from rich.progress import track
 
+from smp.data.checks import Rows, judge
+from smp.data.convert import find_clips, find_input
+from smp.data.damage import DAMAGE, change, resampling_change, table_of
+from smp.data.familiar import FAMILIAR
+from smp.data.fit_familiar import fit_familiar
 from smp.errors import UserError
-from smp.motion.checks import Rows, judge
 from smp.motion.clips import Clip, load_csv
-from smp.motion.convert import find_clips, find_input
-from smp.motion.damage import DAMAGE, change, resampling_change, table_of
-from smp.motion.familiar import FAMILIAR
-from smp.motion.fit_familiar import fit_familiar
 
 
 @dataclass(frozen=True)

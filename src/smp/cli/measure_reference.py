@@ -22,8 +22,8 @@ from smp.diffusion.reference import (
   measure_reference,
   reference_on_samples,
 )
-from smp.diffusion.source import SourceWindows, rows_to_spec
 from smp.errors import UserError
+from smp.evaluation.prior.eval_windows import EvalWindows, rows_to_spec
 from smp.motion.dataset import WindowSet, load_windows
 
 
@@ -85,7 +85,7 @@ def measure(prior: MotionPrior, windows: WindowSet) -> Reference:
   windows_of, clips = clips_to_score(prior, windows)
   chosen = torch.from_numpy(windows.windows[np.isin(windows.clip_index, clips)])
   names = tuple(windows.clips[i] for i in clips)
-  source = SourceWindows(chosen, windows.spec, windows.stride, names)
+  source = EvalWindows(chosen, windows.spec, windows.stride, names)
   rows = choose_windows(len(chosen))
   features = rows_to_spec(source, rows, prior.spec)
   return measure_reference(prior, features, windows_of, names, len(chosen))

@@ -18,12 +18,12 @@ from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
 from mjlab.viewer.base import PolicyProtocol
 from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 
-from smp.cli.runs import WandbRunArgs, run_checkpoint
-from smp.cli.tasks import task_from_argv
+from smp.cli.task_argument import task_from_argv
+from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
 from smp.errors import UserError, atomic_path
 from smp.paths import POLICIES, policy_path
 from smp.rl.loading import Agent, PlayEnvCfg, build_env, load_policy
-from smp.wandb_files import fetch_prior
+from smp.utils.wandb_files import fetch_prior
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PlayArgs(WandbRunArgs):
   """``zero`` and ``random`` need no checkpoint."""
 
   checkpoint_file: str | None = None
-  """A policy on this machine (logs/rsl_rl/.../model_N.pt, or one by ship_policy.py).
+  """A policy on this machine (logs/rsl_rl/.../model_N.pt, or one by package_policy.py).
   Default: the shipped policy of the task."""
 
   wandb_prior: str | None = None

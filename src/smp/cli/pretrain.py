@@ -13,9 +13,7 @@ import torch
 import tyro
 
 from smp.cli.upload import UploadCfg, upload_file
-from smp.config import load_config, to_plain
-from smp.diffusion.plots import save_training_picture
-from smp.diffusion.train import (
+from smp.diffusion.trainer import (
   Interrupted,
   PretrainCfg,
   StopSignal,
@@ -23,9 +21,11 @@ from smp.diffusion.train import (
   pretrain,
 )
 from smp.errors import UserError
-from smp.loggers import make_logger
+from smp.evaluation.prior.prior_plots import save_training_picture
 from smp.motion.dataset import WindowSet, doubt_stats, load_stats, load_windows
-from smp.wandb_files import check_names
+from smp.utils.config import load_config, to_plain
+from smp.utils.loggers import make_logger
+from smp.utils.wandb_files import check_names
 
 DESCRIPTION = """Train a motion prior on windows.
 

@@ -10,9 +10,9 @@ from typing import Annotated, Literal, Protocol
 
 import tyro
 
-from smp.deploy.command import Command, outside_training
-from smp.deploy.policy import OnnxPolicy
-from smp.deploy.robot import Robot, State
+from smp.deploy.fixed_command import Command, outside_training
+from smp.deploy.mujoco_robot import Robot, State
+from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.rollout import Log, Rollout, figures, read_start, run
 from smp.errors import UserError
 
@@ -88,7 +88,7 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
   _check(cfg)
   policy = OnnxPolicy(cfg.policy)
   spec = policy.spec
-  command = Command(spec, given_command(cfg))
+  command = Command(spec, fixed_command(cfg))
   robot = Robot(spec, command, visual=cfg.viewer != "none")
   start = read_start(cfg.start, robot.default_state()) if cfg.start else None
   rollout = Rollout(policy, robot, cfg.noise, cfg.seed)
@@ -120,7 +120,7 @@ def _check(cfg: Sim2SimCfg) -> None:
     raise UserError(f"--log {cfg.log}: end the name in .npz")
 
 
-class Given(Protocol):
+class FixedCommandArgs(Protocol):
   """Options that ask for a command; None where they were left out."""
 
   @property
@@ -133,7 +133,7 @@ class Given(Protocol):
   def goal(self) -> tuple[float, float] | None: ...
 
 
-def given_command(cfg: Given) -> dict[str, tuple[float, ...]]:
+def fixed_command(cfg: FixedCommandArgs) -> dict[str, tuple[float, ...]]:
   """The components that were given on the command line."""
   single = {"speed": cfg.speed, "direction": cfg.direction, "facing": cfg.facing}
   given: dict[str, tuple[float, ...]] = {
@@ -145,7 +145,7 @@ def given_command(cfg: Given) -> dict[str, tuple[float, ...]]:
 
 
 def _watch(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
-  from smp.deploy.watch import Session, serve, show_window
+  from smp.viz.policy_viewer import Session, serve, show_window
 
   session = Session(rollout, start)
   if cfg.viewer == "native":
@@ -170,7 +170,7 @@ def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
     log.save(cfg.log)
     print(f"wrote {cfg.log}")
   if cfg.video is not None:
-    from smp.deploy.watch import write_video
+    from smp.viz.policy_viewer import write_video
 
     write_video(rollout.robot.spec, rollout.robot.command, log, cfg.video)
     print(f"wrote {cfg.video}")

@@ -16,11 +16,10 @@ import torch
 import tyro
 from mjlab.scripts.train import TrainConfig, launch_training
 
-from smp.cli.tasks import task_from_argv
-from smp.cpu import core_count, thread_count
+from smp.cli.task_argument import task_from_argv
 from smp.errors import UserError, check_folder
 from smp.mdp.curriculums import add_curriculum
-from smp.mdp.guidance import GUIDANCE, GuidanceCfg
+from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.paths import policy_path
 from smp.rl.checkpoint import newest_checkpoint
 from smp.rl.learners import AUTO, LEARNERS, find_learner
@@ -29,14 +28,15 @@ from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.policy_file import save_policy
 from smp.rl.runner import CheckpointedRunner
 from smp.sim.engine import check_engine, use_engine
-from smp.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
+from smp.utils.cpu import core_count, thread_count
+from smp.utils.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 
 CPU_ENVS_PER_CORE = 128
 """With fewer, what a step costs however many there are weighs more: on 2 cores 64
 environments give 640 to 810 steps per second, 256 give 1,060."""
-CPU_MOST_ENVS = 4096
+CPU_MAX_ENVS = 4096
 """What a GPU takes."""
-CPU_POOL_SIZE = 512
+CPU_GSI_BUFFER_SIZE = 512
 CPU_SAVE_INTERVAL = 50
 CPU_STEPS_PER_CORE = 500.0
 """Environment steps per second and core with PPO, updates of the policy included: see
@@ -119,17 +119,19 @@ def default_config(task: str, has_gpu: bool, learner: str = AUTO) -> TrainArgs:
   config.env.scene.num_envs = (
     CPU_OFF_POLICY_ENVS if off_policy else cpu_envs(core_count())
   )
-  guidance = config.env.commands.get(GUIDANCE)
-  if isinstance(guidance, GuidanceCfg):
-    guidance.refresh_size = guidance.refresh_size * CPU_POOL_SIZE // guidance.pool_size
-    guidance.pool_size = CPU_POOL_SIZE
+  smp_term = config.env.commands.get(SMP_TERM)
+  if isinstance(smp_term, SmpTermCfg):
+    smp_term.gsi_refresh_size = (
+      smp_term.gsi_refresh_size * CPU_GSI_BUFFER_SIZE // smp_term.gsi_buffer_size
+    )
+    smp_term.gsi_buffer_size = CPU_GSI_BUFFER_SIZE
   config.agent.save_interval = CPU_SAVE_INTERVAL
   return replace(config, gpu_ids=None)
 
 
 def cpu_envs(cores: int) -> int:
   """Environments that keep so many cores busy."""
-  return min(CPU_ENVS_PER_CORE * cores, CPU_MOST_ENVS)
+  return min(CPU_ENVS_PER_CORE * cores, CPU_MAX_ENVS)
 
 
 def cpu_outlook(threads: int, off_policy: bool = False) -> str:
@@ -236,7 +238,7 @@ def check_upload(task: str, config: TrainArgs) -> None:
   """
   if not config.upload_policy:
     return
-  if not isinstance(config.env.commands.get(GUIDANCE), GuidanceCfg):
+  if not isinstance(config.env.commands.get(SMP_TERM), SmpTermCfg):
     raise UserError(f"--upload-policy: {task} is no task of this project")
   check_names(policy_path(task), config.agent.wandb_project)
 
@@ -247,12 +249,12 @@ def choose_prior(config: TrainArgs) -> None:
   Raises:
     UserError: the task has no prior, or W&B has none of that name.
   """
-  guidance = config.env.commands.get(GUIDANCE)
+  smp_term = config.env.commands.get(SMP_TERM)
   if config.wandb_prior is None:
     return
-  if not isinstance(guidance, GuidanceCfg):
+  if not isinstance(smp_term, SmpTermCfg):
     raise UserError(f"--wandb-prior {config.wandb_prior}: this task has no prior")
-  guidance.prior = str(fetch_prior(config.wandb_prior).resolve())
+  smp_term.prior = str(fetch_prior(config.wandb_prior).resolve())
 
 
 def choose_checkpoint(config: TrainArgs) -> TrainArgs:

@@ -10,12 +10,12 @@ import tyro
 
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
-from smp.wandb_files import upload
+from smp.utils.wandb_files import upload
 
 
 @dataclass(frozen=True)
 class UploadCfg:
-  """Put a prior (.safetensors) or a policy (.pt, by ship_policy.py) on W&B.
+  """Put a prior (.safetensors) or a policy (.pt, by package_policy.py) on W&B.
 
   Example: uv run scripts/upload.py datasets/priors/loco.safetensors
 

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from mjlab.rl import RslRlVecEnvWrapper
 
-from smp.deploy.command import Command, unit_vector
-from smp.deploy.policy import OnnxPolicy
-from smp.deploy.robot import Robot, State
+from smp.deploy.fixed_command import Command, unit_vector
+from smp.deploy.mujoco_robot import Robot, State
+from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.rollout import Log, Rollout, figures, run
 
 CLEARANCE = 1e-3
@@ -72,7 +72,7 @@ def compare(
   Args:
     env: One robot, without terminations, events and noise (`undisturbed`).
     path: The ONNX file of a policy of this task.
-    command: As for `smp.deploy.command.Command`; held all the time.
+    command: As for `smp.deploy.fixed_command.Command`; held all the time.
     seconds: How long.
     start: Where both begin; by default one of `draw_start`.
   """

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smp.deploy.command import Command, heading, unit_vector
-from smp.deploy.policy import OnnxPolicy
-from smp.deploy.robot import Robot, State
+from smp.deploy.fixed_command import Command, heading, unit_vector
+from smp.deploy.mujoco_robot import Robot, State
+from smp.deploy.onnx_policy import OnnxPolicy
 from smp.errors import UserError, atomic_path
 
 
@@ -22,9 +22,9 @@ class Log:
   time: np.ndarray
   """(T,), s."""
   qpos: np.ndarray
-  """(T, 36), as in `smp.deploy.robot.State`."""
+  """(T, 36), as in `smp.deploy.mujoco_robot.State`."""
   qvel: np.ndarray
-  """(T, 35), as in `smp.deploy.robot.State`."""
+  """(T, 35), as in `smp.deploy.mujoco_robot.State`."""
   action: np.ndarray
   """(T, A): what the policy answered then."""
   obs: np.ndarray

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample
 from smp.diffusion.denoiser import Denoiser
-from smp.diffusion.fused import FusedDenoiser, fits, torch_on_one_thread
+from smp.diffusion.native_denoiser import FusedDenoiser, fits, torch_on_one_thread
 from smp.diffusion.reference import REFERENCE_KEY, Reference
-from smp.diffusion.score import Precision, ScoreFunction
+from smp.diffusion.sds import Precision, SdsLoss
 from smp.errors import UserError, atomic_path, shown
 from smp.motion.features import FeatureSpec
 
@@ -28,7 +28,7 @@ MIN_SPAN = 1e-6
 """A feature that varies less than this is only shifted, not scaled."""
 SCORED_TIMESTEPS = (8, 15, 22)
 """Where guidance and evaluation look: neither all signal nor all noise."""
-_LARGEST_SIZE = 8192
+_MAX_SIZE = 8192
 """Sizes beyond this in a file's metadata are a mistake, not a network."""
 
 
@@ -101,14 +101,14 @@ class MotionPrior(nn.Module):
     with torch_on_one_thread() if on_cpu else contextlib.nullcontext():
       return self.denormalize(ddpm_sample(predict, shape, self.schedule, generator))
 
-  def score_at(
+  def sds_loss_at(
     self, timesteps: Sequence[int], precision: Precision = "auto"
-  ) -> ScoreFunction:
+  ) -> SdsLoss:
     """`denoising_error` at timesteps fixed beforehand: the fast one.
 
     It computes on the device that the prior is on now, with its weights as they are.
     """
-    return ScoreFunction(self, timesteps, precision)
+    return SdsLoss(self, timesteps, precision)
 
   @torch.no_grad()
   def denoising_error(
@@ -123,7 +123,7 @@ class MotionPrior(nn.Module):
     Args:
       features: Windows (N, W, F), raw units.
       timesteps: (K,) int64, in [0, T). Not checked, as that would wait for the device;
-        `score_at` checks, and saves work where the timesteps never change.
+        `sds_loss_at` checks, and saves work where the timesteps never change.
       noise: (K, N, W, F) standard normal; None: drawn from ``generator``.
 
     Returns:
@@ -300,10 +300,10 @@ def _parse(path: Path, description: Any) -> tuple[FeatureSpec, dict[str, int]]:
   sizes: dict[str, int] = {}
   for name in ("d_model", "nhead", "num_layers", "num_timesteps"):
     value = description.get(name)
-    if type(value) is not int or not 1 <= value <= _LARGEST_SIZE:
+    if type(value) is not int or not 1 <= value <= _MAX_SIZE:
       raise UserError(
         f"{path}: metadata field '{name}' is {shown(value)}, expected a whole number from 1 "
-        f"to {_LARGEST_SIZE}; train or copy it again"
+        f"to {_MAX_SIZE}; train or copy it again"
       )
     sizes[name] = value
   check_heads(str(path), sizes["d_model"], sizes["nhead"])
@@ -319,11 +319,11 @@ def _parse_spec(path: Path, data: Any) -> FeatureSpec:
     ) from error
   for name, value in (("window", (spec.window,)), ("feature_dims", spec.feature_dims)):
     if not isinstance(value, tuple) or not all(
-      type(number) is int and 1 <= number <= _LARGEST_SIZE for number in value
+      type(number) is int and 1 <= number <= _MAX_SIZE for number in value
     ):
       raise UserError(
         f"{path}: spec field '{name}' is {shown(value)}, expected whole numbers from 1 to "
-        f"{_LARGEST_SIZE}; train or copy it again"
+        f"{_MAX_SIZE}; train or copy it again"
       )
   return spec
 

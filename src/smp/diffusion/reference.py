@@ -1,6 +1,6 @@
 """How large the denoising errors of a prior are on motion that it is for.
 
-A raw error means something only beside those of other windows, and these differ from
+A SDS loss means something only beside those of other windows, and these differ from
 prior to prior and from timestep to timestep. The reference errors are measured once and
 stored in the prior's file with how they were measured, so that a scale made of them
 belongs to the prior, not to a run.
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from smp.diffusion.source import spread
 from smp.errors import UserError, shown
+from smp.evaluation.prior.eval_windows import spread
 
 if TYPE_CHECKING:
   from smp.diffusion.prior import MotionPrior
@@ -42,7 +42,7 @@ class Reference:
   """The reference errors of a prior and how they were measured."""
 
   median: tuple[float, ...]
-  """(T,) of every timestep: median over windows of the raw error, which is the mean over
+  """(T,) of every timestep: median over windows of the SDS loss, which is the mean over
   draws of noise."""
   windows_of: WindowsOf
   clips: tuple[str, ...]
@@ -114,14 +114,14 @@ def clips_of(prior: MotionPrior) -> dict[str, str]:
 
 
 @torch.no_grad()
-def raw_errors(
+def sds_losses(
   prior: MotionPrior,
   features: Tensor,
   timesteps: Sequence[int],
   draws: int = REFERENCE_DRAWS,
   seed: int = REFERENCE_SEED,
 ) -> Tensor:
-  """Raw errors (N, K) of windows (N, W, F), mean over draws of noise, on the CPU.
+  """SDS losses (N, K) of windows (N, W, F), mean over draws of noise, on the CPU.
 
   The noise of a window depends on its place, on the timesteps before, and on the seed.
   """
@@ -129,7 +129,7 @@ def raw_errors(
   columns = []
   for first in range(0, len(timesteps), _TIMESTEPS_AT_ONCE):
     group = timesteps[first : first + _TIMESTEPS_AT_ONCE]
-    score = prior.score_at(group, "float32")
+    score = prior.sds_loss_at(group, "float32")
     rows = []
     for part in features.split(_CHUNK):
       total = torch.zeros(len(part), len(group))
@@ -161,7 +161,7 @@ def measure_reference(
   """
   if not len(features):
     raise UserError("no windows to measure reference errors on")
-  median = raw_errors(prior, features, range(prior.schedule.num_timesteps))
+  median = sds_losses(prior, features, range(prior.schedule.num_timesteps))
   median = median.double().median(dim=0).values.tolist()
   if not all(map(math.isfinite, median)):
     raise UserError("the prior's errors on these windows are not finite")

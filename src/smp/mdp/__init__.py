@@ -26,21 +26,21 @@ from smp.mdp.curriculums import (
   curriculum_state,
   load_curriculum_state,
 )
-from smp.mdp.guidance import Guidance, GuidanceCfg
 from smp.mdp.metrics import facing_error, goal_distance, velocity_error
 from smp.mdp.rewards import (
-  GuidedReward,
+  TaskReward,
   face_direction,
-  prior_reward,
   reach_goal,
+  smp_reward,
   track_velocity,
 )
+from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.mdp.terminations import root_too_low
 
 __all__ = [
-  "Guidance",
-  "GuidanceCfg",
-  "GuidedReward",
+  "SmpTerm",
+  "SmpTermCfg",
+  "TaskReward",
   "LocationCommand",
   "LocationCommandCfg",
   "SpeedCommand",
@@ -59,7 +59,7 @@ __all__ = [
   "facing_error",
   "goal_distance",
   "load_curriculum_state",
-  "prior_reward",
+  "smp_reward",
   "reach_goal",
   "root_too_low",
   "track_velocity",

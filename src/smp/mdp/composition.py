@@ -16,13 +16,13 @@ class RewardForm:
   """What the composition of a reward depends on, beside its inputs."""
 
   composition: Composition
-  sharpness: float
+  sds_scale: float
   """w_s in r_smp = exp(-w_s * mean over K of error / mu)."""
 
-  task_weight: float
+  task_reward_weight: float
   """Of the task reward in ``weighted_sum``."""
 
-  prior_weight: float
+  smp_reward_weight: float
   """Of r_smp in ``weighted_sum``."""
 
   def max_reward(self, max_task: float) -> float:
@@ -31,11 +31,11 @@ class RewardForm:
       "product": max_task,
       "task_only": max_task,
       "prior_only": 1.0,
-      "weighted_sum": self.task_weight * max_task + self.prior_weight,
+      "weighted_sum": self.task_reward_weight * max_task + self.smp_reward_weight,
     }[self.composition]
 
 
-def prior_reward_of(error: Tensor, scale: Tensor, sharpness: float) -> Tensor:
+def smp_reward_of(error: Tensor, scale: Tensor, sds_scale: float) -> Tensor:
   """Return r_smp = exp(-w_s * mean over K of error / mu) (...), in [0, 1].
 
   Errors that are not finite, of a simulation that diverged, give 0. Source: the SMP
@@ -44,10 +44,10 @@ def prior_reward_of(error: Tensor, scale: Tensor, sharpness: float) -> Tensor:
   Args:
     error: (..., K) denoising errors.
     scale: (K,) mu of each timestep.
-    sharpness: w_s.
+    sds_scale: w_s.
   """
   relative = (error / scale).mean(dim=-1)
-  return torch.exp(-sharpness * relative).nan_to_num(nan=0.0)
+  return torch.exp(-sds_scale * relative).nan_to_num(nan=0.0)
 
 
 def task_share(r_smp: Tensor, floor: Tensor, form: RewardForm) -> Tensor:
@@ -61,13 +61,17 @@ def task_share(r_smp: Tensor, floor: Tensor, form: RewardForm) -> Tensor:
   """
   if form.composition == "product":
     return torch.lerp(r_smp, torch.ones_like(r_smp), floor)
-  factor = {"weighted_sum": form.task_weight, "task_only": 1.0, "prior_only": 0.0}
+  factor = {
+    "weighted_sum": form.task_reward_weight,
+    "task_only": 1.0,
+    "prior_only": 0.0,
+  }
   return torch.full_like(r_smp, factor[form.composition])
 
 
 def prior_share(r_smp: Tensor, form: RewardForm) -> Tensor:
   """Return what r_smp (...) adds to the reward beside the task's terms (...)."""
-  factor = {"weighted_sum": form.prior_weight, "prior_only": 1.0}
+  factor = {"weighted_sum": form.smp_reward_weight, "prior_only": 1.0}
   return r_smp * factor.get(form.composition, 0.0)
 
 
@@ -87,5 +91,5 @@ def compose(
     scale: (K,) mu.
     form: The composition.
   """
-  r_smp = prior_reward_of(error, scale, form.sharpness)
+  r_smp = smp_reward_of(error, scale, form.sds_scale)
   return task * task_share(r_smp, floor, form) + prior_share(r_smp, form)

@@ -27,7 +27,7 @@ from smp.mdp.commands import (
   TravelCommand,
   TravelCommandCfg,
 )
-from smp.mdp.terminations import StoodUp
+from smp.mdp.terminations import StandUpSuccess
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -260,7 +260,7 @@ def add_curriculum(
       "pushes); train it without a curriculum"
     )
   success: dict[str, Any] = {"rise_above": RISE_ABOVE, "fall_below": FALL_BELOW}
-  stood_up = [n for n, term in cfg.terminations.items() if term.func is StoodUp]
+  stood_up = [n for n, term in cfg.terminations.items() if term.func is StandUpSuccess]
   if stood_up:
     success["success_term"] = stood_up[0]
   # First: the others read its level.

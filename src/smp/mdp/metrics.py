@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 from mjlab.entity import Entity
 
-from smp.mdp import state
+from smp.mdp import robot_state
 from smp.mdp.commands import LocationCommand, SteeringCommand, TravelCommand
-from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.mdp.smp_term import SMP_TERM, SmpTerm
 from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """|v_cmd - v_xy| (N,), m/s, world frame, of the pelvis."""
   command = cast(TravelCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
-  velocity = state.root_lin_vel_w(robot)[:, :2]
+  velocity = robot_state.root_lin_vel_w(robot)[:, :2]
   return _sound((command.velocity_w - velocity).norm(dim=-1))
 
 
@@ -28,7 +28,7 @@ def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """Angle between commanded facing and heading (N,), degrees, 0 to 180."""
   command = cast(SteeringCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
-  cos, sin = heading(state.root_quat_w(robot))
+  cos, sin = heading(robot_state.root_quat_w(robot))
   x, y = command.facing_w.unbind(-1)
   return _sound(torch.atan2(cos * y - sin * x, cos * x + sin * y).abs().rad2deg())
 
@@ -41,19 +41,19 @@ def goal_distance(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
 
 def head_height(env: ManagerBasedRlEnv, entity_name: str = "robot") -> torch.Tensor:
   """Height of the head above its origin's floor (N,), m."""
-  position, _ = state.head_w(cast(Entity, env.scene[entity_name]))
-  return _sound(state.above_floor(env, position))
+  position, _ = robot_state.head_w(cast(Entity, env.scene[entity_name]))
+  return _sound(robot_state.above_floor(env, position))
 
 
 def r_smp(env: ManagerBasedRlEnv) -> torch.Tensor:
   """The prior's reward (N,), 0 to 1."""
-  return cast(Guidance, env.command_manager.get_term(GUIDANCE)).r_smp()
+  return cast(SmpTerm, env.command_manager.get_term(SMP_TERM)).r_smp()
 
 
-def raw_error(env: ManagerBasedRlEnv, index: int) -> torch.Tensor:
+def sds_loss(env: ManagerBasedRlEnv, index: int) -> torch.Tensor:
   """Denoising error (N,) at the guidance's timestep of this index."""
-  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
-  return _sound(guidance.raw_error()[:, index])
+  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  return _sound(smp_term.sds_loss()[:, index])
 
 
 def _sound(value: torch.Tensor) -> torch.Tensor:

@@ -9,21 +9,21 @@ import torch
 from mjlab.entity import Entity
 from mjlab.managers.reward_manager import RewardTermCfg
 
-from smp.mdp import state
+from smp.mdp import robot_state
 from smp.mdp.commands import LocationCommand, SteeringCommand, TravelCommand
-from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.mdp.smp_term import SMP_TERM, SmpTerm
 from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
 
 
-class GuidedReward:
+class TaskReward:
   """A task reward under the guidance of the prior.
 
   ``r = (sum of w_j * task_j) * r_smp`` is the sum of ``w_j * (task_j * r_smp)``, so
   each task reward stays a term of its own, with its own weight and log, and only
-  asks the guidance how it enters (`GuidanceCfg.composition`).
+  asks the guidance how it enters (`SmpTermCfg.composition`).
 
   Params of the term: ``task``, the plain task reward ``f(env, **params) -> (N,)``, and
   its params.
@@ -31,17 +31,17 @@ class GuidedReward:
 
   def __init__(self, cfg: RewardTermCfg, env: ManagerBasedRlEnv):
     self._cfg = cfg
-    self._guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+    self._smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
 
   def __call__(
     self, env: ManagerBasedRlEnv, task: Callable[..., torch.Tensor], **params: Any
   ) -> torch.Tensor:
-    return self._guidance.compose_task(task(env, **params), self._cfg.weight)
+    return self._smp_term.compose_task(task(env, **params), self._cfg.weight)
 
 
-def prior_reward(env: ManagerBasedRlEnv) -> torch.Tensor:
+def smp_reward(env: ManagerBasedRlEnv) -> torch.Tensor:
   """The prior's own summand (N,): zero unless the composition asks for one."""
-  return cast(Guidance, env.command_manager.get_term(GUIDANCE)).compose_prior()
+  return cast(SmpTerm, env.command_manager.get_term(SMP_TERM)).compose_prior()
 
 
 def track_velocity(
@@ -63,7 +63,7 @@ def track_velocity(
   """
   command = cast(TravelCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
-  velocity = state.root_lin_vel_w(robot)[:, :2]
+  velocity = robot_state.root_lin_vel_w(robot)[:, :2]
   target = command.velocity_w
   scales: float | torch.Tensor = scale
   if low_speed_scale is not None:
@@ -81,7 +81,7 @@ def face_direction(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """
   command = cast(SteeringCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
-  cos, sin = heading(state.root_quat_w(robot))
+  cos, sin = heading(robot_state.root_quat_w(robot))
   facing = command.facing_w
   return (facing[:, 0] * cos + facing[:, 1] * sin).clamp(min=0.0)
 
@@ -108,9 +108,9 @@ def raise_head(
   task of SMP (Mu et al., arXiv 2512.03028) as the G1 reproduction states it.
   """
   robot = cast(Entity, env.scene[entity_name])
-  position, velocity = state.head_w(robot)
+  position, velocity = robot_state.head_w(robot)
   rising = torch.exp(-scale * (speed - velocity[:, 2]).clamp(min=0.0).square())
-  above = state.above_floor(env, position)
+  above = robot_state.above_floor(env, position)
   return torch.where(above >= height, torch.ones_like(rising), rising)
 
 
@@ -121,6 +121,6 @@ def hold_head_high(
 
   Source: as `raise_head`.
   """
-  position, _ = state.head_w(cast(Entity, env.scene[entity_name]))
-  below = height - state.above_floor(env, position)
+  position, _ = robot_state.head_w(cast(Entity, env.scene[entity_name]))
+  below = height - robot_state.above_floor(env, position)
   return torch.exp(-scale * below.clamp(min=0.0).square())

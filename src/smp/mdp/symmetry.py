@@ -30,8 +30,8 @@ from mjlab.managers.observation_manager import ObservationTermCfg
 from mjlab.managers.scene_entity_config import SceneEntityCfg
 from torch import Tensor, nn
 
-from smp import g1
 from smp.errors import UserError
+from smp.robots import g1
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv

@@ -8,16 +8,16 @@ import torch
 from mjlab.entity import Entity
 from mjlab.managers.termination_manager import TerminationTermCfg
 
-from smp.mdp import state
-from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.mdp import robot_state
+from smp.mdp.init_states import INIT_MODES
 from smp.mdp.metrics import head_height
-from smp.mdp.starts import START_KINDS
+from smp.mdp.smp_term import SMP_TERM, SmpTerm
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
 
 
-class Diverged:
+class PhysicsDiverged:
   """Whether a robot's physics broke down: a number that is not finite, or a speed of a
   joint or the pelvis beyond ``maximum_speed`` (rad/s, m/s), which comes before.
 
@@ -45,24 +45,24 @@ def root_too_low(
 ) -> torch.Tensor:
   """Whether the pelvis is below ``minimum_height`` m above its origin's floor (N,)."""
   robot = cast(Entity, env.scene[entity_name])
-  return state.above_floor(env, state.root_pos_w(robot)) < minimum_height
+  return robot_state.above_floor(env, robot_state.root_pos_w(robot)) < minimum_height
 
 
-def unfamiliar_motion(
-  env: ManagerBasedRlEnv, sharpness: float, minimum: float, grace_steps: int
+def out_of_distribution(
+  env: ManagerBasedRlEnv, sds_scale: float, minimum: float, grace_steps: int
 ) -> torch.Tensor:
-  """Whether exp(-sharpness * raw error) is under ``minimum`` (N,), beyond the first
+  """Whether exp(-sds_scale * SDS loss) is under ``minimum`` (N,), beyond the first
   ``grace_steps`` steps of an episode.
 
-  The raw error is this step's, mean over the scored timesteps. Source: the get-up task
+  The SDS loss is this step's, mean over the scored timesteps. Source: the get-up task
   of the G1 reproduction of SMP.
   """
-  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
-  familiar = torch.exp(-sharpness * guidance.raw_error().mean(dim=-1))
+  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  familiar = torch.exp(-sds_scale * smp_term.sds_loss().mean(dim=-1))
   return (familiar < minimum) & (env.episode_length_buf > grace_steps)
 
 
-class StoodUp:
+class StandUpSuccess:
   """Whether the robot has stood up and kept standing; ends an episode as a success.
 
   It has stood up after ``stand_steps`` steps in a row with the head at ``height`` m or
@@ -78,15 +78,15 @@ class StoodUp:
   """Episodes of a kind that the logged share reaches back."""
 
   def __init__(self, cfg: TerminationTermCfg, env: ManagerBasedRlEnv):
-    self._guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
+    self._smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
     shape, device = env.num_envs, env.device
     self.steps = torch.zeros(shape, dtype=torch.long, device=device)
     """(N,) steps in a row of standing."""
     self._done = torch.zeros(shape, dtype=torch.bool, device=device)
     # Kinds as of the last step: at a reset the guidance has drawn the next ones already.
     self._kind = torch.full((shape,), -1, dtype=torch.long, device=device)
-    self._share = torch.zeros(len(START_KINDS), device=device)
-    self._seen = torch.zeros(len(START_KINDS), device=device)
+    self._share = torch.zeros(len(INIT_MODES), device=device)
+    self._seen = torch.zeros(len(INIT_MODES), device=device)
 
   def __call__(
     self,
@@ -98,23 +98,23 @@ class StoodUp:
     entity_name: str = "robot",
   ) -> torch.Tensor:
     robot = cast(Entity, env.scene[entity_name])
-    still = state.root_lin_vel_w(robot).norm(dim=-1) < speed
+    still = robot_state.root_lin_vel_w(robot).norm(dim=-1) < speed
     up = (head_height(env, entity_name) >= height) & (
       still | (self.steps >= stand_steps)
     )
     self.steps.add_(1).mul_(up)
     hold_steps = round(hold_s / env.step_dt)
     torch.ge(self.steps, stand_steps + hold_steps, out=self._done)
-    self._kind.copy_(self._guidance.start_kind)
+    self._kind.copy_(self._smp_term.init_mode)
     log = env.extras["log"]
-    for i, name in enumerate(START_KINDS):
+    for i, name in enumerate(INIT_MODES):
       log[f"Success/{name}"] = self._share[i]
     return self._done
 
   def reset(self, env_ids: torch.Tensor | slice) -> None:
     """Note how the episodes of ``env_ids`` ended, and begin anew."""
     kind, done = self._kind[env_ids], self._done[env_ids]
-    for i in range(len(START_KINDS)):
+    for i in range(len(INIT_MODES)):
       ended = kind == i
       count = ended.sum()
       share = (done & ended).sum() / count.clamp(min=1)

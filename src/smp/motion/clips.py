@@ -14,12 +14,12 @@ import torch
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline, Slerp
 
-from smp import g1
-from smp.motion.checks import Rows, joint_limits, judge, report
+from smp.data.checks import Rows, joint_limits, judge, report
+from smp.data.formats import SourceCfg, read_rows
 from smp.motion.features import FPS, WINDOW, MotionState, encode, window_velocities
-from smp.motion.formats import SourceCfg, read_rows
 from smp.motion.kinematics import mj_ee_positions
 from smp.motion.rotations import HeadingKind
+from smp.robots import g1
 
 Resampling = Literal["spline", "linear"]
 
@@ -55,7 +55,7 @@ class Clip:
 
 
 def load_csv(path: str | Path, fps: float | None = None) -> Clip:
-  """Read a motion file: by itself, a LAFAN1-on-G1 CSV or what `smp.motion.formats` knows.
+  """Read a motion file: by itself, a LAFAN1-on-G1 CSV or what `smp.data.formats` knows.
 
   What it means is not judged, but for joints far outside their limits: `load_clip` does.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from smp import g1
+from smp.robots import g1
 
 
 class Penetration(NamedTuple):

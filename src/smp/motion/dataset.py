@@ -10,9 +10,9 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from smp.config import check_keys, read_table
 from smp.errors import UserError, atomic_path, shown
 from smp.motion.features import FeatureSpec
+from smp.utils.config import check_keys, read_table
 
 Split = Literal["train", "val"]
 LOW_QUANTILE, HIGH_QUANTILE = 0.01, 0.99

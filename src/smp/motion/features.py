@@ -24,7 +24,6 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import torch
 
-from smp import g1
 from smp.errors import UserError
 from smp.motion.rotations import (
   HeadingKind,
@@ -38,6 +37,7 @@ from smp.motion.rotations import (
 from smp.motion.rotations import (
   heading as heading_of,
 )
+from smp.robots import g1
 
 FPS = 50
 WINDOW = 10

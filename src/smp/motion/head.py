@@ -6,8 +6,8 @@ import mujoco
 import torch
 from torch import nn
 
-from smp import g1
 from smp.motion.rotations import quat_mul, quat_rotate
+from smp.robots import g1
 
 
 class Head(nn.Module):

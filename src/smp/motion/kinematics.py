@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from smp import g1
 from smp.motion.rotations import quat_mul, quat_rotate
+from smp.robots import g1
 
 if TYPE_CHECKING:
-  from smp.motion.chains import Chains
+  from smp.motion.native_kinematics import NativeForwardKinematics
 
 
 class Kinematics(nn.Module):
@@ -51,7 +51,7 @@ class Kinematics(nn.Module):
     ee = [self.body_names.index(name) for name in g1.EE_BODY_NAMES]
     self._add_index("ee_index", self.place[ee])
     self._parents, self._ee = parents, ee
-    self._chains: Chains | None = None
+    self._chains: NativeForwardKinematics | None = None
 
   def _levels(self, parents: np.ndarray) -> None:
     """Group bodies by depth; remember where each body and its parent come to lie."""
@@ -117,17 +117,19 @@ class Kinematics(nn.Module):
   ) -> torch.Tensor:
     """Positions of the end effectors (..., 5, 3), for the arguments of `forward`."""
     if joint_pos.device.type == "cpu" and joint_pos.dtype == torch.float32:
-      return self._in_c().ee_positions(root_pos, root_quat, joint_pos)
-    return self.ee_positions_in_tensors(root_pos, root_quat, joint_pos)
+      return self._native().ee_positions(root_pos, root_quat, joint_pos)
+    return self.ee_positions_torch(root_pos, root_quat, joint_pos)
 
-  def _in_c(self) -> Chains:
+  def _native(self) -> NativeForwardKinematics:
     if self._chains is None:
-      from smp.motion.chains import Chains  # It imports Warp.
+      from smp.motion.native_kinematics import (
+        NativeForwardKinematics,  # It imports Warp.
+      )
 
-      self._chains = Chains(self, self._parents, self._ee)
+      self._chains = NativeForwardKinematics(self, self._parents, self._ee)
     return self._chains
 
-  def ee_positions_in_tensors(
+  def ee_positions_torch(
     self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor
   ) -> torch.Tensor:
     """`ee_positions` on any device and in any precision."""
@@ -139,7 +141,7 @@ def mj_ee_positions(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
   """End-effector positions by MuJoCo's ``mj_kinematics``.
 
   Args:
-    model: The robot alone (`smp.g1.load_model`).
+    model: The robot alone (`smp.robots.g1.load_model`).
     qpos: (T, 36): root xyz, root wxyz, joint angles.
 
   Returns:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from smp.errors import UserError, remove_leftovers, shown
-from smp.tensor_files import load_tensors
+from smp.utils.tensor_files import load_tensors
 
 _ENTRIES: dict[tuple[str, ...], type] = {
   ("actor_state_dict",): dict,

@@ -13,7 +13,7 @@ from mjlab.tasks.registry import load_env_cfg, load_rl_cfg, load_runner_cls
 from torch import Tensor
 
 from smp.errors import UserError
-from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
+from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.policy_file import load_trained
 from smp.sim.engine import default_device, make_env
@@ -22,7 +22,7 @@ Agent = Literal["trained", "zero", "random"]
 Policy = Callable[[Mapping[str, Tensor]], Tensor]
 """From the groups of observations, "actor" among them, to actions (N, A)."""
 
-CPU_POOL_SIZE = 64
+CPU_GSI_BUFFER_SIZE = 64
 """Start states sampled to watch a policy on a CPU."""
 
 
@@ -57,12 +57,12 @@ def build_env(task: str, play: PlayEnvCfg) -> RslRlVecEnvWrapper:
   if not play.terminations:
     cfg.terminations = {}
   device = play.device or default_device(play.engine)
-  guidance = cfg.commands.get(GUIDANCE)
-  if isinstance(guidance, GuidanceCfg):
-    guidance.prior = play.prior or guidance.prior
+  smp_term = cfg.commands.get(SMP_TERM)
+  if isinstance(smp_term, SmpTermCfg):
+    smp_term.prior = play.prior or smp_term.prior
     if device == "cpu":
       # Sampling takes a CPU 15 ms a window, and nobody watches a thousand starts.
-      guidance.pool_size = min(guidance.pool_size, CPU_POOL_SIZE)
+      smp_term.gsi_buffer_size = min(smp_term.gsi_buffer_size, CPU_GSI_BUFFER_SIZE)
   render_mode = None if play.video_size is None else "rgb_array"
   env = make_env(cfg, play.engine, device, play.threads, render_mode)
   return RslRlVecEnvWrapper(env, clip_actions=load_rl_cfg(task).clip_actions)
@@ -93,8 +93,8 @@ def load_policy(
     return _load_mjlab_policy(task, env, checkpoint)
   trained = load_trained(checkpoint, task, str(device))
   check_fit(trained.actor.sizes, env, checkpoint)
-  term = env.unwrapped.command_manager.get_term(GUIDANCE)
-  if trained.means is not None and isinstance(term, Guidance):
+  term = env.unwrapped.command_manager.get_term(SMP_TERM)
+  if trained.means is not None and isinstance(term, SmpTerm):
     term.load_means(trained.means)
   print(
     f"[INFO] {checkpoint}: "
@@ -110,7 +110,7 @@ def load_policy(
 
 def is_smp_task(task: str) -> bool:
   """Return whether a registered task has a motion prior."""
-  return isinstance(load_env_cfg(task).commands.get(GUIDANCE), GuidanceCfg)
+  return isinstance(load_env_cfg(task).commands.get(SMP_TERM), SmpTermCfg)
 
 
 def check_fit(sizes: tuple[int, ...], env: RslRlVecEnvWrapper, path: Path) -> None:

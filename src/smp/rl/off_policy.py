@@ -23,13 +23,13 @@ from torch import Tensor
 
 from smp.errors import UserError
 from smp.mdp.composition import compose
-from smp.mdp.guidance import GUIDANCE, Guidance, GuidanceCfg
 from smp.mdp.observations import MAX_ERROR, log_denoising_error
+from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.mdp.symmetry import action_mirror, observation_mirror
 from smp.rl.replay import ReplayBuffer, Step
 from smp.rl.runner import CheckpointedRunner
 from smp.rl.td3 import DEFAULT_SHARE, Td3, Td3Cfg
-from smp.tensor_files import load_tensors, save_tensors
+from smp.utils.tensor_files import load_tensors, save_tensors
 
 REPLAY_FILE = "replay.pt"
 """Beside the checkpoints, with ``save_replay``."""
@@ -80,12 +80,12 @@ def prepare_env_cfg(cfg: ManagerBasedRlEnvCfg) -> None:
   Raises:
     UserError: the task has no motion prior.
   """
-  guidance = cfg.commands.get(GUIDANCE)
-  if not isinstance(guidance, GuidanceCfg):
+  smp_term = cfg.commands.get(SMP_TERM)
+  if not isinstance(smp_term, SmpTermCfg):
     raise UserError(
       "--learner td3: this task has no motion prior; train it with --learner ppo"
     )
-  guidance.scale = "reference"
+  smp_term.scale = "reference"
   cfg.auto_reset = False
   critic = cfg.observations["critic"]
   critic.history_length = None
@@ -121,7 +121,7 @@ class OffPolicyRunner(CheckpointedRunner):
     # What rsl_rl's logger asks for.
     self.cfg = {**train_cfg, "algorithm": {**algorithm, "rnd_cfg": None}}
     manager = env.unwrapped
-    guidance = self._guidance()
+    smp_term = self._smp_term()
     obs_dim = _width(manager, "actor")
     critic_dim = _width(manager, "critic")
     self.alg = Td3(
@@ -146,7 +146,7 @@ class OffPolicyRunner(CheckpointedRunner):
       obs_dim,
       critic_dim,
       env.num_actions,
-      len(guidance.cfg.timesteps),
+      len(smp_term.cfg.timesteps),
       device,
     )
     self.logger = Logger(
@@ -212,15 +212,15 @@ class OffPolicyRunner(CheckpointedRunner):
 
   def _step(self, obs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Act in all environments and store what happened."""
-    env, guidance = self.env.unwrapped, self._guidance()
+    env, smp_term = self.env.unwrapped, self._smp_term()
     actor_obs, critic_obs = obs["actor"], obs["critic"]
     self.alg.observe(actor_obs, critic_obs)
     action = self.alg.explore(actor_obs)
     with torch.no_grad():
       last, reward, terminated, truncated, _ = env.step(action)
       log = env.extras["log"]
-      task = _sound(guidance.task_reward)
-      error = guidance.scoring.raw_error.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
+      task = _sound(smp_term.task_reward)
+      error = smp_term.scoring.sds_loss.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
       self.replay.push(
         Step(
           obs=actor_obs,
@@ -230,7 +230,7 @@ class OffPolicyRunner(CheckpointedRunner):
           next_critic_obs=cast(Tensor, last["critic"]),
           task=task,
           error=error,
-          floor=guidance.floor,
+          floor=smp_term.floor,
           extra=self._extra(reward, task, error),
           terminated=terminated,
           truncated=truncated & ~terminated,
@@ -245,24 +245,24 @@ class OffPolicyRunner(CheckpointedRunner):
 
   def _extra(self, reward: Tensor, task: Tensor, error: Tensor) -> Tensor:
     """Return the part of the reward (N,) that the composition does not hold."""
-    env, guidance = self.env.unwrapped, self._guidance()
+    env, smp_term = self.env.unwrapped, self._smp_term()
     if all(name in self._composed() for name in env.reward_manager.active_terms):
       return torch.zeros_like(task)
-    scale = guidance.normalizer.scale()
-    composed = compose(task, error, guidance.floor, scale, guidance.cfg.form())
+    scale = smp_term.normalizer.scale()
+    composed = compose(task, error, smp_term.floor, scale, smp_term.cfg.form())
     step = env.step_dt if env.cfg.scale_rewards_by_dt else 1.0
     return _sound(reward / step - composed)
 
   def _composed(self) -> set[str]:
     """Return the names of reward terms that the composition holds."""
-    from smp.mdp.rewards import GuidedReward, prior_reward
+    from smp.mdp.rewards import TaskReward, smp_reward
 
     manager = self.env.unwrapped.reward_manager
     kinds = {name: manager.get_term_cfg(name).func for name in manager.active_terms}
     return {
       name
       for name, func in kinds.items()
-      if func is prior_reward or isinstance(func, GuidedReward)
+      if func is smp_reward or isinstance(func, TaskReward)
     }
 
   def _reset(self, done: Tensor, last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -285,8 +285,8 @@ class OffPolicyRunner(CheckpointedRunner):
     """Update as often as a step of all environments is worth."""
     if self.replay.size < self._learning_starts:
       return []
-    guidance, cfg = self._guidance(), self.alg_cfg
-    scale, form = guidance.normalizer.scale(), guidance.cfg.form()
+    smp_term, cfg = self._smp_term(), self.alg_cfg
+    scale, form = smp_term.normalizer.scale(), smp_term.cfg.form()
     losses: list[tuple[str, Tensor]] = []
     for _ in range(cfg.updates_per_step):
       batch = self.replay.sample(cfg.batch_size, cfg.n_step, cfg.gamma, scale, form)
@@ -448,8 +448,8 @@ def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
         f"--agent.algorithm.value-range {cfg.value_range}: give (LOW,HIGH), LOW < HIGH"
       )
     return low, high
-  guidance = cast(Guidance, env.command_manager.get_term(GUIDANCE))
-  form, manager = guidance.cfg.form(), env.reward_manager
+  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  form, manager = smp_term.cfg.form(), env.reward_manager
   task = sum(
     manager.get_term_cfg(name).weight
     for name in manager.active_terms
@@ -504,8 +504,8 @@ def _last_means(extras: list[dict[str, Any]]) -> dict[str, float]:
     float(value)
     for each in extras
     for key, value in each.items()
-    if key.startswith("Smp/raw_error_t")
+    if key.startswith("Smp/sds_loss_t")
   ]
   if errors:
-    found["raw_error"] = sum(errors) / len(errors)
+    found["sds_loss"] = sum(errors) / len(errors)
   return found

@@ -12,7 +12,7 @@ import torch
 from smp.errors import UserError
 from smp.rl.actor import Actor, ActorSpec, actor_from
 from smp.rl.checkpoint import read_checkpoint
-from smp.tensor_files import load_tensors, save_tensors
+from smp.utils.tensor_files import load_tensors, save_tensors
 
 FORMAT = "smp policy 2"
 """Mark of a policy file, with the version of its layout."""
@@ -52,13 +52,13 @@ def save_policy(
       name: str(origin.get(name, _UNKNOWN)) for name in ("prior", "commit", "command")
     },
   }
-  guidance = infos["guidance"]
+  smp_term = infos["guidance"]
   policy = {
     "format": FORMAT,
     "actor_state_dict": loaded["actor_state_dict"],
     "actor_spec": loaded.get("actor_spec", ActorSpec().to_dict()),
-    "mean": guidance["mean"],
-    "count": guidance["count"],
+    "mean": smp_term["mean"],
+    "count": smp_term["count"],
     "card": card,
   }
   _check(Path(output), policy)
@@ -77,7 +77,7 @@ def read_policy(
   loaded = load_tensors(path, "policy", map_location)
   if not _is_policy(loaded):
     raise UserError(
-      f"{path}: not a policy file of this version; write it with scripts/ship_policy.py"
+      f"{path}: not a policy file of this version; write it with scripts/package_policy.py"
     )
   _check(Path(path), loaded)
   return loaded

@@ -17,16 +17,16 @@ from typing import Any, cast
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 
-from smp.deploy.export import FILE_NAME, export_policy
-from smp.deploy.spec import PolicySpec
-from smp.diffusion.train import git_revision
+from smp.deploy.onnx_export import FILE_NAME, export_policy
+from smp.deploy.policy_spec import PolicySpec
+from smp.diffusion.trainer import git_revision
 from smp.errors import UserError
 from smp.mdp.curriculums import curriculum_state, load_curriculum_state
-from smp.mdp.guidance import GUIDANCE, Guidance
+from smp.mdp.smp_term import SMP_TERM, SmpTerm
 from smp.rl.actor import Actor, actor_from
 from smp.rl.checkpoint import read_checkpoint
-from smp.tensor_files import save_tensors
-from smp.wandb_mode import choose_wandb_mode
+from smp.utils.tensor_files import save_tensors
+from smp.utils.wandb_mode import choose_wandb_mode
 
 MISFITS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 """What torch raises over states of another network."""
@@ -113,7 +113,7 @@ class CheckpointedRunner:
     saved["infos"] = {
       **(infos or {}),
       "env_state": {"common_step_counter": env.common_step_counter},
-      "guidance": self._guidance().state_dict(),
+      "guidance": self._smp_term().state_dict(),
       "curriculum": curriculum_state(env),
       "origin": self._origin,
       "progress": {
@@ -173,7 +173,7 @@ class CheckpointedRunner:
       raise UserError(f"{path}: not a checkpoint of this project (no infos.guidance)")
     try:
       resume = self.load_learner(loaded, load_cfg)
-      self._guidance().load_state_dict(infos["guidance"])
+      self._smp_term().load_state_dict(infos["guidance"])
       if resume:
         self._go_on_from(loaded)
     except MISFITS as error:
@@ -201,14 +201,14 @@ class CheckpointedRunner:
   def _origin(self) -> dict[str, str]:
     """Where a checkpoint comes from."""
     return {
-      "prior": Path(self._guidance().cfg.prior).stem,
+      "prior": Path(self._smp_term().cfg.prior).stem,
       "commit": git_revision(),
       "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
-  def _guidance(self) -> Guidance:
+  def _smp_term(self) -> SmpTerm:
     env = cast(ManagerBasedRlEnv, self.env.unwrapped)
-    return cast(Guidance, env.command_manager.get_term(GUIDANCE))
+    return cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
 
   def _save_and_stop(self) -> None:
     if self.logger.writer is None or self.logger.log_dir is None:

@@ -10,9 +10,9 @@ import torch
 from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg, manager_based_rl_env
 from mjlab.sim.sim import Simulation
 
-from smp.cpu import thread_count
 from smp.errors import UserError
 from smp.sim.native import NativeSimulation
+from smp.utils.cpu import thread_count
 
 Engine = Literal["auto", "native", "warp"]
 

@@ -37,7 +37,7 @@ def survive_divergence(library: ctypes.CDLL) -> None:
   MuJoCo exits when its solver cannot factorise, which one joint turned by 300 rad is
   enough for. With one robot among many that would be the end of a training. Here the
   solver goes on instead: the robot's state is then beyond all bounds, which
-  `smp.mdp.terminations.Diverged` looks for. Any other error still ends the program.
+  `smp.mdp.terminations.PhysicsDiverged` looks for. Any other error still ends the program.
 
   The handlers are for all of MuJoCo in this process, but not for calls from its Python
   package, which makes exceptions of errors.

@@ -6,7 +6,7 @@ they always do. Only what computes is replaced: ``step``, ``forward``, ``reset``
 ``recompute_constants``. Casting rays and rendering cameras (``sense``) stay with Warp,
 which reads the same arrays.
 
-It leans on these parts of mjlab, each with a test in ``tests/test_native.py``:
+It leans on these parts of mjlab, each with a test in ``tests/sim/test_native.py``:
 
 - ``mjlab.envs.manager_based_rl_env`` builds its simulation by the module's name
   ``Simulation``, with the keywords of `NativeSimulation` (see `smp.sim.engine`).
@@ -33,9 +33,9 @@ from mjlab.sim.sim import Simulation, SimulationCfg
 from mjlab.sim.sim_data import TorchArray, WarpBridge
 
 from smp.errors import UserError
-from smp.sim.loop import FieldMismatch, RobotLoop
+from smp.sim.batch_stepper import BatchStepper, FieldMismatch
 
-WAY_OUT = "use --engine warp"
+FALLBACK_HINT = "use --engine warp"
 
 STATE = (
   "time",
@@ -108,7 +108,7 @@ class NativeData(WarpBridge):
     value = super().__getattr__(name)
     if name not in _FILLED and isinstance(value, (TorchArray, WarpBridge)):
       raise UserError(
-        f"sim.data.{name}: the native engine does not fill this array; {WAY_OUT}"
+        f"sim.data.{name}: the native engine does not fill this array; {FALLBACK_HINT}"
       )
     return value
 
@@ -152,7 +152,7 @@ class NativeSimulation(Simulation):
       )
     if variant_info:
       names = ", ".join(prefix.rstrip("/") for prefix, _ in variant_info)
-      raise UserError(f"engine native: no mesh variants ({names}); {WAY_OUT}")
+      raise UserError(f"engine native: no mesh variants ({names}); {FALLBACK_HINT}")
     self._threads = threads
     if model is None and spec is not None:
       model = _compile(spec)
@@ -172,7 +172,7 @@ class NativeSimulation(Simulation):
     super()._finish_init()
     self.cfg = cfg
     self._data_bridge = NativeData(self._wp_data)
-    self._loop = RobotLoop(
+    self._loop = BatchStepper(
       self._mj_model, self._wp_model, self._wp_data, self.num_envs, self._threads
     )
     for model, data in zip(self._loop.models, self._loop.data, strict=True):
@@ -199,7 +199,7 @@ class NativeSimulation(Simulation):
     if "body_gravcomp" in fields and not self._mj_model.ngravcomp:
       raise UserError(
         "engine native: cannot give robots their own body_gravcomp where the model has "
-        f"none (MuJoCo leaves it out at compile time); give one body some, or {WAY_OUT}"
+        f"none (MuJoCo leaves it out at compile time); give one body some, or {FALLBACK_HINT}"
       )
     super().expand_model_fields(fields)
     if _FRAMES & self._expanded_fields:
@@ -234,7 +234,7 @@ class NativeSimulation(Simulation):
       self.data.mocap_quat[rows, mocap] = self.model.body_quat[rows, body]
 
   def recompute_constants(self, level: RecomputeLevel) -> None:
-    scratch = RobotLoop(
+    scratch = BatchStepper(
       self._mj_model, self._wp_model, self._wp_data, self.num_envs, threads=1
     )
     derived = [name for name in _DERIVED_FIELDS[level] if name in self._expanded_fields]
@@ -251,7 +251,7 @@ class NativeSimulation(Simulation):
       self._loop.prepare("mj_forward", fields, inputs, RESULTS)
     except FieldMismatch as error:
       raise UserError(
-        f"engine native: cannot give robots their own {error}; {WAY_OUT}"
+        f"engine native: cannot give robots their own {error}; {FALLBACK_HINT}"
       ) from error
 
 
@@ -284,11 +284,13 @@ def _refuse_unsupported(model: mujoco.MjModel, cfg: SimulationCfg) -> None:
         name = (model.sensor if what == "sensor" else model.actuator)(index).name
         raise UserError(
           f"{what} '{name}' (type {kind.lower()}): the native engine has no code for "
-          f"it; {WAY_OUT} or leave it out"
+          f"it; {FALLBACK_HINT} or leave it out"
         )
   counts = {"plugins": model.nplugin, "flexes": model.nflex, "delays": model.nhistory}
   for what, count in counts.items():
     if count:
-      raise UserError(f"the native engine has no {what} ({count} here); {WAY_OUT}")
+      raise UserError(
+        f"the native engine has no {what} ({count} here); {FALLBACK_HINT}"
+      )
   if "sleep" in cfg.mujoco.enableflags:
-    raise UserError(f"the native engine has no enableflag 'sleep'; {WAY_OUT}")
+    raise UserError(f"the native engine has no enableflag 'sleep'; {FALLBACK_HINT}")

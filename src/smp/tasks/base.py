@@ -28,24 +28,24 @@ from mjlab.terrains import TerrainEntityCfg
 from mjlab.utils.noise import UniformNoiseCfg as Unoise
 from mjlab.viewer import ViewerConfig
 
-from smp import g1
 from smp.mdp import metrics
-from smp.mdp.guidance import GUIDANCE, GuidanceCfg
-from smp.mdp.rewards import prior_reward
-from smp.mdp.terminations import Diverged, root_too_low
+from smp.mdp.rewards import smp_reward
+from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
+from smp.mdp.terminations import PhysicsDiverged, root_too_low
+from smp.robots import g1
 
 SELF_COLLISION = "self_collision"
 CRITIC_HISTORY = 10
 MAXIMUM_SPEED = 1000.0
 """rad/s and m/s. The robot's motors end below 40 rad/s."""
-PLAY_POOL_SIZE = 1024
+PLAY_GSI_BUFFER_SIZE = 1024
 FOOT_GEOMS = tuple(
   f"{side}_foot{i}_collision" for side in ("left", "right") for i in range(1, 8)
 )
 
 
 def base_env_cfg(
-  guidance: GuidanceCfg, command: CommandTermCfg | None
+  smp_term: SmpTermCfg, command: CommandTermCfg | None
 ) -> ManagerBasedRlEnvCfg:
   """The environment of a task, without the task's own rewards and metrics.
 
@@ -55,7 +55,7 @@ def base_env_cfg(
     command: What the policy is asked to do; observed under the name "command". None
       if the task is always the same.
   """
-  commands: dict[str, CommandTermCfg] = {GUIDANCE: guidance}
+  commands: dict[str, CommandTermCfg] = {SMP_TERM: smp_term}
   observations = _observations()
   if command is not None:
     commands["command"] = command
@@ -81,11 +81,11 @@ def base_env_cfg(
     },
     commands=commands,
     events=_events(),
-    rewards={"prior": RewardTermCfg(func=prior_reward, weight=1.0)},
+    rewards={"prior": RewardTermCfg(func=smp_reward, weight=1.0)},
     terminations={
       "time_out": TerminationTermCfg(func=envs_mdp.time_out, time_out=True),
       "diverged": TerminationTermCfg(
-        func=Diverged, params={"maximum_speed": MAXIMUM_SPEED}
+        func=PhysicsDiverged, params={"maximum_speed": MAXIMUM_SPEED}
       ),
       "self_collision": TerminationTermCfg(
         func=illegal_contact,
@@ -123,20 +123,20 @@ def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
   cfg.observations["actor"].enable_corruption = False
   cfg.events = {}
   cfg.curriculum = {}
-  guidance = cfg.commands[GUIDANCE]
-  assert isinstance(guidance, GuidanceCfg)
-  cfg.commands[GUIDANCE] = replace(
-    guidance,
+  smp_term = cfg.commands[SMP_TERM]
+  assert isinstance(smp_term, SmpTermCfg)
+  cfg.commands[SMP_TERM] = replace(
+    smp_term,
     update_statistics=False,
-    pool_size=PLAY_POOL_SIZE,
-    refresh_interval=0,
-    start_speed_bandwidth=None,
+    gsi_buffer_size=PLAY_GSI_BUFFER_SIZE,
+    gsi_refresh_interval=0,
+    init_speed_bandwidth=None,
   )
   # What the browser viewer can plot live.
   cfg.metrics = {"r_smp": MetricsTermCfg(func=metrics.r_smp)} | cfg.metrics
-  for index, timestep in enumerate(guidance.timesteps):
-    cfg.metrics[f"raw_error_t{timestep}"] = MetricsTermCfg(
-      func=metrics.raw_error, params={"index": index}
+  for index, timestep in enumerate(smp_term.timesteps):
+    cfg.metrics[f"sds_loss_t{timestep}"] = MetricsTermCfg(
+      func=metrics.sds_loss, params={"index": index}
     )
   return cfg
 

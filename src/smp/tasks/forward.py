@@ -7,22 +7,22 @@ from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 
 from smp.mdp.commands import SpeedCommandCfg
-from smp.mdp.guidance import GuidanceCfg
 from smp.mdp.metrics import velocity_error
-from smp.mdp.rewards import GuidedReward, track_velocity
+from smp.mdp.rewards import TaskReward, track_velocity
+from smp.mdp.smp_term import SmpTermCfg
 from smp.tasks.base import base_env_cfg, play_env_cfg
 
 
 def forward_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   """The environment of Smp-Forward-G1, for training or to look at."""
   cfg = base_env_cfg(
-    guidance=GuidanceCfg(prior="loco"),
+    smp_term=SmpTermCfg(prior="loco"),
     command=SpeedCommandCfg(
       speed_range=(0.5, 5.0), resampling_time_range=(3.0, 8.0), debug_vis=True
     ),
   )
   cfg.rewards["track_velocity"] = RewardTermCfg(
-    func=GuidedReward,
+    func=TaskReward,
     weight=1.0,
     # The same scale at low speeds, as published; 4.0 tells slow from slower.
     params={

@@ -7,10 +7,10 @@ from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 from mjlab.managers.termination_manager import TerminationTermCfg
 
-from smp.mdp.guidance import GuidanceCfg
 from smp.mdp.metrics import head_height
-from smp.mdp.rewards import GuidedReward, hold_head_high, raise_head
-from smp.mdp.terminations import StoodUp, unfamiliar_motion
+from smp.mdp.rewards import TaskReward, hold_head_high, raise_head
+from smp.mdp.smp_term import SmpTermCfg
+from smp.mdp.terminations import StandUpSuccess, out_of_distribution
 from smp.tasks.base import base_env_cfg, play_env_cfg
 
 EPISODE_S = 5.0
@@ -24,34 +24,34 @@ CONTACTS_LYING = 60
 def getup_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   """The environment of Smp-Getup-G1, for training or to look at."""
   cfg = base_env_cfg(
-    guidance=GuidanceCfg(
+    smp_term=SmpTermCfg(
       prior="getup",
-      max_start_head_height=LYING_HEAD_HEIGHT,
-      fallen_share=FALLEN_SHARE,
+      max_init_head_height=LYING_HEAD_HEIGHT,
+      fallen_init_prob=FALLEN_SHARE,
     ),
     command=None,
   )
   cfg.episode_length_s = EPISODE_S
   cfg.sim.nconmax = CONTACTS_LYING
   cfg.rewards["raise_head"] = RewardTermCfg(
-    func=GuidedReward,
+    func=TaskReward,
     weight=0.7,
     params={"task": raise_head, "height": 0.9, "speed": 0.25, "scale": 100.0},
   )
   cfg.rewards["hold_head_high"] = RewardTermCfg(
-    func=GuidedReward,
+    func=TaskReward,
     weight=0.3,
     params={"task": hold_head_high, "height": 1.1, "scale": 1.0},
   )
   # Who gets up touches the ground, and itself, with everything.
   del cfg.terminations["self_collision"], cfg.terminations["root_too_low"]
   cfg.scene.sensors = ()
-  cfg.terminations["unfamiliar_motion"] = TerminationTermCfg(
-    func=unfamiliar_motion,
-    params={"sharpness": 6.0, "minimum": 0.02, "grace_steps": 5},
+  cfg.terminations["out_of_distribution"] = TerminationTermCfg(
+    func=out_of_distribution,
+    params={"sds_scale": 6.0, "minimum": 0.02, "grace_steps": 5},
   )
   cfg.terminations["stood_up"] = TerminationTermCfg(
-    func=StoodUp,
+    func=StandUpSuccess,
     time_out=True,
     params={"height": 1.2, "speed": 0.5, "stand_steps": 25, "hold_s": 2.0},
   )

@@ -7,22 +7,22 @@ from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 
 from smp.mdp.commands import SteeringCommandCfg
-from smp.mdp.guidance import GuidanceCfg
 from smp.mdp.metrics import facing_error, velocity_error
-from smp.mdp.rewards import GuidedReward, face_direction, track_velocity
+from smp.mdp.rewards import TaskReward, face_direction, track_velocity
+from smp.mdp.smp_term import SmpTermCfg
 from smp.tasks.base import base_env_cfg, play_env_cfg
 
 
 def steering_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   """The environment of Smp-Steering-G1, for training or to look at."""
   cfg = base_env_cfg(
-    guidance=GuidanceCfg(prior="lafan_run"),
+    smp_term=SmpTermCfg(prior="lafan_run"),
     command=SteeringCommandCfg(
       speed_range=(0.5, 2.0), resampling_time_range=(3.0, 8.0), debug_vis=True
     ),
   )
   cfg.rewards["track_velocity"] = RewardTermCfg(
-    func=GuidedReward,
+    func=TaskReward,
     weight=0.5,
     params={
       "task": track_velocity,
@@ -32,7 +32,7 @@ def steering_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
     },
   )
   cfg.rewards["face_direction"] = RewardTermCfg(
-    func=GuidedReward,
+    func=TaskReward,
     weight=0.5,
     params={"task": face_direction, "command_name": "command"},
   )

@@ -72,7 +72,7 @@ def draw_arrow(
 
 
 @dataclass
-class HandControl:
+class ManualCommandGui:
   """The viewer's sliders, and which robot they hold."""
 
   enabled: viser.GuiCheckboxHandle
@@ -85,7 +85,7 @@ class HandControl:
     server: viser.ViserServer,
     get_env_idx: Callable[[], int],
     ranges: dict[str, tuple[float, float, float]],
-  ) -> HandControl:
+  ) -> ManualCommandGui:
     """A folder with a checkbox and a slider per range (min, max, initial)."""
     with server.gui.add_folder(name.capitalize()):
       enabled = server.gui.add_checkbox("Set by hand", initial_value=False)
@@ -95,7 +95,7 @@ class HandControl:
         )
         for label, (low, high, initial) in ranges.items()
       }
-    return HandControl(enabled, sliders, get_env_idx)
+    return ManualCommandGui(enabled, sliders, get_env_idx)
 
   def held(self) -> tuple[int, dict[str, float]] | None:
     """The robot in view and the sliders' values, while control by hand is on."""

@@ -11,10 +11,10 @@ import torch
 from mjlab.entity import Entity
 from mjlab.managers import CommandTerm, CommandTermCfg
 
-from smp.mdp import state
+from smp.mdp import robot_state
 from smp.mdp.commands.common import (
   GOAL_COLOR,
-  HandControl,
+  ManualCommandGui,
   in_heading_frame,
   random_directions,
 )
@@ -59,7 +59,7 @@ class LocationCommand(CommandTerm):
     """Distances drawn at present, m: the configured ones, or what a curriculum allows."""
     self.goal_w = torch.zeros(self.num_envs, 2, device=self.device)
     self._command = torch.zeros(self.num_envs, 2, device=self.device)
-    self._hand: HandControl | None = None
+    self._hand: ManualCommandGui | None = None
 
   @property
   def command(self) -> torch.Tensor:
@@ -69,7 +69,7 @@ class LocationCommand(CommandTerm):
   @property
   def offset_w(self) -> torch.Tensor:
     """Goal minus pelvis (N, 2), m, world xy, at this very moment."""
-    return self.goal_w - state.root_pos_w(self.robot)[:, :2]
+    return self.goal_w - robot_state.root_pos_w(self.robot)[:, :2]
 
   def _update_metrics(self) -> None:
     """Errors are metrics of the task (`smp.mdp.metrics`), true means in SI units."""
@@ -77,7 +77,7 @@ class LocationCommand(CommandTerm):
   def _resample_command(self, env_ids: torch.Tensor) -> None:
     # Positions come from qpos: at a reset the body poses are still those of the
     # episode before, and goals around them would lie anywhere.
-    here = state.root_pos_w(self.robot)[env_ids, :2]
+    here = robot_state.root_pos_w(self.robot)[env_ids, :2]
     low, high = self.distance_range
     distance = low + (high - low) * torch.rand(len(env_ids), 1, device=self.device)
     offset = distance * random_directions(len(env_ids), self.device)
@@ -91,7 +91,7 @@ class LocationCommand(CommandTerm):
       origin = self._env.scene.env_origins[index]
       self.goal_w[index, 0] = origin[0] + values["Goal x (m)"]
       self.goal_w[index, 1] = origin[1] + values["Goal y (m)"]
-    quat = state.root_quat_w(self.robot)
+    quat = robot_state.root_quat_w(self.robot)
     self._command[:] = in_heading_frame(self.offset_w, quat)
 
   # Viewer.
@@ -111,7 +111,7 @@ class LocationCommand(CommandTerm):
       "Goal x (m)": (-reach, reach, 2.0),
       "Goal y (m)": (-reach, reach, 0.0),
     }
-    self._hand = HandControl.build(name, server, get_env_idx, ranges)
+    self._hand = ManualCommandGui.build(name, server, get_env_idx, ranges)
 
   def _debug_vis_impl(self, visualizer: DebugVisualizer) -> None:
     """The goal: a ball on the floor under an upright arrow."""

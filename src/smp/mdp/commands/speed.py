@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from smp.mdp import state
+from smp.mdp import robot_state
 from smp.mdp.commands.common import (
   ACTUAL_COLOR,
   COMMAND_COLOR,
-  HandControl,
+  ManualCommandGui,
   draw_arrow,
   in_heading_frame,
 )
@@ -55,7 +55,7 @@ class SpeedCommand(TravelCommand):
       raise ValueError("SpeedCommandCfg.direction must not be zero")
     self.direction_w = direction / direction.norm()
     self._command = torch.zeros(self.num_envs, 3, device=self.device)
-    self._hand: HandControl | None = None
+    self._hand: ManualCommandGui | None = None
 
   @property
   def command(self) -> torch.Tensor:
@@ -75,7 +75,7 @@ class SpeedCommand(TravelCommand):
     if held is not None:
       index, values = held
       self.speed[index] = values["Speed (m/s)"]
-    quat = state.root_quat_w(self.robot)
+    quat = robot_state.root_quat_w(self.robot)
     self._command[:, :2] = in_heading_frame(self.direction_w, quat)
     self._command[:, 2] = self.speed
 
@@ -92,14 +92,14 @@ class SpeedCommand(TravelCommand):
     """A slider for the speed of the robot in view."""
     del on_change, request_action
     low, high = self.cfg.speed_range
-    self._hand = HandControl.build(
+    self._hand = ManualCommandGui.build(
       name, server, get_env_idx, {"Speed (m/s)": (0.0, high, low)}
     )
 
   def _debug_vis_impl(self, visualizer: DebugVisualizer) -> None:
     """Commanded velocity (blue) and actual velocity (cyan)."""
-    position = state.root_pos_w(self.robot).cpu().numpy()
-    actual = state.root_lin_vel_w(self.robot).cpu().numpy()
+    position = robot_state.root_pos_w(self.robot).cpu().numpy()
+    actual = robot_state.root_lin_vel_w(self.robot).cpu().numpy()
     target = self.velocity_w.cpu().numpy()
     for i in visualizer.get_env_indices(self.num_envs):
       viz = self.cfg.viz

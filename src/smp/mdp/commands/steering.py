@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from smp.mdp import state
+from smp.mdp import robot_state
 from smp.mdp.commands.common import (
   ACTUAL_COLOR,
   COMMAND_COLOR,
   FACING_COLOR,
-  HandControl,
+  ManualCommandGui,
   draw_arrow,
   in_heading_frame,
   random_directions,
@@ -53,7 +53,7 @@ class SteeringCommand(TravelCommand):
     self.direction_w = torch.zeros(self.num_envs, 2, device=self.device)
     self.facing_w = torch.zeros(self.num_envs, 2, device=self.device)
     self._command = torch.zeros(self.num_envs, 5, device=self.device)
-    self._hand: HandControl | None = None
+    self._hand: ManualCommandGui | None = None
 
   @property
   def command(self) -> torch.Tensor:
@@ -82,7 +82,7 @@ class SteeringCommand(TravelCommand):
       ):
         angle = math.radians(values[label])
         vector[index, 0], vector[index, 1] = math.cos(angle), math.sin(angle)
-    quat = state.root_quat_w(self.robot)
+    quat = robot_state.root_quat_w(self.robot)
     self._command[:, :2] = in_heading_frame(self.direction_w, quat)
     self._command[:, 2] = self.speed
     self._command[:, 3:] = in_heading_frame(self.facing_w, quat)
@@ -105,12 +105,12 @@ class SteeringCommand(TravelCommand):
       "Direction (deg)": (-180.0, 180.0, 0.0),
       "Facing (deg)": (-180.0, 180.0, 0.0),
     }
-    self._hand = HandControl.build(name, server, get_env_idx, ranges)
+    self._hand = ManualCommandGui.build(name, server, get_env_idx, ranges)
 
   def _debug_vis_impl(self, visualizer: DebugVisualizer) -> None:
     """Commanded velocity (blue), actual velocity (cyan), facing (orange)."""
-    position = state.root_pos_w(self.robot).cpu().numpy()
-    actual = state.root_lin_vel_w(self.robot).cpu().numpy()
+    position = robot_state.root_pos_w(self.robot).cpu().numpy()
+    actual = robot_state.root_lin_vel_w(self.robot).cpu().numpy()
     target, facing = self.velocity_w.cpu().numpy(), self.facing_w.cpu().numpy()
     for i in visualizer.get_env_indices(self.num_envs):
       viz = self.cfg.viz

@@ -1,8 +1,0 @@
-"""Make a policy file of a checkpoint. See --help."""
-
-from smp.errors import run
-
-if __name__ == "__main__":
-  from smp.cli.ship_policy import main
-
-  run(main)

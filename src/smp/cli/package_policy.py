@@ -1,0 +1,63 @@
+"""Make a policy file of a checkpoint, and its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from smp.cli.task_argument import check_task
+from smp.evaluation.policy.card import draw_curve, write_card
+from smp.paths import policy_path
+from smp.rl.policy_file import save_policy
+
+
+@dataclass(frozen=True)
+class PackageCfg:
+  """Make a policy file of a checkpoint, and a card (Markdown) beside it.
+
+  Example: uv run scripts/package_policy.py logs/rsl_rl/smp_forward_g1/RUN/model_500.pt
+  Smp-Forward-G1 --evaluation logs/rsl_rl/smp_forward_g1/RUN/evaluation_model_500/evaluation.json
+
+  The file holds what a policy needs to be shown, without what only training needs.
+  """
+
+  checkpoint: Annotated[Path, tyro.conf.Positional]
+  """model_N.pt of a run."""
+
+  task: Annotated[str, tyro.conf.Positional]
+  """The task that it was trained on."""
+
+  output: Path | None = None
+  """Default: the shipped policy of the task, datasets/policies/NAME.pt."""
+
+  evaluation: Path | None = None
+  """evaluation.json of this policy, for the card."""
+
+  runs: tuple[Path, ...] = ()
+  """Folders of the runs that led to it, oldest first, for the card's curve."""
+
+  notes: str = ""
+  """A paragraph for the card: what the film shows, where it falls short."""
+
+  machine: str = ""
+  """What it was trained on, for the card."""
+
+
+def main() -> None:
+  cfg = tyro.cli(PackageCfg)
+  check_task(cfg.task)
+  output = cfg.output or policy_path(cfg.task)
+  card = save_policy(cfg.checkpoint, output, cfg.task)
+  if cfg.machine:
+    card["machine"] = cfg.machine
+  curve = None
+  if cfg.runs:
+    curve = output.with_suffix(".png")
+    draw_curve(curve, cfg.runs)
+  write_card(output.with_suffix(".md"), card, cfg.evaluation, curve, cfg.notes)
+  print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB")
+  for name, value in card.items():
+    print(f"  {name}: {value}")

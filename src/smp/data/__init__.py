@@ -1,0 +1,1 @@
+"""From files of motion to clips that fit together: formats, checks, selection."""

@@ -1,0 +1,372 @@
+"""From a folder of CSV clips to NPZ windows, several clips at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from smp.data.checks import warn
+from smp.data.formats import (
+  AngleUnit,
+  Format,
+  LengthUnit,
+  QuaternionOrder,
+  SourceCfg,
+  find_files,
+)
+from smp.errors import UserError
+from smp.motion.clips import (
+  Resampling,
+  clip_windows,
+  load_clip,
+  mirror_clip,
+  resample,
+)
+from smp.motion.dataset import ClipEntry, load_motions, save_windows
+from smp.motion.features import FPS, WINDOW, g1_spec
+from smp.motion.rotations import HeadingKind
+
+MIN_WINDOW = 3
+"""Frames that `window_velocities` needs."""
+
+DATA_VARIABLE = "SMP_LAFAN_DIR"
+"""Environment variable that names the folder of CSVs when no option does."""
+
+
+@dataclass(frozen=True)
+class ConvertCfg:
+  """Convert files of G1 motion to NPZ windows of 59 features.
+
+  Example: uv run scripts/csv_to_npz.py --motions configs/motions/loco.yaml
+  --output-dir datasets/npz/loco
+
+  docs/motion-formats.md says which formats are read and what is checked.
+  """
+
+  output_dir: Path
+  """Where the NPZ files go, one per clip."""
+
+  input_dir: Path | None = None
+  """Folder of motion files, sub-folders included, or one file. Default: the environment
+  variable SMP_LAFAN_DIR."""
+
+  motions: Path | None = None
+  """A motion set (configs/motions/NAME.yaml). Default: every file of the folder, whole."""
+
+  window_size: int = WINDOW
+  stride: int = 1
+  input_fps: float | None = None
+  """Rows per second. Default: what the file says, or else 30."""
+
+  output_fps: float = FPS
+
+  format: Format = "auto"
+  """``csv``: numbers, or columns with names; ``seed``: BONES-SEED CSV; ``gmr``: GMR's PKL
+  or NPZ; ``mjlab``: NPZ of a tracking task; ``auto``: by the file."""
+
+  quaternion_order: QuaternionOrder = "auto"
+  length_unit: LengthUnit = "auto"
+  angle_unit: AngleUnit = "auto"
+  """Units and order of the files. ``auto``: those of the format."""
+
+  up_axis: Literal["z", "y"] = "z"
+  joint_order: tuple[str, ...] = ()
+  """Joint names of files that give none, in their order; or ``mujoco``, ``isaac``."""
+
+  fill_missing_joints: bool = False
+  """Take joints that a file lacks as zero: clips of the 23-joint G1."""
+
+  accept_doubtful: bool = False
+  """Convert what the checks would refuse, with a warning."""
+
+  shard_index: int = 0
+  """Which shard of the clips this call converts, from 0."""
+
+  num_shards: int = 1
+
+  mirror: bool = False
+  """Add the mirrored motion of every clip."""
+
+  method: Resampling = "spline"
+  """How frames between frames are found."""
+
+  heading: HeadingKind = "twist"
+  """How a window's heading is found; ``yaw`` is what the published priors used."""
+
+  velocity: Literal["window", "clip"] = "window"
+  """``window``, or ``clip`` as the published priors."""
+
+  workers: int | None = None
+  """Processes. Default: one per core, and none besides this one for a single clip."""
+
+  def source(self) -> SourceCfg:
+    """How the files are read."""
+    return SourceCfg(
+      self.format,
+      self.input_fps,
+      self.quaternion_order,
+      self.length_unit,
+      self.angle_unit,
+      self.up_axis,
+      self.joint_order,
+      self.fill_missing_joints,
+    )
+
+
+@dataclass(frozen=True)
+class Converted:
+  """What became of one clip."""
+
+  clip: str
+  windows: int
+  skipped: int
+  """Ranges too short for a window."""
+  seconds: float
+  """Length of the whole clip, at the frame rate it was read with."""
+  fps: float
+  doubts: tuple[str, ...] = ()
+  """What the checks are not sure about."""
+
+
+def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
+  """Convert one clip and write its NPZ. Windows never span two ranges.
+
+  Raises:
+    UserError: names the file and row of bad input.
+  """
+  clip, doubts = load_clip(path, cfg.source(), cfg.accept_doubtful, entry.ranges)
+  for start, stop in entry.ranges:
+    if stop > len(clip):
+      raise UserError(
+        f"{path}: range [{start}, {stop}] of clip '{entry.clip}' ends after its "
+        f"{len(clip)} rows"
+      )
+  parts, skipped = [], 0
+  for start, stop in entry.ranges or ((0, len(clip)),):
+    moved = clip.cut(start, stop)
+    # Splines need two frames; a window needs far more.
+    if len(moved) > 1:
+      moved = resample(moved, cfg.output_fps, cfg.method)
+    if len(moved) < cfg.window_size:
+      skipped += 1
+      continue
+    for mirrored in (False, True) if entry.mirror or cfg.mirror else (False,):
+      turned = mirror_clip(moved) if mirrored else moved
+      windows = clip_windows(
+        turned, cfg.window_size, cfg.stride, cfg.heading, cfg.velocity
+      )
+      parts.append((windows.numpy(), mirrored))
+  done = (skipped, len(clip) / clip.fps, clip.fps, tuple(doubts))
+  if not parts:
+    return Converted(entry.clip, 0, *done)
+  spec = g1_spec(
+    window=cfg.window_size,
+    fps=cfg.output_fps,
+    heading=cfg.heading,
+    velocity=cfg.velocity,
+  )
+  windows = np.concatenate([part for part, _ in parts])
+  save_windows(
+    cfg.output_dir / f"{entry.clip}.npz",
+    windows,
+    spec,
+    clip=entry.clip,
+    stride=cfg.stride,
+    mirrored=np.concatenate([np.full(len(p), m) for p, m in parts]),
+    split=entry.split,
+    ranges=entry.ranges,
+  )
+  return Converted(entry.clip, len(windows), *done)
+
+
+def find_input(input_dir: Path | None) -> Path:
+  """The folder of CSVs: the option, or the environment variable.
+
+  Raises:
+    UserError: neither is given, or it is no folder.
+  """
+  if input_dir is None:
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+      raise UserError(
+        f"no input folder: give --input-dir, or set {DATA_VARIABLE} (datasets/README.md "
+        "says where to download the clips)"
+      )
+    input_dir = Path(value)
+  if not input_dir.exists():
+    raise UserError(f"{input_dir}: no such folder of CSV clips")
+  return input_dir
+
+
+def find_clips(folder: Path) -> dict[str, Path]:
+  """Motion files by clip name.
+
+  Raises:
+    UserError: there are none.
+  """
+  found = find_files(folder)
+  if not found:
+    others = sorted({p.suffix for p in folder.rglob("*.*") if p.is_file()})
+    hint = f" (only {', '.join(others[:5])})" if others else ""
+    raise UserError(
+      f"{folder}: no CSV in this folder or below{hint}; motion files are .csv, .npz, .pkl"
+    )
+  return found
+
+
+def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
+  """Which clips this call converts.
+
+  Raises:
+    UserError: no CSV, a clip that is not there, or options that make no sense.
+  """
+  if cfg.window_size < MIN_WINDOW:
+    raise UserError(
+      f"--window-size {cfg.window_size}: must be at least {MIN_WINDOW}, or the frames of "
+      "a window have no velocity"
+    )
+  for name in ("stride", "num_shards", "input_fps", "output_fps", "workers"):
+    value = getattr(cfg, name)
+    if value is not None and not 0 < value < math.inf:
+      option = "--" + name.replace("_", "-")
+      raise UserError(f"{option} {value}: must be a finite number above zero")
+  if not 0 <= cfg.shard_index < cfg.num_shards:
+    raise UserError(
+      f"--shard-index {cfg.shard_index}: must be from 0 to {cfg.num_shards - 1}"
+    )
+  for name, kind in (
+    ("velocity", Literal["window", "clip"]),
+    ("heading", HeadingKind),
+    ("method", Resampling),
+  ):
+    if getattr(cfg, name) not in get_args(kind):
+      words = ", ".join(get_args(kind))
+      raise UserError(f"--{name} {getattr(cfg, name)}: must be one of {words}")
+  cfg.source().check()
+  folder = find_input(cfg.input_dir)
+  found = find_clips(folder)
+  if cfg.motions is None:
+    entries = [ClipEntry(name) for name in found]
+  else:
+    entries = list(load_motions(cfg.motions).clips)
+    found |= _by_stem(found)
+  for entry in entries:
+    if entry.clip not in found:
+      close = difflib.get_close_matches(entry.clip, found, n=1)
+      hint = f"; did you mean '{close[0]}'?" if close else ""
+      raise UserError(
+        f"{cfg.motions}: clip '{entry.clip}' is not in {folder} "
+        f"({entry.clip}.csv){hint}"
+      )
+  jobs = [(found[entry.clip], entry) for entry in entries]
+  # Other shards write here too, but nothing that is not in the whole plan.
+  _warn_of_strangers(cfg.output_dir, {entry.clip for entry in entries})
+  return jobs[cfg.shard_index :: cfg.num_shards]
+
+
+def _by_stem(found: dict[str, Path]) -> dict[str, Path]:
+  """Files in sub-folders by their own name, where it is the only one of its kind."""
+  stems = [path.stem for path in found.values()]
+  return {
+    path.stem: path
+    for name, path in found.items()
+    if name != path.stem and stems.count(path.stem) == 1
+  }
+
+
+def _warn_of_strangers(folder: Path, planned: set[str]) -> None:
+  """Say which NPZ files of an earlier run would be read along with the new ones."""
+  strangers = sorted(p.stem for p in folder.glob("*.npz") if p.stem not in planned)
+  if strangers:
+    names = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
+    print(
+      f"warning: {folder} also holds {len(strangers)} NPZ not of this set ({names}); "
+      "what reads the folder reads them too",
+      file=sys.stderr,
+    )
+
+
+def convert(cfg: ConvertCfg) -> list[Converted]:
+  """Convert a folder of clips with a progress bar.
+
+  Raises:
+    UserError: names file and row of the first bad input (finished clips stay), or
+      nothing was long enough for a window.
+  """
+  jobs = plan(cfg)
+  console = Console(stderr=True)
+  results = []
+  # The processes are forked before the progress bar starts its thread: a fork that
+  # happens while another thread holds a lock never sees that lock released.
+  with _converter(jobs, cfg) as converted, Progress(console=console) as progress:
+    task = progress.add_task("converting", total=len(jobs))
+    for result in converted:
+      progress.advance(task)
+      if result.skipped:
+        console.print(
+          f"warning: {result.clip}: {result.skipped} range(s) shorter than "
+          f"{cfg.window_size} frames skipped"
+        )
+      warn(result.doubts)
+      results.append(result)
+  for result in sorted(results, key=lambda each: each.clip):
+    print(
+      f"{result.clip}: {result.seconds:.1f} s at {result.fps:g} fps, {result.windows} "
+      "windows"
+    )
+  total = sum(result.windows for result in results)
+  written = sum(result.windows > 0 for result in results)
+  if results and not written:
+    longest = max(result.seconds for result in results)
+    raise UserError(
+      f"nothing written: no clip or range is long enough for a window of "
+      f"{cfg.window_size} frames at {cfg.output_fps:g} fps (the longest clip: "
+      f"{longest:.2f} s)"
+    )
+  print(f"{written} of {len(results)} clips, {total} windows -> {cfg.output_dir}")
+  return results
+
+
+@contextlib.contextmanager
+def _converter(
+  jobs: list[tuple[Path, ClipEntry]], cfg: ConvertCfg
+) -> Iterator[Iterator[Converted]]:
+  """Yield an iterator over results, in the order in which they are ready."""
+  workers = min(cfg.workers or os.cpu_count() or 1, len(jobs))
+  if workers <= 1:
+    yield (convert_clip(path, entry, cfg) for path, entry in jobs)
+    return
+  # A fork has torch imported already; elsewhere each process imports it once.
+  method = "fork" if sys.platform.startswith("linux") else "spawn"
+  context = multiprocessing.get_context(method)
+  with ProcessPoolExecutor(workers, context, initializer=_start_worker) as executor:
+    futures: list[Future[Converted]] = [
+      executor.submit(convert_clip, path, entry, cfg) for path, entry in jobs
+    ]
+    try:
+      yield (future.result() for future in as_completed(futures))
+    except BaseException:
+      # Clips under way finish in a moment; those not begun are dropped.
+      executor.shutdown(wait=True, cancel_futures=True)
+      raise
+
+
+def _start_worker() -> None:
+  torch.set_num_threads(1)
+  # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,386 @@
+"""Figures that tell motion of this robot from motion with something exchanged.
+
+A file whose columns are exchanged, scaled or turned about still holds smooth, possible
+motion. What gives it away is how joints go together: a Gaussian over the pose (joint
+angles, direction of gravity, height of the pelvis) and one over its rates, fitted to the
+36 LAFAN1 clips, say which exchange of columns would make a motion more likely. Real
+motion is best as it is. `signature` gathers such figures; `Familiar` holds the models
+and, for motions of several lengths, the range of each figure over the real clips.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smp.data.clip_kinematics import CONTACT, Poses
+from smp.errors import UserError, atomic_path
+from smp.paths import DATASETS
+from smp.robots import g1
+
+FAMILIAR = DATASETS / "familiar.npz"
+RATE = 30.0
+"""Rows per second of the motions that figures are compared of: that of LAFAN1."""
+LENGTHS = (40, 90, 300, 900, 3000)
+"""Rows: ranges of figures are known for motions at least as long as each of these."""
+MARGINS = {
+  **{"swap": 0.4, "flip": 0.4, "sides": 0.4, "scale": 0.3, "offset": 0.4},
+  **{"frequency": 0.25, "root_frequency": 0.5, "carried_x": 0.3, "carried_y": 0.3},
+  **{"speed": 0.5, "low": 0.6, "middle": 0.6, "high": 0.6, "joint_frequency": 0.6},
+}
+MARGIN = 1.0
+"""Of the figures that `MARGINS` does not name. Ranges reach this much beyond the real clips, in distances of their median from their
+end: more for what other people's motion may well do than for exchanges of columns."""
+EXCHANGES = ("swap", "flip", "sides")
+"""Figures that say how much less likely an exchange makes a motion: below is strange."""
+REGULARISATION = 1e-2
+JOINTS = tuple(name.removesuffix("_joint") for name in g1.JOINT_NAMES)
+PAIRS = tuple((j, k) for j in range(g1.NUM_JOINTS) for k in range(j + 1, g1.NUM_JOINTS))
+STANDING_HEIGHT, STANDING_UP = 0.55, 0.7
+"""Of the pelvis, m, and of its vertical: the robot stands, or nearly."""
+_MIN_SPEED = 0.3
+"""m/s: slower feet say nothing about the root."""
+_FEW = 1000
+"""Rows that are enough for a quantile."""
+_MIN_ROWS = 30
+"""A figure of fewer rows than this is not given."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+  """A normal distribution of D numbers."""
+
+  mean: np.ndarray
+  """(D,)"""
+  precision: np.ndarray
+  """(D, D): the inverse covariance."""
+
+
+@dataclass(frozen=True)
+class Figure:
+  """What one number of a signature is."""
+
+  kind: str
+  joints: tuple[int, ...] = ()
+
+
+def _figures() -> tuple[Figure, ...]:
+  joints = range(g1.NUM_JOINTS)
+  single = ("frequency", "joint_speed", "rarity", "rate_rarity", "root_frequency")
+  floor = [f"foot_height_{q}" for q in (5, 25, 50, 75, 95)]
+  feet = ["sole_tilt_50", "sole_tilt_10", "skate_50", "skate_75", "stance"]
+  feet += ["carried_x", "carried_y", "carried_off"]
+  per_joint = "low middle high speed joint_frequency scale flip offset".split()
+  return (
+    *(Figure(name) for name in (*single, *floor, *feet)),
+    *(Figure(name, (j,)) for name in per_joint for j in joints),
+    *(Figure("swap", pair) for pair in PAIRS),
+    *(Figure("sides", part) for part in SIDES),
+  )
+
+
+_LEGS, _ARMS = tuple(range(12)), tuple(range(15, 29))
+SIDES = (_LEGS, _ARMS, (*_LEGS, *_ARMS))
+"""Groups of joints that may have left and right exchanged."""
+FIGURES = _figures()
+
+
+def pose_numbers(
+  root_pos: np.ndarray, up: np.ndarray, joint_pos: np.ndarray
+) -> np.ndarray:
+  """(T, 33): joint angles, the vertical in the pelvis' frame, the pelvis' height."""
+  return np.concatenate((joint_pos, up, root_pos[:, 2:3]), axis=1)
+
+
+def fit(numbers: list[np.ndarray]) -> Gaussian:
+  """A Gaussian over rows (T, D) of several motions, each of the same weight."""
+  mean = np.mean([part.mean(axis=0) for part in numbers], axis=0)
+  square = np.mean([_square(part) for part in numbers], axis=0)
+  covariance = square - np.outer(mean, mean)
+  covariance += np.diag(REGULARISATION * np.diag(covariance))
+  return Gaussian(mean, np.linalg.inv(covariance))
+
+
+def _square(numbers: np.ndarray) -> np.ndarray:
+  """E[x x'] (D, D) over rows (T, D).
+
+  In parts so small that BLAS does each in one thread: its threads wait for each other
+  for longer than the sum takes.
+  """
+  whole = len(numbers) // _PART * _PART
+  parts = numbers[:whole].reshape(-1, _PART, numbers.shape[1])
+  rest = numbers[whole:]
+  total = (parts.swapaxes(1, 2) @ parts).sum(axis=0) + rest.T @ rest
+  return total / len(numbers)
+
+
+_PART = 200
+
+
+# Figures of a motion.
+
+
+@dataclass(frozen=True)
+class _Fit:
+  """Moments of a motion seen by a Gaussian: all that its figures need.
+
+  With x a row and y = P (x - mean): E[x y] (D, D), E[x x] (D, D), E[y] (D,).
+  """
+
+  xy: np.ndarray
+  xx: np.ndarray
+  y: np.ndarray
+  precision: np.ndarray
+  rarity: float
+
+  @staticmethod
+  def of(numbers: np.ndarray, model: Gaussian) -> _Fit:
+    mean, square = numbers.mean(axis=0), _square(numbers)
+    centred = square - np.outer(mean, model.mean)
+    xy = centred @ model.precision
+    y = model.precision @ (mean - model.mean)
+    rarity = 0.5 * float(np.trace(xy) - model.mean @ y)
+    return _Fit(xy, square, y, model.precision, rarity)
+
+  def swaps(self) -> np.ndarray:
+    """How much less likely (J, J) each exchange of two joints makes the motion."""
+    part = slice(0, g1.NUM_JOINTS)
+    a, own = self.xy[part, part], np.diag(self.xy)[part]
+    linear = a.T + a - own[:, None] - own[None]
+    return linear + 0.5 * _difference(self.xx) * _difference(self.precision)
+
+  def flips(self) -> np.ndarray:
+    """How much less likely (J,) turning the sign of each joint makes it."""
+    part = slice(0, g1.NUM_JOINTS)
+    square = np.diag(self.xx) * np.diag(self.precision)
+    return (2 * square - 2 * np.diag(self.xy))[part]
+
+  def sides(self, joints: tuple[int, ...]) -> float:
+    """How much less likely an exchange of left and right of joints makes it."""
+    order = np.arange(len(self.xx))
+    order[list(joints)] = [g1.MIRROR_INDEX[j] for j in joints]
+    # tr(P (Q - mean terms)) before and after; the terms without x are the same.
+    before = np.sum(self.precision * self.xx)
+    after = np.sum(self.precision * self.xx[np.ix_(order, order)])
+    # E[x'] P mean, where E[x] P mean = tr(P xx) - tr(xy).
+    drift = self.xx @ self.precision - self.xy
+    linear_before, linear_after = np.trace(drift), _turned_trace(drift, order)
+    return 0.5 * float(after - before) - float(linear_after - linear_before)
+
+
+def _turned_trace(matrix: np.ndarray, order: np.ndarray) -> float:
+  """tr of a matrix E[x] (P mean)' with the entries of x in another order."""
+  return float(matrix[order, np.arange(len(order))].sum())
+
+
+def _difference(matrix: np.ndarray) -> np.ndarray:
+  """(J, J): u' M u for u the difference of two unit vectors."""
+  own = np.diag(matrix)[: g1.NUM_JOINTS]
+  rest = matrix[: g1.NUM_JOINTS, : g1.NUM_JOINTS]
+  return own[:, None] + own[None] - rest - rest.T
+
+
+def _scales(fits: tuple[_Fit, ...]) -> np.ndarray:
+  """Log of the factor (J,) by which each joint's angles would be likeliest.
+
+  The likelihood of a motion with joint j times s is quadratic in s, plus log s for each
+  Gaussian: its maximum is a root of a quadratic.
+  """
+  part = slice(0, g1.NUM_JOINTS)
+  a = sum((np.diag(f.precision) * np.diag(f.xx))[part] for f in fits) + 1e-9
+  b = sum(np.diag(f.xy)[part] for f in fits)
+  half = (a - b) / (2 * a)
+  return np.log(half + np.sqrt(half**2 + len(fits) / a))
+
+
+def signature(
+  poses: Poses, root_pos: np.ndarray, joint_pos: np.ndarray, familiar: Familiar
+) -> np.ndarray:
+  """The figures (S,) of a motion at `RATE`, in the order of `FIGURES`; NaN: none.
+
+  Args:
+    poses: Of the same rows.
+    root_pos: (T, 3), m.
+    joint_pos: (T, 29), rad.
+    familiar: Its models are used, not its ranges.
+  """
+  numbers = pose_numbers(root_pos, poses.up, joint_pos)
+  rates = np.diff(numbers, axis=0) * RATE
+  fits = (_Fit.of(numbers, familiar.pose), _Fit.of(rates, familiar.rate))
+  moves = _moves(rates, fits)
+  swaps = fits[0].swaps() + fits[1].swaps()
+  first, second = np.array(PAIRS).T
+  return np.concatenate(
+    (
+      _pace(root_pos, moves, fits),
+      _stand(poses, root_pos),
+      _joints(joint_pos, moves, fits),
+      swaps[first, second],
+      [sum(f.sides(part) for f in fits) for part in SIDES],
+    )
+  )
+
+
+def _rms(values: np.ndarray, axis: int | None = None) -> Any:
+  return np.sqrt((values**2).mean(axis=axis)) + 1e-6
+
+
+def _moves(rates: np.ndarray, fits: tuple[_Fit, ...]) -> np.ndarray:
+  """RMS speed and acceleration (2, J) of the joints, rad/s and rad/s^2."""
+  speed = np.sqrt(np.diag(fits[1].xx)[: g1.NUM_JOINTS])
+  change = np.diff(rates[:, : g1.NUM_JOINTS], axis=0)
+  square = np.einsum("tj,tj->j", change, change) / max(len(change), 1)
+  return np.stack((speed, RATE * np.sqrt(square))) + 1e-6
+
+
+def _pace(
+  root_pos: np.ndarray, moves: np.ndarray, fits: tuple[_Fit, ...]
+) -> list[float]:
+  speed, acceleration = np.sqrt((moves**2).mean(axis=1))
+  velocity = np.diff(root_pos, axis=0) * RATE
+  force = _rms(np.diff(velocity, axis=0) * RATE)
+  return [
+    float(np.log(acceleration / speed)),
+    float(np.log(speed)),
+    float(np.log(max(fits[0].rarity, 1e-6))),
+    float(np.log(max(fits[1].rarity, 1e-6))),
+    float(np.log(force / _rms(velocity - velocity.mean(axis=0)))),
+  ]
+
+
+def _stand(poses: Poses, root_pos: np.ndarray) -> list[float]:
+  standing = (root_pos[:, 2] > STANDING_HEIGHT) & (poses.up[:, 2] > STANDING_UP)
+  if standing.sum() < _MIN_ROWS:
+    return [np.nan] * 13
+  height = poses.foot_height[standing]
+  heights = np.quantile(
+    height[:: max(1, len(height) // _FEW)], (0.05, 0.25, 0.5, 0.75, 0.95)
+  )
+  low = (np.abs(poses.sole_height) < CONTACT) & standing[:, None]
+  tilt = poses.sole_up[low]
+  feet = [np.nan] * 4
+  if len(tilt) >= _MIN_ROWS:
+    feet[:2] = np.quantile(tilt, (0.5, 0.1))
+  skate = poses.skate(RATE)
+  if len(skate) >= _MIN_ROWS:
+    feet[2:] = np.quantile(skate, (0.5, 0.75))
+  return [*heights, *feet, float(low.mean()), *_carried(poses)]
+
+
+def _carried(poses: Poses) -> list[float]:
+  """How the root's steps go with those that the foot on the floor asks for.
+
+  Their ratio along the world's x and y, 1 where the foot stands still, and what is left
+  over, as a share. A ratio is the median, so that feet that slide for a while do not
+  count.
+  """
+  root, center = poses.links[:, 0, :2], poses.soles[..., :2].mean(axis=2)
+  steps = np.diff(root, axis=0)
+  asked = -np.diff(center - root[:, None], axis=0)
+  height = np.abs(poses.sole_height)
+  height = np.maximum(height[1:], height[:-1])
+  foot = height.argmin(axis=1)
+  rows = np.flatnonzero(height.min(axis=1) < CONTACT)
+  u, r = asked[rows, foot[rows]], steps[rows]
+  ratios = []
+  for axis in (0, 1):
+    moved = np.abs(u[:, axis]) * RATE > _MIN_SPEED
+    ratio = r[moved, axis] / u[moved, axis]
+    ratios.append(float(np.median(ratio)) if len(ratio) >= _MIN_ROWS else np.nan)
+  own = (u * u).sum()
+  left = np.sqrt(((r - u) ** 2).sum() / own) if own > 0 and len(rows) else np.nan
+  return [*ratios, float(left) if len(rows) >= _MIN_ROWS else np.nan]
+
+
+def _joints(
+  joint_pos: np.ndarray, moves: np.ndarray, fits: tuple[_Fit, ...]
+) -> np.ndarray:
+  some = np.ascontiguousarray(joint_pos[:: max(1, len(joint_pos) // _FEW)].T)
+  low, middle, high = np.quantile(some, (0.02, 0.5, 0.98), axis=1)
+  speed, frequency = moves[0], moves[1] / moves[0]
+  flips = fits[0].flips() + fits[1].flips()
+  offset = fits[0].y[: g1.NUM_JOINTS] / np.diag(fits[0].precision)[: g1.NUM_JOINTS]
+  return np.concatenate(
+    (low, middle, high, np.log(speed), np.log(frequency), _scales(fits), flips, offset)
+  )
+
+
+# Ranges.
+
+
+@dataclass(frozen=True)
+class Familiar:
+  """The models, and the ranges of the figures for motions of several lengths."""
+
+  pose: Gaussian
+  rate: Gaussian
+  """Of the change per second."""
+  low: np.ndarray
+  """(L, S), by `LENGTHS` and `FIGURES`."""
+  high: np.ndarray
+  """(L, S)"""
+
+  def strange(self, figures: np.ndarray, rows: int) -> np.ndarray:
+    """How far (S,) figures are outside their ranges; 0: inside."""
+    fitting = [i for i, length in enumerate(LENGTHS) if rows >= length]
+    if not fitting:
+      return np.zeros(len(figures))
+    low, high = self.low[fitting[-1]], self.high[fitting[-1]]
+    return np.nan_to_num(np.maximum(low - figures, figures - high)).clip(min=0.0)
+
+  def save(self, path: Path = FAMILIAR) -> None:
+    with atomic_path(path) as temporary:
+      np.savez(
+        temporary,
+        figures=np.array(_names()),
+        lengths=np.array(LENGTHS),
+        low=self.low.astype(np.float32),
+        high=self.high.astype(np.float32),
+        **{
+          f"{name}_{part}": getattr(getattr(self, name), part).astype(np.float32)
+          for name in ("pose", "rate")
+          for part in ("mean", "precision")
+        },
+      )
+
+
+def _names() -> list[str]:
+  return [" ".join((figure.kind, *map(str, figure.joints[:2]))) for figure in FIGURES]
+
+
+def ranges(figures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Ends (S,) of the ranges of figures (N, S) of real motions, with their margins."""
+  low, middle, high = (f(figures, axis=0) for f in (np.nanmin, np.nanmedian, np.nanmax))
+  exchange = np.array([figure.kind in EXCHANGES for figure in FIGURES])
+  margin = np.array([MARGINS.get(figure.kind, MARGIN) for figure in FIGURES])
+  high = np.where(exchange, 1e9, high + margin * (high - middle))
+  return low - margin * (middle - low), high
+
+
+@functools.cache
+def load_familiar(path: Path = FAMILIAR) -> Familiar:
+  """The ranges that are shipped.
+
+  Raises:
+    UserError: the file is missing, or of another version of this module.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as data:
+      fits = data["figures"].tolist() == _names()
+      if not fits or data["lengths"].tolist() != list(LENGTHS):
+        raise UserError(f"{path}: of another version; scripts/measure_checks.py --fit")
+      parts = {key: data[key].astype(np.float64) for key in data.files[2:]}
+  except OSError as error:
+    raise UserError(
+      f"{path}: cannot read it; restore it, or scripts/measure_checks.py --fit"
+    ) from error
+  return Familiar(
+    Gaussian(parts["pose_mean"], parts["pose_precision"]),
+    Gaussian(parts["rate_mean"], parts["rate_precision"]),
+    parts["low"],
+    parts["high"],
+  )

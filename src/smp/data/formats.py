@@ -1,0 +1,629 @@
+"""Files of G1 motion, whichever tool wrote them: found, recognised, read.
+
+docs/motion-formats.md tells which is which. Whatever the format, `read_rows` gives the
+same: metres, radians, wxyz, the 29 joints in the order of `smp.robots.g1.JOINT_NAMES`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from smp.data.checks import ISAAC, Rows
+from smp.data.pickles import load_pickle
+from smp.data.text_tables import Table, read_table
+from smp.errors import UserError, shown
+from smp.robots import g1
+
+Format = Literal["auto", "csv", "seed", "gmr", "mjlab"]
+QuaternionOrder = Literal["auto", "xyzw", "wxyz"]
+LengthUnit = Literal["auto", "m", "cm", "mm", "in"]
+AngleUnit = Literal["auto", "rad", "deg"]
+
+CSV_FPS = 30.0
+CSV_COLUMNS = 7 + g1.NUM_JOINTS
+SEED_FPS = 120.0
+SUFFIXES = (".csv", ".txt", ".tsv", ".npz", ".pkl", ".pickle")
+_METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254}
+
+SIX_MISSING = (
+  "waist_roll_joint",
+  "waist_pitch_joint",
+  "left_wrist_pitch_joint",
+  "left_wrist_yaw_joint",
+  "right_wrist_pitch_joint",
+  "right_wrist_yaw_joint",
+)
+"""What the G1 of 23 joints lacks."""
+JOINTS_23 = tuple(name for name in g1.JOINT_NAMES if name not in SIX_MISSING)
+ORDERS: dict[str, tuple[str, ...]] = {
+  "mujoco": g1.JOINT_NAMES,
+  "isaac": ISAAC,
+}
+"""Orders of joints with a name: depth first, and breadth first as Isaac Lab has them."""
+
+
+@dataclass(frozen=True)
+class SourceCfg:
+  """How motion files are read. ``auto``: as the format has it."""
+
+  format: Format = "auto"
+  """``csv``: numbers, or columns with names; ``seed``: BONES-SEED; ``gmr``: GMR's PKL or
+  NPZ; ``mjlab``: NPZ of a tracking task."""
+
+  fps: float | None = None
+  """Rows per second. None: what the file says, or else 30 (``seed``: 120)."""
+
+  quaternion_order: QuaternionOrder = "auto"
+  length_unit: LengthUnit = "auto"
+  angle_unit: AngleUnit = "auto"
+  """Of joint angles and Euler angles."""
+
+  up_axis: Literal["z", "y"] = "z"
+  joint_order: tuple[str, ...] = ()
+  """Names of the joints of the file, in its order; or ``mujoco`` or ``isaac``."""
+
+  fill_missing_joints: bool = False
+  """Take joints that the file lacks as zero (a G1 of 23 joints)."""
+
+  def check(self) -> None:
+    """Refuse an order of joints that cannot be."""
+    if self.joint_order:
+      self.order()
+
+  def order(self) -> tuple[str, ...]:
+    """The joints of the file, by `joint_order`; empty: not said."""
+    words = tuple(
+      w for part in self.joint_order for w in re.split(r"[,\s]+", part) if w
+    )
+    if len(words) == 1:
+      if words[0] not in ORDERS:
+        raise UserError(
+          f"--joint-order {words[0]}: give all joint names, or one of {', '.join(ORDERS)}"
+        )
+      return ORDERS[words[0]]
+    names = []
+    for word in words:
+      joint = joint_of(word)
+      if joint is None:
+        raise UserError(f"--joint-order: no joint of the G1 is called '{word[:40]}'")
+      if joint in names:
+        raise UserError(f"--joint-order: '{word}' is named twice")
+      names.append(joint)
+    return tuple(names)
+
+
+# Which files.
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+  """Motion files in a folder and its sub-folders, by clip name; or the one file given.
+
+  The name of ``a/walk.csv`` is ``a__walk``. Hidden files, and files of windows that
+  csv_to_npz.py wrote, are none.
+
+  Raises:
+    UserError: two files come to the same name.
+  """
+  if folder.is_file():
+    return {folder.stem: folder}
+  found: dict[str, Path] = {}
+  for path in sorted(folder.rglob("*")):
+    inner = path.relative_to(folder)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in inner.parts)
+    if path.suffix.lower() not in SUFFIXES or hidden or not path.is_file():
+      continue
+    if path.suffix.lower() not in (".csv", ".txt", ".tsv") and not _is_motion(path):
+      continue
+    if path.suffix.lower() == ".txt" and not _is_table(path):
+      continue
+    name = "__".join(inner.with_suffix("").parts)
+    if name in found:
+      raise UserError(
+        f"{path} and {found[name]} have the same name; rename one, or leave it out"
+      )
+    found[name] = path
+  return found
+
+
+def _is_motion(path: Path) -> bool:
+  """Whether an archive may hold motion: any but one of windows or of statistics."""
+  if path.suffix.lower() != ".npz":
+    return True
+  try:
+    with np.load(path, allow_pickle=False) as data:
+      return not {"windows", "q_low"} & set(data.files)
+  except Exception:  # The reader says what is wrong with it.
+    return True
+
+
+def _is_table(path: Path) -> bool:
+  """Whether a .txt holds numbers: read-me files lie beside motions."""
+  try:
+    with open(path, "rb") as file:
+      head = file.read(4000).decode("latin-1")
+  except OSError:
+    return False
+  lines = [line for line in head.splitlines()[:-1] if line.strip()]
+  return bool(lines) and len(re.findall(r"[-+]?\d+\.\d+", lines[-1])) >= 20
+
+
+# Columns by name.
+
+_ROOT = {
+  "x": "px px root_x root_pos_x pos_x position_x base_x base_pos_x pelvis_x root_translatex "
+  "root_translate_x root_translation_x root_position_x base_position_x trans_x tx "
+  "pelvis_pos_x root_tx root_trans_x",
+  "qx": "qx root_qx root_quat_x root_rot_x quat_x rot_x base_quat_x rotation_x base_qx "
+  "root_rotation_x pelvis_quat_x root_orientation_x orientation_x q_x base_rot_x",
+  "ex": "root_rotatex root_rotate_x roll root_roll euler_x base_roll root_euler_x rx "
+  "rotate_x",
+}
+
+
+def _root_names() -> dict[str, str]:
+  names = {}
+  for axis in "xyz":
+    for kind in ("", "q", "e"):
+      for word in _ROOT[f"{kind}x"].split():
+        if word.endswith("roll"):
+          turned = word.replace("roll", {"x": "roll", "y": "pitch", "z": "yaw"}[axis])
+        else:
+          place = word.rindex("x")
+          turned = word[:place] + axis + word[place + 1 :]
+        names[turned] = kind + axis
+    names[axis] = axis
+  for word in _ROOT["qx"].split():
+    place = word.rindex("x")
+    names[word[:place] + "w" + word[place + 1 :]] = "qw"
+  return names
+
+
+_ROOT_NAMES = _root_names()
+_IGNORED = re.compile(
+  r"(frame|time|timestamp|index|row|step|t|id|#)?(_?(idx|id|s|sec|ms))?"
+)
+_TIMES = ("time", "timestamp", "t", "time_s", "time_sec", "timestamp_s")
+
+
+def plain(name: str) -> str:
+  """A column's name without case, units and other ornaments."""
+  text = re.sub(r"[\(\[].*?[\)\]]", "", name.strip().lower())
+  text = re.sub(r"[\s./:\-]+", "_", text).strip("_")
+  return re.sub(r"_(deg|degrees|rad|radians|cm|mm|m)$", "", text)
+
+
+def joint_of(name: str) -> str | None:
+  """The joint that a column is of, by its name."""
+  text = plain(name)
+  text = re.sub(r"^(joint|dof|q|pos|joint_pos|dof_pos)_", "", text)
+  text = re.sub(r"_(dof|pos|position|angle|q)$", "", text)
+  text = text.removesuffix("_link").removesuffix("_joint")
+  text = re.sub(r"^l_", "left_", re.sub(r"^r_", "right_", text))
+  text = re.sub(r"^torso$", "waist_yaw", text)
+  joint = f"{text}_joint"
+  return joint if joint in g1.JOINT_NAMES else None
+
+
+def _units_of(names: Sequence[str], joints: bool) -> str:
+  """The unit that names of columns give, like ``x (cm)``; empty: none."""
+  pattern = r"(deg|degrees|rad|radians)" if joints else r"(cm|mm|m)"
+  found = {
+    match.group(1)
+    for name in names
+    if (match := re.search(rf"[\(\[_\s]{pattern}[\)\]]?$", name.strip().lower()))
+  }
+  if len(found) != 1:
+    return ""
+  unit = found.pop()
+  return {"degrees": "deg", "radians": "rad"}.get(unit, unit)
+
+
+# Reading.
+
+
+@dataclass(frozen=True)
+class _Raw:
+  """What a file says, with the units and orders it has."""
+
+  pos: np.ndarray
+  quat: np.ndarray | None
+  """(T, 4)"""
+  euler: np.ndarray | None
+  """(T, 3), extrinsic xyz."""
+  joints: np.ndarray
+  order: tuple[str, ...]
+  """Names of the joints; empty: not known."""
+  lines: np.ndarray
+  fps: float
+  quaternion_order: str
+  length_unit: str = "m"
+  angle_unit: str = "rad"
+
+
+def read_rows(path: Path, source: SourceCfg = SourceCfg()) -> Rows:  # noqa: B008
+  """Read a motion file.
+
+  Raises:
+    UserError: names the file, and the row or the array that is wrong.
+  """
+  if path.suffix.lower() in (".npz", ".pkl", ".pickle"):
+    raw = _read_arrays(path, source)
+  else:
+    raw = _read_text(path, source)
+  rows = _to_rows(path, raw, source)
+  _check_finite(path, rows)
+  return rows
+
+
+def _check_finite(path: Path, rows: Rows) -> None:
+  for what, values in (
+    ("root position", rows.root_pos),
+    ("root rotation", rows.root_quat),
+    ("joint angles", rows.joint_pos),
+  ):
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+      row, column = bad[0]
+      raise UserError(
+        f"{path}: row {rows.lines[row]}: not a finite number ({what}, number {column + 1})"
+      )
+  zero = np.flatnonzero(np.linalg.norm(rows.root_quat, axis=1) < 1e-3)
+  if len(zero):
+    raise UserError(f"{path}: row {rows.lines[zero[0]]}: the root quaternion is zero")
+
+
+def _read_text(path: Path, source: SourceCfg) -> _Raw:
+  expected = f"rows of {CSV_COLUMNS} numbers"
+  table = read_table(path, expected)
+  bad = np.argwhere(~np.isfinite(table.values))
+  if len(bad):
+    row, column = bad[0]
+    raise UserError(
+      f"{path}: row {table.lines[row]}, column {column + 1}: not a finite number"
+    )
+  if source.format in ("gmr", "mjlab"):
+    raise UserError(f"{path}: --format {source.format} is of .npz and .pkl files")
+  columns = _columns(path, table, source)
+  if columns is None:
+    if source.format == "seed":
+      raise UserError(f"{path}: no columns with the names of BONES-SEED in row 1")
+    return _plain_csv(path, table, source)
+  return _named_csv(path, table, columns, source)
+
+
+def _columns(path: Path, table: Table, source: SourceCfg) -> dict[str, int] | None:
+  """Where each part of the root and each joint is, by the names; None: no names."""
+  columns: dict[str, int] = {}
+  strange = []
+  for index, name in enumerate(table.names):
+    part = joint_of(name) or _ROOT_NAMES.get(plain(name))
+    if part is None:
+      if not _IGNORED.fullmatch(plain(name)):
+        strange.append(name)
+    elif part in columns:
+      raise UserError(f"{path}: two columns are called '{part}' (column {index + 1})")
+    else:
+      columns[part] = index
+  if sum(part in g1.JOINT_NAMES for part in columns) < 10:
+    return None
+  for group in ("xyz", ("qw", "qx", "qy", "qz"), ("ex", "ey", "ez")):
+    have = [part for part in group if part in columns]
+    if have and len(have) < len(group):
+      lacking = next(part for part in group if part not in columns)
+      raise UserError(f"{path}: no column for '{lacking}' of the root in the heading")
+  if "x" not in columns or not {"qw", "ex"} & columns.keys():
+    hint = f"; not known: '{strange[0][:40]}'" if strange else ""
+    raise UserError(
+      f"{path}: the heading names joints, but not the root's position (root_pos_x ...) "
+      f"and rotation (root_quat_w ... or root_rotateX ...){hint}"
+    )
+  return columns
+
+
+def _named_csv(
+  path: Path, table: Table, columns: Mapping[str, int], source: SourceCfg
+) -> _Raw:
+  values, names = table.values, table.names
+  order = tuple(part for part in columns if part in g1.JOINT_NAMES)
+  joint_names = [names[columns[joint]] for joint in order]
+  seed = source.format == "seed" or (
+    "ex" in columns and all(plain(name).endswith("_dof") for name in joint_names)
+  )
+  if source.format == "csv":
+    seed = False
+  euler = "ex" in columns
+  quat = None if euler else values[:, [columns[f"q{a}"] for a in "wxyz"]]
+  # Root names with the axes in another order are no trouble: they are found by name.
+  length = _units_of([names[columns[a]] for a in "xyz"], False)
+  angle = _units_of(joint_names, True)
+  return _Raw(
+    values[:, [columns[a] for a in "xyz"]],
+    quat,
+    values[:, [columns[f"e{a}"] for a in "xyz"]] if euler else None,
+    values[:, [columns[joint] for joint in order]],
+    order,
+    table.lines,
+    SEED_FPS if seed else _rate(table) or CSV_FPS,
+    "wxyz",
+    length or ("cm" if seed else "m"),
+    angle or ("deg" if seed else "rad"),
+  )
+
+
+def _rate(table: Table) -> float | None:
+  """Rows per second by a column of times; None: there is none."""
+  for index, name in enumerate(table.names):
+    if plain(name) in _TIMES and len(table.values) > 2:
+      steps = np.diff(table.values[:, index])
+      middle = float(np.median(steps))
+      if middle > 0 and np.abs(steps - middle).max() < 0.2 * middle:
+        rate = 1.0 / middle
+        rate = rate * 1000.0 if rate < 0.9 and middle >= 2.0 else rate
+        return round(rate) if abs(rate - round(rate)) < 0.02 * rate else rate
+  return None
+
+
+def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
+  values, lines = table.values, table.lines
+  count = values.shape[1]
+  order = source.order()
+  joints = len(order) or g1.NUM_JOINTS
+  if count == joints + 8 and _counts(values[:, 0]):
+    values, count = values[:, 1:], count - 1  # A column of frame numbers.
+  if count == 7 + len(JOINTS_23) and not order:
+    order, joints = JOINTS_23, len(JOINTS_23)
+    if not source.fill_missing_joints:
+      raise UserError(
+        f"{path}: row {lines[0]} has {count} columns, expected {CSV_COLUMNS}: a clip of "
+        "the 23-joint G1? --fill-missing-joints takes the other six as zero"
+      )
+  if count != 7 + joints:
+    raise UserError(
+      f"{path}: row {lines[0]} has {count} columns, expected {7 + joints} (root xyz, root "
+      f"quaternion xyzw, {joints} joint angles)"
+    )
+  return _Raw(
+    values[:, :3], values[:, 3:7], None, values[:, 7:], order, lines, CSV_FPS, "xyzw"
+  )
+
+
+def _counts(values: np.ndarray) -> bool:
+  """Whether a column counts rows."""
+  return len(values) > 1 and bool((np.diff(values) == 1).all())
+
+
+# Arrays.
+
+_POS = ("root_pos", "root_trans_offset", "root_trans", "trans", "base_pos")
+_ROT = ("root_rot", "root_quat", "base_quat")
+_DOF = ("dof_pos", "dof", "joint_pos", "joints")
+
+
+def _read_arrays(path: Path, source: SourceCfg) -> _Raw:
+  data = _load_npz(path) if path.suffix.lower() == ".npz" else load_pickle(path)
+  data = _unwrapped(path, data)
+  tracking = "body_pos_w" in data and "joint_pos" in data
+  if source.format == "csv" or source.format == "seed":
+    raise UserError(f"{path}: --format {source.format} is of text files")
+  if source.format == "mjlab" and not tracking:
+    raise UserError(f"{path}: no arrays 'joint_pos' and 'body_pos_w', so not mjlab's")
+  if tracking and source.format != "gmr":
+    return _tracking(path, data, source)
+  if _first(data, ("qpos",)) is not None and _first(data, _POS) is None:
+    return _qpos(path, data)
+  names = [_first(data, group) for group in (_POS, _ROT, _DOF)]
+  for name, group in zip(names, (_POS, _ROT, _DOF), strict=True):
+    if name is None:
+      have = ", ".join(map(str, list(data)[:6]))
+      raise UserError(
+        f"{path}: no array '{group[0]}', so neither GMR's nor mjlab's (it holds {have})"
+      )
+  pos, rot, dof = (_array(path, data, str(name)) for name in names)
+  return _arrays(path, data, pos, rot, dof, "xyzw", _order_of(path, data))
+
+
+def _unwrapped(path: Path, data: Any) -> dict[str, Any]:
+  """The table of arrays, out of the one of clips by name that some tools write."""
+  if isinstance(data, dict) and len(data) == 1:
+    (inner,) = data.values()
+    if isinstance(inner, dict):
+      data = inner
+  elif (
+    isinstance(data, dict) and data and all(isinstance(v, dict) for v in data.values())
+  ):
+    raise UserError(f"{path}: holds {len(data)} clips; save each in a file of its own")
+  if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+    raise UserError(f"{path}: not a table of arrays, but {type(data).__name__}")
+  return data
+
+
+def _load_npz(path: Path) -> dict[str, Any]:
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      found = {}
+      for key in archive.files:
+        try:
+          found[key] = archive[key]
+        except ValueError:
+          continue  # An array of objects, which is not read; most are descriptions.
+      return found
+  except OSError as error:
+    raise UserError(f"{path}: cannot read ({error.strerror or error})") from error
+  except Exception as error:  # numpy parses headers as Python: a dozen kinds of errors.
+    raise UserError(f"{path}: not a readable NPZ ({type(error).__name__})") from error
+
+
+def _first(data: Mapping[str, Any], names: Sequence[str]) -> str | None:
+  return next((name for name in names if name in data), None)
+
+
+def _array(path: Path, data: Mapping[str, Any], name: str) -> np.ndarray:
+  try:
+    array = np.asarray(data[name])
+  except ValueError:
+    array = np.empty(0, object)
+  if array.dtype.kind not in "fiu" or array.ndim < 1:
+    raise UserError(f"{path}: '{name}' is not an array of numbers")
+  return array.astype(np.float64)
+
+
+def _fps(path: Path, data: Mapping[str, Any]) -> float | None:
+  for name in ("fps", "frame_rate", "mocap_framerate", "frequency"):
+    if name in data:
+      try:
+        value = float(np.asarray(data[name]).reshape(-1)[0])
+      except (TypeError, ValueError, IndexError):
+        raise UserError(f"{path}: '{name}' is not a number") from None
+      if not 1 <= value <= 1000:
+        raise UserError(f"{path}: '{name}' is {value:g}, expected 1 to 1000")
+      return value
+  return None
+
+
+def _order_of(path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
+  """Joint names that a file of arrays gives; empty: none."""
+  name = _first(data, ("joint_names", "dof_names"))
+  if name is None:
+    return ()
+  names = [str(each) for each in np.asarray(data[name]).reshape(-1)]
+  joints = [joint_of(each) for each in names]
+  if None in joints:
+    strange = names[joints.index(None)]
+    raise UserError(f"{path}: '{name}' has {shown(strange)}, which the G1 has not")
+  return tuple(str(joint) for joint in joints)
+
+
+def _arrays(
+  path: Path,
+  data: Mapping[str, Any],
+  pos: np.ndarray,
+  rot: np.ndarray,
+  dof: np.ndarray,
+  quaternion_order: str,
+  order: tuple[str, ...],
+) -> _Raw:
+  if dof.ndim == 3 and dof.shape[2] == 1:
+    dof = dof[..., 0]
+  for name, array, width in (("root position", pos, 3), ("root rotation", rot, 4)):
+    if array.ndim != 2 or array.shape[1] != width or len(array) != len(dof):
+      raise UserError(
+        f"{path}: the {name} is {array.shape}, expected ({len(dof)}, {width})"
+      )
+  if dof.ndim != 2 or not len(dof):
+    raise UserError(f"{path}: the joint positions are {dof.shape}, expected (T, 29)")
+  lines = np.arange(1, len(dof) + 1)
+  fps = _fps(path, data) or CSV_FPS
+  return _Raw(pos, rot, None, dof, order, lines, fps, quaternion_order)
+
+
+def _qpos(path: Path, data: Mapping[str, Any]) -> _Raw:
+  """MuJoCo's coordinates: root xyz, wxyz, joints."""
+  qpos = _array(path, data, "qpos")
+  if qpos.ndim != 2 or qpos.shape[1] < 8:
+    raise UserError(f"{path}: 'qpos' is {qpos.shape}, expected (T, 36)")
+  parts = (qpos[:, :3], qpos[:, 3:7], qpos[:, 7:])
+  return _arrays(path, data, *parts, "wxyz", _order_of(path, data))
+
+
+def _tracking(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
+  """NPZ of a tracking task: bodies in the world, the pelvis first."""
+  joints = _array(path, data, "joint_pos")
+  if "body_quat_w" not in data:
+    raise UserError(f"{path}: no array 'body_quat_w'")
+  pos, quat = (_array(path, data, name) for name in ("body_pos_w", "body_quat_w"))
+  if pos.ndim != 3 or quat.ndim != 3 or joints.ndim != 2:
+    raise UserError(
+      f"{path}: 'body_pos_w' and 'body_quat_w' must be (T, bodies, 3 or 4)"
+    )
+  order = _order_of(path, data)
+  root = 0
+  if "body_names" in data:
+    names = [str(name) for name in np.asarray(data["body_names"]).reshape(-1)]
+    root = names.index(g1.ROOT_BODY) if g1.ROOT_BODY in names else 0
+  raw = _arrays(path, data, pos[:, root], quat[:, root], joints, "wxyz", order)
+  if not order and not source.joint_order and joints.shape[1] == g1.NUM_JOINTS:
+    raw = replace(raw, order=_order_by_bodies(raw, pos))
+  return raw
+
+
+def _order_by_bodies(raw: _Raw, bodies: np.ndarray) -> tuple[str, ...]:
+  """The known order of joints that puts the feet where the file says bodies are."""
+  from smp.data.clip_kinematics import find_poses
+
+  assert raw.quat is not None
+  some = np.unique(np.linspace(0, len(raw.pos) - 1, 20).astype(int))
+  errors = {}
+  for name, order in ORDERS.items():
+    joints = raw.joints[some][:, [order.index(joint) for joint in g1.JOINT_NAMES]]
+    links = find_poses(raw.pos[some], raw.quat[some], joints).links
+    apart = np.linalg.norm(links[:, :, None] - bodies[some][:, None], axis=-1)
+    errors[name] = float(apart.min(axis=2).mean())
+  return ORDERS[min(errors, key=lambda name: errors[name])]
+
+
+# To metres, radians, wxyz and 29 joints.
+
+
+def _to_rows(path: Path, raw: _Raw, source: SourceCfg) -> Rows:
+  length = source.length_unit if source.length_unit != "auto" else raw.length_unit
+  degrees = (
+    source.angle_unit if source.angle_unit != "auto" else raw.angle_unit
+  ) == "deg"
+  pos = raw.pos * _METRES[length]
+  joints = np.radians(raw.joints) if degrees else raw.joints
+  if raw.quat is not None:
+    wanted = source.quaternion_order
+    order = wanted if wanted != "auto" else raw.quaternion_order
+    quat = raw.quat if order == "wxyz" else raw.quat[:, [3, 0, 1, 2]]
+  else:
+    assert raw.euler is not None
+    turned = Rotation.from_euler("xyz", raw.euler, degrees=degrees)
+    quat = turned.as_quat()[:, [3, 0, 1, 2]]
+  if source.up_axis == "y":
+    turn = Rotation.from_euler("x", 90, degrees=True)
+    pos = turn.apply(pos)
+    rolled = np.linalg.norm(quat, axis=1, keepdims=True)
+    unit = quat / np.maximum(rolled, 1e-9)
+    quat = (turn * Rotation.from_quat(unit[:, [1, 2, 3, 0]])).as_quat()[:, [3, 0, 1, 2]]
+    quat = quat * rolled
+  order = source.order() or raw.order
+  joints, filled = _all_joints(path, joints, order, source.fill_missing_joints)
+  fps = source.fps or raw.fps
+  return Rows(path, fps, pos, quat, joints, raw.lines, filled)
+
+
+def _all_joints(
+  path: Path, joints: np.ndarray, order: tuple[str, ...], fill: bool
+) -> tuple[np.ndarray, tuple[int, ...]]:
+  """The 29 joints (T, 29) of joints in any order, and which are made up."""
+  if not order:
+    order = g1.JOINT_NAMES
+    if joints.shape[1] == len(JOINTS_23):
+      order = JOINTS_23
+  if joints.shape[1] != len(order):
+    raise UserError(
+      f"{path}: {joints.shape[1]} joints, expected {len(order)}; name them in their order "
+      "with --joint-order"
+    )
+  missing = [name for name in g1.JOINT_NAMES if name not in order]
+  if missing and not fill:
+    raise UserError(
+      f"{path}: no {missing[0]} among {len(order)} joints; --fill-missing-joints takes "
+      f"missing ones ({len(missing)}) as zero"
+    )
+  if order == g1.JOINT_NAMES:
+    return joints, ()
+  out = np.zeros((len(joints), g1.NUM_JOINTS))
+  for column, name in enumerate(order):
+    out[:, g1.JOINT_NAMES.index(name)] = joints[:, column]
+  return out, tuple(g1.JOINT_NAMES.index(name) for name in missing)
+
+
+FORMATS = get_args(Format)

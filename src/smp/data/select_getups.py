@@ -1,0 +1,455 @@
+"""Find get-ups in long clips: from lying or sitting on the ground to standing.
+
+A rise is found by the height of the pelvis: the last row with it low, then the first
+with it high. The get-up begins earlier than that, at the pose of rest it starts from:
+by the time the pelvis leaves the ground many people have already turned over and knelt.
+That row is the last one that is nearly as low and as still as the lowest, stillest one
+of the seconds before; the torso's orientation there names the start pose.
+
+The range runs from the second before the rest to the second after standing. The fall
+before it, and the next fall after it, are left out.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+from scipy.ndimage import uniform_filter1d
+
+from smp.data.convert import find_clips, find_input
+from smp.errors import UserError, atomic_path
+from smp.motion.clips import Clip, load_csv
+from smp.motion.dataset import Split
+from smp.motion.kinematics import Kinematics
+from smp.motion.rotations import quat_to_matrix
+from smp.robots import g1
+
+StartPose = Literal["prone", "supine", "left", "right", "other"]
+START_POSES: tuple[StartPose, ...] = ("prone", "supine", "left", "right", "other")
+"""``left`` lies on the left side; ``other`` does not lie: sitting, or propped up."""
+
+MAX_RAISE = 30.0
+"""Who lies has the torso raised by no more than this from the horizontal, degrees."""
+
+SMOOTHING_S = 0.3
+STILLNESS_S = 0.15
+"""How stillness weighs against lowness: 0.1 m/s counts as 1.5 cm of height."""
+
+REST_TOLERANCE = 0.03
+"""Rows this close, in m, to the lowest and stillest one are as good; the last is taken,
+or the range would hold whole seconds of lying about."""
+
+ARM_SPAN, ARM_DROP, STANDING_HEIGHT = 0.75, 0.2, 0.6
+"""A T-pose: wrists this far apart from above, and this close to the height of the
+shoulders, with the pelvis this high (m)."""
+
+T_POSE_MARGIN_S = 0.5
+"""Left out as well: the arms on their way to the T-pose and back."""
+
+
+@dataclass(frozen=True)
+class SelectGetupsCfg:
+  """Cut the get-ups out of LAFAN1 clips, and say from which pose each one starts.
+
+  Example: uv run scripts/select_getups.py --output configs/motions/mine.yaml
+  --val fallAndGetUp1_subject4
+
+  What does not meet the limits below is left out, and printed with the reason.
+  """
+
+  output: Path
+  """The motion set to write (configs/motions/NAME.yaml)."""
+
+  input_dir: Path | None = None
+  """Folder of CSVs. Default: the environment variable SMP_LAFAN_DIR."""
+
+  clips: tuple[str, ...] = ("fallAndGetUp*",)
+  """Patterns of clip names to look through."""
+
+  val: tuple[str, ...] = ()
+  """Clips to hold back, whole, for validation."""
+
+  low: float = 0.35
+  """On the ground: the pelvis is below this, m."""
+
+  high: float = 0.68
+  """Standing: the pelvis is above this, m."""
+
+  max_rise_s: float = 6.0
+  """Longest time from the pose of rest to standing, s. The rest is looked for this far
+  back."""
+
+  max_rest_height: float = 0.25
+  """Highest pelvis at rest, m. Who lies or sits has it below 0.23 in LAFAN1; squats,
+  kneeling and all fours begin at 0.28 and are left out."""
+
+  max_rest_speed: float = 0.6
+  """Fastest motion of the bodies at rest (RMS, weighted by mass), m/s. Whoever rolls
+  through a fall and up again never was at rest, and rises on the fall's momentum."""
+
+  max_tilt: float = 35.0
+  """Who stands has the torso this upright at some moment of the second after, degrees."""
+
+  sink: float = 0.6
+  """The second after ends early where the pelvis sinks below this, m: the next fall."""
+
+  before_s: float = 1.0
+  """Time kept before the rest, as far as it is on the ground: not the fall."""
+
+  after_s: float = 1.0
+  """Time kept after the pelvis is high."""
+
+  name: str = ""
+  plot: Path | None = None
+  """Write a picture of the pelvis height over time with the chosen stretches."""
+
+  poses: Path | None = None
+  """Write a picture of every start pose, one row or more per kind."""
+
+
+@dataclass(frozen=True)
+class Measures:
+  """What the choice is made by, per input row (T,)."""
+
+  height: np.ndarray
+  """Of the pelvis, m."""
+  mass_height: np.ndarray
+  """Mean over the bodies, weighted by mass, m."""
+  speed: np.ndarray
+  """RMS over the bodies, weighted by mass, m/s, smoothed."""
+  torso_up: np.ndarray
+  """(T, 3) The vertical in the torso's frame: x to its front, y to its left."""
+  t_pose: np.ndarray
+  """Whether both arms are stretched out to the sides, standing."""
+
+
+@dataclass(frozen=True)
+class Getup:
+  """One rise to standing; all rows are input rows."""
+
+  clip: str
+  start: int
+  rest: int
+  """The pose it starts from."""
+  low: int
+  """The last row with a low pelvis."""
+  stood: int
+  """The first row with a high pelvis."""
+  stop: int
+  """Not included."""
+  pose: StartPose
+  fault: str = ""
+  """Why it is left out; empty if it is not."""
+
+  @property
+  def rows(self) -> int:
+    return self.stop - self.start
+
+
+def start_pose(torso_up: np.ndarray) -> StartPose:
+  """The kind of pose, from the vertical in the torso's frame (3,).
+
+  A torso near the horizontal lies on its front or back, or on a side, by which of its
+  axes is closer to the vertical.
+  """
+  if abs(torso_up[2]) > np.sin(np.radians(MAX_RAISE)):
+    return "other"
+  if abs(torso_up[0]) > abs(torso_up[1]):
+    return "supine" if torso_up[0] > 0 else "prone"
+  # The left side points up: the robot lies on its right.
+  return "right" if torso_up[1] > 0 else "left"
+
+
+def measure(clip: Clip) -> Measures:
+  """The measures of a clip."""
+  model = g1.load_model()
+  kinematics = Kinematics(model).double()
+  parts = (clip.root_pos, clip.root_quat, clip.joint_pos)
+  body_pos, body_quat = kinematics(*(torch.from_numpy(part) for part in parts))
+  pos, index = body_pos.numpy(), kinematics.body_names.index
+  mass = model.body_mass[1:] / model.body_mass[1:].sum()
+  velocity = np.gradient(pos, axis=0) * clip.fps
+  speed = np.sqrt((velocity**2).sum(axis=-1) @ mass)
+  wrists = pos[:, [index("left_wrist_yaw_link"), index("right_wrist_yaw_link")]]
+  shoulder = pos[:, index("left_shoulder_pitch_link"), 2]
+  span = np.linalg.norm(wrists[:, 0, :2] - wrists[:, 1, :2], axis=1)
+  drop = np.abs(wrists[:, :, 2] - shoulder[:, None]).max(axis=1)
+  height = clip.root_pos[:, 2]
+  return Measures(
+    height=height,
+    mass_height=pos[:, :, 2] @ mass,
+    speed=uniform_filter1d(
+      speed, max(1, round(SMOOTHING_S * clip.fps)), mode="nearest"
+    ),
+    torso_up=quat_to_matrix(body_quat[:, index("torso_link")])[:, 2].numpy(),
+    t_pose=(span > ARM_SPAN) & (drop < ARM_DROP) & (height > STANDING_HEIGHT),
+  )
+
+
+def rises(height: np.ndarray, low: float, high: float) -> list[tuple[int, int, int]]:
+  """Every rise of a height (T,) from below ``low`` to above ``high``.
+
+  Returns:
+    Triples of rows: the first low one since it last was high, the last low one, and the
+    first high one after that.
+  """
+  found = []
+  down = last = None
+  for row, value in enumerate(height):
+    if value < low:
+      down, last = (row if down is None else down), row
+    elif value > high and down is not None and last is not None:
+      found.append((down, last, row))
+      down = last = None
+  return found
+
+
+def without_t_poses(m: Measures, fps: float) -> tuple[int, int]:
+  """The rows [first, stop) between the T-poses at both ends of a clip, if any."""
+  other, margin = np.flatnonzero(~m.t_pose), round(T_POSE_MARGIN_S * fps)
+  if not len(other):
+    return 0, 0
+  first, stop = int(other[0]), int(other[-1]) + 1
+  first = first + margin if m.t_pose[0] else 0
+  return first, (stop - margin if m.t_pose[-1] else len(m.t_pose))
+
+
+def find_getups(clip: Clip, cfg: SelectGetupsCfg) -> list[Getup]:
+  """All rises of a clip; those that are no get-ups carry their fault."""
+  m = measure(clip)
+  limits = without_t_poses(m, clip.fps)
+  return [
+    _getup(clip, m, limits, rise, cfg) for rise in rises(m.height, cfg.low, cfg.high)
+  ]
+
+
+def _getup(
+  clip: Clip,
+  m: Measures,
+  limits: tuple[int, int],
+  rise: tuple[int, int, int],
+  cfg: SelectGetupsCfg,
+) -> Getup:
+  down, low, stood = rise
+  # If the rise alone takes too long, its last low row stands in for the rest.
+  earliest = min(max(down, stood - round(cfg.max_rise_s * clip.fps)), low)
+  part = slice(earliest, low + 1)
+  restless = m.mass_height[part] + STILLNESS_S * m.speed[part]
+  near = np.flatnonzero(restless <= restless.min() + REST_TOLERANCE)
+  rest = earliest + int(near[-1])
+  start = max(down, rest - round(cfg.before_s * clip.fps), limits[0])
+  stop = min(stood + round(cfg.after_s * clip.fps) + 1, limits[1])
+  sunk = np.flatnonzero(m.height[stood:stop] < cfg.sink)
+  stop = stood + int(sunk[0]) if len(sunk) else stop
+  pose = start_pose(m.torso_up[rest])
+  getup = Getup(clip.name, start, rest, low, stood, max(stop, start), pose)
+  fault = _fault(getup, m, limits, clip.fps, cfg)
+  return Getup(**{**vars(getup), "fault": fault})
+
+
+def _fault(
+  getup: Getup,
+  m: Measures,
+  limits: tuple[int, int],
+  fps: float,
+  cfg: SelectGetupsCfg,
+) -> str:
+  """Why a rise is no get-up, or nothing."""
+  if getup.rest < limits[0] or getup.stood >= limits[1]:
+    return "in the T-pose at an end of the clip"
+  seconds = (getup.stood - getup.rest) / fps
+  if seconds > cfg.max_rise_s:
+    return f"takes {seconds:.1f} s, limit {cfg.max_rise_s:g}"
+  height = m.height[getup.rest]
+  if height > cfg.max_rest_height:
+    return f"not on the ground: pelvis at {height:.2f} m, limit {cfg.max_rest_height:g}"
+  speed = m.speed[getup.rest]
+  if speed > cfg.max_rest_speed:
+    return f"never at rest: {speed:.2f} m/s, limit {cfg.max_rest_speed:g}"
+  up = m.torso_up[getup.stood : getup.stop, 2].max()
+  tilt = float(np.degrees(np.arccos(np.clip(up, -1, 1))))
+  if tilt > cfg.max_tilt:
+    return f"does not end upright: torso at {tilt:.0f} degrees, limit {cfg.max_tilt:g}"
+  return ""
+
+
+def select(cfg: SelectGetupsCfg) -> list[Getup]:
+  """Choose, write the motion set, print what there is of each start pose.
+
+  Returns:
+    Every rise that was found, those with a fault too.
+
+  Raises:
+    UserError: no clip matches, a validation clip is not among them, or no get-up.
+  """
+  folder = find_input(cfg.input_dir)
+  found_files = find_clips(folder)
+  files = [
+    path
+    for name, path in found_files.items()
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in cfg.clips)
+  ]
+  if not files:
+    raise UserError(f"{folder}: no clip matches {', '.join(cfg.clips)}")
+  names = [path.stem for path in files]
+  for name in cfg.val:
+    if name not in names:
+      raise UserError(f"--val {name}: not among the clips ({', '.join(names)})")
+  clips = {path.stem: load_csv(path) for path in files}
+  found = [getup for clip in clips.values() for getup in find_getups(clip, cfg)]
+  chosen = [getup for getup in found if not getup.fault]
+  if not chosen:
+    raise UserError(
+      f"{folder}: no get-up in {', '.join(names)}; {len(found)} rises are outside the "
+      "limits, see --help"
+    )
+  _write(cfg, chosen)
+  _print_table(cfg, clips, found)
+  if cfg.plot is not None:
+    _plot(cfg, clips, found)
+  if cfg.poses is not None:
+    _picture(cfg.poses, clips, chosen)
+  return found
+
+
+def _split(cfg: SelectGetupsCfg, clip: str) -> Split:
+  return "val" if clip in cfg.val else "train"
+
+
+def _write(cfg: SelectGetupsCfg, chosen: list[Getup]) -> None:
+  ranges: dict[str, list[list[int]]] = {}
+  for getup in chosen:
+    ranges.setdefault(getup.clip, []).append([getup.start, getup.stop])
+  data = {
+    "name": cfg.name or cfg.output.stem,
+    "description": "Get-ups from lying or sitting to standing, with the second before "
+    "and the second after; chosen by scripts/select_getups.py.",
+    "mirror": True,
+    "clips": [
+      {"clip": clip, "split": _split(cfg, clip), "ranges": own}
+      for clip, own in ranges.items()
+    ],
+  }
+  with atomic_path(cfg.output) as temporary:
+    with open(temporary, "w") as file:
+      yaml.dump(data, file, sort_keys=False, default_flow_style=None, width=100)
+
+
+def counts(getups: list[Getup], mirror: bool = False) -> dict[StartPose, int]:
+  """How many start from each pose; with mirrors, each is there twice, sides swapped."""
+  poses: list[StartPose] = [getup.pose for getup in getups]
+  if mirror:
+    swap: dict[StartPose, StartPose] = {"left": "right", "right": "left"}
+    poses = [*poses, *(swap.get(pose, pose) for pose in poses)]
+  return {pose: poses.count(pose) for pose in START_POSES}
+
+
+def _print_table(
+  cfg: SelectGetupsCfg, clips: dict[str, Clip], found: list[Getup]
+) -> None:
+  console = Console()
+  # Narrow enough for a terminal of 80 columns.
+  table = Table(title="get-ups per start pose", box=None, padding=(0, 1, 0, 0))
+  for column in ("clip", "split", "rises", "kept", *START_POSES, "s"):
+    left = column in ("clip", "split")
+    table.add_column(column, justify="left" if left else "right", no_wrap=True)
+
+  def row(label: str, split: str, getups: list[Getup], mirror: bool = False) -> None:
+    kept = [getup for getup in getups if not getup.fault]
+    seconds = sum(getup.rows / clips[getup.clip].fps for getup in kept)
+    times = 2 if mirror else 1
+    table.add_row(
+      label,
+      split,
+      "" if mirror else str(len(getups)),
+      str(len(kept) * times),
+      *map(str, counts(kept, mirror).values()),
+      f"{seconds * times:.1f}",
+    )
+
+  for name in clips:
+    row(name, _split(cfg, name), [g for g in found if g.clip == name])
+  for split in ("train", "val"):
+    own = [g for g in found if _split(cfg, g.clip) == split]
+    if own:
+      row("all", split, own)
+      row("with mirrors", split, own, mirror=True)
+      missing = [
+        pose
+        for pose, count in counts([g for g in own if not g.fault], mirror=True).items()
+        if not count
+      ]
+      if missing:
+        console.print(f"warning: no {split} get-up starts {', '.join(missing)}")
+  console.print(table)
+  for getup in found:
+    if getup.fault:
+      console.print(f"left out: {getup.clip} {getup.low}-{getup.stood}: {getup.fault}")
+
+
+def _plot(cfg: SelectGetupsCfg, clips: dict[str, Clip], found: list[Getup]) -> None:
+  """Pelvis height over time with the chosen stretches, coloured by start pose."""
+  import matplotlib
+
+  matplotlib.use("Agg")
+  import matplotlib.pyplot as plt
+  from matplotlib.patches import Patch
+
+  colors = {pose: f"C{i}" for i, pose in enumerate(START_POSES)}
+  figure, axes = plt.subplots(
+    len(clips),
+    1,
+    figsize=(16, 1.9 * len(clips) + 0.6),
+    squeeze=False,
+    layout="constrained",
+  )
+  for axis, (name, clip) in zip(axes[:, 0], clips.items(), strict=True):
+    axis.plot(np.arange(len(clip)), clip.root_pos[:, 2], "0.3", linewidth=0.8)
+    for getup in found:
+      if getup.clip != name:
+        continue
+      color = "0.75" if getup.fault else colors[getup.pose]
+      axis.axvspan(getup.start, getup.stop, color=color, alpha=0.4, linewidth=0)
+      axis.plot(getup.rest, clip.root_pos[getup.rest, 2], ".", color=color)
+    for level in (cfg.low, cfg.high):
+      axis.axhline(level, color="0.8", linewidth=0.6, zorder=0)
+    axis.set_title(f"{name} ({_split(cfg, name)})", fontsize=9, loc="left")
+    axis.set(ylabel="pelvis (m)", ylim=(0, 1))
+    axis.margins(x=0)
+  axes[-1, 0].set_xlabel("input row")
+  handles = [Patch(color=color, alpha=0.4) for color in (*colors.values(), "0.75")]
+  figure.legend(
+    handles, (*colors, "left out"), loc="outside upper right", ncols=6, fontsize=9
+  )
+  assert cfg.plot is not None
+  with atomic_path(cfg.plot) as temporary:
+    figure.savefig(temporary, dpi=80)
+  plt.close(figure)
+
+
+def _picture(path: Path, clips: dict[str, Clip], chosen: list[Getup]) -> None:
+  """The start poses, ten to a row."""
+  from smp.viz.offscreen import film_strip
+
+  rows, labels = [], []
+  for pose in START_POSES:
+    own = [getup for getup in chosen if getup.pose == pose]
+    for first in range(0, len(own), 10):
+      part = own[first : first + 10]
+      rows.append(np.stack([qpos_row(clips[g.clip], g.rest) for g in part]))
+      labels.append(f"{pose}, {first + 1}-{first + len(part)} of {len(own)}")
+  film_strip(rows, path, labels)
+
+
+def qpos_row(clip: Clip, row: int) -> np.ndarray:
+  """One pose (36,) for MuJoCo: root xyz, root wxyz, joint angles."""
+  parts = (clip.root_pos[row], clip.root_quat[row], clip.joint_pos[row])
+  return np.concatenate(parts)

@@ -1,0 +1,350 @@
+"""Write a policy to an ONNX file, with all that is needed to run it elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import mujoco
+import numpy as np
+import torch
+from mjlab.entity import Entity
+from mjlab.envs import ManagerBasedRlEnv, mdp
+from mjlab.envs.mdp.actions import JointPositionAction
+from mjlab.managers.observation_manager import ObservationTermCfg
+from mjlab.rl import RslRlVecEnvWrapper
+from mjlab.rl.exporter_utils import attach_metadata_to_onnx, get_base_metadata
+from mjlab.utils.noise import UniformNoiseCfg
+
+from smp.deploy.policy_spec import (
+  FORMAT,
+  KEY,
+  Component,
+  Joints,
+  Observation,
+  Physics,
+  PolicySpec,
+)
+from smp.errors import UserError, atomic_path
+from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
+from smp.mdp.smp_term import SMP_TERM, SmpTerm
+from smp.mdp.terminations import root_too_low
+from smp.rl.actor import Actor, OnnxActor
+
+FILE_NAME = "policy.onnx"
+"""Beside the checkpoints."""
+
+_OPTIONS = (
+  "integrator",
+  "solver",
+  "cone",
+  "jacobian",
+  "iterations",
+  "ls_iterations",
+  "ccd_iterations",
+  "noslip_iterations",
+  "tolerance",
+  "ls_tolerance",
+  "ccd_tolerance",
+  "noslip_tolerance",
+  "impratio",
+  "gravity",
+  "wind",
+  "density",
+  "viscosity",
+  "disableflags",
+  "enableflags",
+)
+_CONTACT = (
+  "contype",
+  "conaffinity",
+  "condim",
+  "priority",
+  "friction",
+  "solmix",
+  "solref",
+  "solimp",
+  "margin",
+  "gap",
+)
+# Function of the environment: source, unit, frame.
+_SOURCES = {
+  mdp.projected_gravity: ("projected_gravity", "1", "pelvis"),
+  mdp.joint_pos_rel: ("joint_pos", "rad", "relative to the default position"),
+  mdp.joint_vel_rel: ("joint_vel", "rad/s", ""),
+  mdp.last_action: ("last_action", "1", ""),
+  mdp.generated_commands: ("command", "", "see command"),
+}
+_SENSOR_UNITS = {
+  mujoco.mjtSensor.mjSENS_GYRO: "rad/s",
+  mujoco.mjtSensor.mjSENS_VELOCIMETER: "m/s",
+}
+
+
+OPSET = 18
+"""Of ONNX: the first with LayerNormalization as one node; mjlab's exporter uses it."""
+
+
+def export_policy(
+  env: RslRlVecEnvWrapper,
+  actor: Actor,
+  path: str | os.PathLike[str],
+  task: str,
+  iteration: int,
+  run_name: str = "local",
+  prior: str | None = None,
+) -> PolicySpec:
+  """Write an actor, with its observation normaliser folded in.
+
+  Args:
+    env: The environment that the policy is for.
+    actor: The policy.
+    path: The file to write.
+    task: The task's id.
+    iteration: Of the training that it comes from.
+    run_name: What mjlab's entry "run_path" says.
+    prior: That the policy was trained with. Default: the environment's.
+
+  Raises:
+    UserError: the file cannot be written, or the environment has something that this
+      format cannot tell.
+  """
+  spec = describe(env.unwrapped, task, env.clip_actions, iteration)
+  if prior is not None:
+    spec = replace(spec, prior=Path(prior).name)
+  metadata = get_base_metadata(env.unwrapped, run_name)
+  metadata[KEY] = spec.dumps()
+  with atomic_path(path) as temporary:
+    write_onnx(actor, temporary)
+    attach_metadata_to_onnx(str(temporary), metadata)
+  return spec
+
+
+def write_onnx(actor: Actor, path: Path) -> None:
+  """Write the network of ``actor`` for one observation at a time, without metadata."""
+  module = OnnxActor(copy.deepcopy(actor).cpu()).eval()
+  torch.onnx.export(
+    module,
+    (torch.zeros(1, actor.sizes[0]),),
+    str(path),
+    export_params=True,
+    opset_version=OPSET,
+    input_names=list(module.input_names),
+    output_names=list(module.output_names),
+    dynamic_axes={},
+    dynamo=False,
+  )
+
+
+def describe(
+  env: ManagerBasedRlEnv, task: str, clip_actions: float | None, iteration: int
+) -> PolicySpec:
+  """What has to be known to run a policy of this environment.
+
+  Raises:
+    UserError: the environment has something that this format cannot tell.
+  """
+  robot = cast(Entity, env.scene["robot"])
+  root = robot.data.default_root_state[0, :7].tolist()
+  default = robot.data.default_joint_pos[0].tolist()
+  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  return PolicySpec(
+    format=FORMAT,
+    task=task,
+    prior=Path(smp_term.cfg.prior).name,
+    iteration=iteration,
+    control_hz=1.0 / env.step_dt,
+    joints=_joints(env, robot),
+    observations=_observations(env),
+    command=_command(env),
+    physics=_physics(env),
+    start_qpos=(*root, *default),
+    fallen_below=_fallen_below(env),
+    clip_actions=clip_actions,
+  )
+
+
+def _fallen_below(env: ManagerBasedRlEnv) -> float | None:
+  manager = env.termination_manager
+  for name in manager.active_terms:
+    cfg = manager.get_term_cfg(name)
+    if cfg.func is root_too_low:
+      return float(cfg.params["minimum_height"])
+  return None
+
+
+def _joints(env: ManagerBasedRlEnv, robot: Entity) -> Joints:
+  """Everything by joint, in the order of actions and observations.
+
+  Raises:
+    UserError: the joints are not all moved by one position action, in their order.
+  """
+  action = env.action_manager.get_term("joint_pos")
+  names = tuple(robot.joint_names)
+  if (
+    not isinstance(action, JointPositionAction)
+    or tuple(action.target_names) != names
+    or env.action_manager.total_action_dim != len(names)
+    or action.cfg.clip is not None
+  ):
+    raise _cannot("actions other than one position target per joint, unclipped")
+  model = env.sim.mj_model
+  dof = [int(model.joint(f"robot/{name}").dofadr[0]) for name in names]
+  actuators = _actuators(model)
+  ids = [actuators[f"robot/{name}"] for name in names]
+  return Joints(
+    names=names,
+    default_pos=_floats(robot.data.default_joint_pos[0]),
+    action_scale=_each(action.scale, len(names)),
+    action_offset=_each(action.offset, len(names)),
+    stiffness=_floats(model.actuator_gainprm[ids, 0]),
+    damping=_floats(-model.actuator_biasprm[ids, 2]),
+    effort_limit=_floats(model.actuator_forcerange[ids, 1]),
+    armature=_floats(model.dof_armature[dof]),
+    frictionloss=_floats(model.dof_frictionloss[dof]),
+    passive_damping=_floats(model.dof_damping[dof].reshape(len(dof), -1)[:, 0]),
+  )
+
+
+def _actuators(model: mujoco.MjModel) -> dict[str, int]:
+  """Each joint's actuator.
+
+  Raises:
+    UserError: an actuator is not a joint's position servo with a limited force.
+  """
+  found = {}
+  for i in range(model.nu):
+    gain = model.actuator_gainprm[i, 0]
+    servo = (
+      model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_JOINT
+      and model.actuator_biastype[i] == mujoco.mjtBias.mjBIAS_AFFINE
+      and model.actuator_dyntype[i] == mujoco.mjtDyn.mjDYN_NONE
+      and model.actuator_biasprm[i, 1] == -gain
+      and model.actuator_forcelimited[i]
+      and not model.actuator_ctrllimited[i]
+    )
+    if not servo:
+      raise _cannot(f"actuator '{model.actuator(i).name}', which is no position servo")
+    found[model.joint(int(model.actuator_trnid[i, 0])).name] = i
+  return found
+
+
+def _observations(env: ManagerBasedRlEnv) -> tuple[Observation, ...]:
+  """The parts of the actor's observation.
+
+  Raises:
+    UserError: a part has a history, a delay or a clip, or an unknown function.
+  """
+  manager = env.observation_manager
+  names, dims = manager.active_terms["actor"], manager.group_obs_term_dim["actor"]
+  return tuple(
+    _observation(env, name, manager.get_term_cfg("actor", name), int(np.prod(dim)))
+    for name, dim in zip(names, dims, strict=True)
+  )
+
+
+def _observation(
+  env: ManagerBasedRlEnv, name: str, cfg: ObservationTermCfg, size: int
+) -> Observation:
+  if cfg.history_length > 1 or cfg.delay_max_lag or cfg.clip is not None:
+    raise _cannot(f"observation '{name}' with a history, a delay or a clip")
+  sensor = ""
+  if cfg.func is mdp.builtin_sensor:
+    sensor = cfg.params["sensor_name"].removeprefix("robot/")
+    kind = env.sim.mj_model.sensor(cfg.params["sensor_name"]).type[0]
+    unit = _SENSOR_UNITS.get(mujoco.mjtSensor(kind))
+    if unit is None:
+      raise _cannot(f"observation '{name}' of a sensor that is not of velocity")
+    source, frame = "sensor", "of the sensor"
+  elif cfg.func in _SOURCES:
+    source, unit, frame = _SOURCES[cfg.func]
+  else:
+    raise _cannot(f"observation '{name}', a function that plain MuJoCo does not have")
+  # The manager drops it where observations are exact, as those to look at are.
+  trained, noise = env.cfg.observations["actor"].terms[name].noise, (0.0, 0.0)
+  if isinstance(trained, UniformNoiseCfg):
+    noise = (float(cast(Any, trained.n_min)), float(cast(Any, trained.n_max)))
+  scale = _each(1.0 if cfg.scale is None else cfg.scale, 1)
+  return Observation(name, source, size, unit, frame, scale, noise, sensor)
+
+
+_DEGREES = "deg, from world x towards world y"
+
+
+def _command(env: ManagerBasedRlEnv) -> tuple[Component, ...]:
+  """What the task asks for.
+
+  Raises:
+    UserError: a command that this format does not know.
+  """
+  if "command" not in env.command_manager.active_terms:
+    return ()
+  term = env.command_manager.get_term("command")
+  turn = (0.0,), -180.0, 180.0
+  if isinstance(term, LocationCommand):
+    low, high = term.cfg.distance_range
+    given = "m, x and y in the world"
+    goal = Component("goal", 2, "m", "heading", given, (2.0, 0.0), low, high, True)
+    return (goal,)
+  if not isinstance(term, SpeedCommand | SteeringCommand):
+    raise _cannot(f"command {type(term).__name__}")
+  low, high = term.cfg.speed_range
+  speed = Component("speed", 1, "m/s", "", "m/s", (max(low, 1.0),), low, high, True)
+  if isinstance(term, SpeedCommand):
+    x, y = term.direction_w.tolist()
+    fixed = (float(np.degrees(np.arctan2(y, x))),)
+    along = Component(
+      "direction", 2, "1", "heading", _DEGREES, fixed, fixed[0], fixed[0], False
+    )
+    return (along, speed)
+  direction = Component("direction", 2, "1", "heading", _DEGREES, *turn, True)
+  facing = Component("facing", 2, "1", "heading", _DEGREES, *turn, True)
+  return (direction, speed, facing)
+
+
+def _physics(env: ManagerBasedRlEnv) -> Physics:
+  model = env.sim.mj_model
+  geoms, floor = {}, None
+  for i in range(model.ngeom):
+    if not (model.geom_contype[i] or model.geom_conaffinity[i]):
+      continue
+    contact = {name: _value(getattr(model, f"geom_{name}")[i]) for name in _CONTACT}
+    name = model.geom(i).name
+    if name.startswith("robot/"):
+      geoms[name.removeprefix("robot/")] = contact
+    elif model.geom_type[i] == mujoco.mjtGeom.mjGEOM_PLANE and floor is None:
+      floor = contact
+    else:
+      raise _cannot(f"geom '{name}', which is neither the robot's nor the only plane")
+  if floor is None:
+    raise _cannot("a scene without a plane")
+  return Physics(
+    timestep=env.physics_dt,
+    decimation=env.cfg.decimation,
+    options={name: _value(getattr(model.opt, name)) for name in _OPTIONS},
+    geoms=geoms,
+    floor=floor,
+  )
+
+
+def _cannot(what: str) -> UserError:
+  return UserError(f"cannot export a policy with {what}")
+
+
+def _value(value: Any) -> float | tuple[float, ...]:
+  return _floats(value) if np.ndim(value) else float(value)
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+  return tuple(float(value) for value in values)
+
+
+def _each(value: Any, count: int) -> tuple[float, ...]:
+  """One value for all as ``count`` values, a tensor's first row as it is."""
+  if isinstance(value, int | float):
+    return (float(value),) * count
+  rows = np.atleast_1d(np.asarray(value.cpu() if hasattr(value, "cpu") else value))
+  return _floats(rows[0] if rows.ndim > 1 else rows)

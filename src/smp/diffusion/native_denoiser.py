@@ -1,0 +1,183 @@
+"""The denoiser on a CPU: one pass of C per few windows, nothing through memory.
+
+On a CPU the layers of `Denoiser` as separate tensor operations spend half of their time
+moving activations about. Here a thread takes a few windows, and brings them through the
+whole network while they stay in its caches. The products run on tiles of 32 columns
+whose weights lie together; normalisation, modulation, gates and activations happen as
+numbers come and go.
+
+It is a Warp CPU kernel around a native snippet, as in `smp.sim.batch_stepper`: Warp compiles it
+for this processor, once, with the compiler it brings along. Vectors of 16 numbers become
+whatever registers there are. float32 throughout; agrees with the plain denoiser to
+rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from smp.diffusion.denoiser import MODULATIONS, Block, Denoiser
+from smp.utils.cpu import LaunchPool
+
+LANES = 16
+TILE = 2 * LANES
+MAX_FRAMES = 64
+_MAX_ROWS = 16
+"""At least as large as R in the snippet: how far rows are padded at most."""
+_BLOCK = 4
+"""Windows that go through the network together: weights are read once for all."""
+
+
+class FusedDenoiser:
+  """`Denoiser.forward_modulated` on the CPU, for frozen weights.
+
+  Args:
+    denoiser: On the CPU; its weights are copied, so it must not be trained further.
+    threads: Default: as many as torch computes on.
+
+  Raises:
+    ValueError: `fits` says that the sizes are not for it.
+  """
+
+  def __init__(self, denoiser: Denoiser, threads: int | None = None) -> None:
+    if not fits(denoiser):
+      raise ValueError("the denoiser's sizes do not fit tiles and vectors")
+    from smp.diffusion import native_kernel  # It imports Warp.
+
+    self._kernel = native_kernel
+    self._denoiser = denoiser
+    threads = threads or torch.get_num_threads()
+    self._launch_pool = LaunchPool(threads)
+    # Sampling and scoring may come from two threads (a viewer has its own).
+    self._lock = threading.Lock()
+    self._counter = np.zeros(1, np.int64)
+    with torch.no_grad():
+      self._pack(denoiser)
+    self._workers = [self._worker() for _ in range(threads)]
+
+  @torch.no_grad()
+  def __call__(
+    self, x: Tensor, modulation: Tensor, out: Tensor | None = None
+  ) -> Tensor:
+    """Predicted noise in windows of some groups, each at its own timestep.
+
+    Args:
+      x: (K, N, W, F) float32, contiguous.
+      modulation: (num_layers, K, 6, D), from `Denoiser.time_modulation`.
+      out: (K, N, W, F), contiguous, to write to; None: new.
+    """
+    modulation = modulation.contiguous()
+    out = torch.empty_like(x) if out is None else out
+    groups, each, window, width = x.shape
+    if (window, width) != (self._denoiser.window, self._denoiser.feature_dim):
+      raise ValueError(f"windows are {(window, width)}, the denoiser takes others")
+    layers = self._denoiser.num_layers
+    shape = (layers, groups, MODULATIONS, self._denoiser.d_model)
+    for name, tensor, want in (("x", x, x.shape), ("modulation", modulation, shape)):
+      if tensor.shape != want or tensor.dtype != torch.float32 or tensor.is_cuda:
+        raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {want}")
+    if not x.is_contiguous() or not out.is_contiguous() or out.shape != x.shape:
+      raise ValueError("x and out must be contiguous and of one shape")
+    call = {"groups": groups, "each": each, "block": min(_BLOCK, max(each, 1))}
+    call |= {"input": x.data_ptr(), "output": out.data_ptr()}
+    call["modulation"] = modulation.data_ptr()
+    fields = self._kernel.FIELDS
+    with self._lock:
+      self._counter[0] = 0
+      for job, _, _ in self._workers:
+        for name, value in call.items():
+          job[fields.index(name)] = value
+      self._launch_pool.run([launch for _, launch, _ in self._workers])
+    return out
+
+  def _pack(self, denoiser: Denoiser) -> None:
+    """Copy the weights in the order that the C code reads them."""
+    eye = torch.eye(denoiser.feature_dim)
+    # The convolutions next to the linear layers at both ends are products too.
+    before = eye + denoiser.preprocess_conv.weight.squeeze(-1)
+    after = eye + denoiser.postprocess_conv.weight.squeeze(-1)
+    self._positions = denoiser.positions.contiguous()
+    self._in = _tiles(denoiser.proj_in.weight @ before)
+    self._out = _tiles(after @ denoiser.proj_out.weight)
+    self._layers: list[Tensor] = []
+    for block in denoiser.blocks:
+      self._layers += _layer_weights(cast(Block, block))
+    self._inner = cast(Block, denoiser.blocks[0]).ff.proj_out.in_features
+
+  def _worker(self) -> tuple[np.ndarray, Any, Tensor]:
+    """A thread's job, its recorded launch, and its scratch memory."""
+    d = self._denoiser
+    padded = self._out.shape[0] * TILE
+    rows = _BLOCK * d.window + _MAX_ROWS
+    widest = max(3 * d.d_model, self._inner, padded, d.feature_dim)
+    scratch = torch.zeros(rows * (2 * d.d_model + widest))
+    values = {
+      "counter": self._counter.ctypes.data,
+      "W": d.window,
+      "F": d.feature_dim,
+      "D": d.d_model,
+      "heads": d.nhead,
+      "layers": d.num_layers,
+      "inner": self._inner,
+      "padded_F": padded,
+      "positions": self._positions.data_ptr(),
+      "w_in": self._in.data_ptr(),
+      "w_out": self._out.data_ptr(),
+      "scratch": scratch.data_ptr(),
+    }
+    fields = [values.get(name, 0) for name in self._kernel.FIELDS]
+    job = np.array(fields + [w.data_ptr() for w in self._layers], np.int64)
+    return job, self._kernel.record(job), scratch
+
+
+@contextlib.contextmanager
+def torch_on_one_thread() -> Iterator[None]:
+  """Around `FusedDenoiser` and the tensor operations next to it.
+
+  After an operation on several threads torch's own wait for the next one without giving
+  up their cores, and the threads of the denoiser would have to share with them.
+  """
+  threads = torch.get_num_threads()
+  torch.set_num_threads(1)
+  try:
+    yield
+  finally:
+    torch.set_num_threads(threads)
+
+
+def fits(denoiser: Denoiser) -> bool:
+  """Whether `FusedDenoiser` takes a denoiser of these sizes."""
+  inner = cast(Block, denoiser.blocks[0]).ff.proj_out.in_features
+  return (
+    denoiser.d_model % TILE == 0
+    and (denoiser.d_model // denoiser.nhead) % LANES == 0
+    and inner % LANES == 0
+    and denoiser.window <= MAX_FRAMES
+  )
+
+
+def _layer_weights(block: Block) -> list[Tensor]:
+  """The weights of a layer as the C code takes them, in its order."""
+  up = block.ff.act.proj
+  # A tile holds the gates and then the values of the same 16 outputs.
+  order = torch.arange(up.out_features).view(2, -1, LANES).transpose(0, 1).flatten()
+  qkv = torch.cat((block.to_q.weight, block.to_k.weight, block.to_v.weight))
+  down = block.ff.proj_out
+  weights = [_tiles(qkv), _tiles(block.to_out.weight)]
+  weights += [_tiles(up.weight[order]), up.bias[order].clone()]
+  return weights + [_tiles(down.weight), down.bias.clone()]
+
+
+def _tiles(weight: Tensor) -> Tensor:
+  """A weight (N, K) as tiles (ceil(N / 32), K, 32) of columns, padded with zeros."""
+  rows, columns = weight.shape
+  padded = F.pad(weight, (0, 0, 0, -rows % TILE))
+  return padded.view(-1, TILE, columns).transpose(1, 2).contiguous()

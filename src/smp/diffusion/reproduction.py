@@ -1,0 +1,163 @@
+"""Import of the priors published with the G1 reproduction, which are pickles.
+
+A pickle runs code when it is loaded. Here one is read by torch's restricted loader,
+which may build tensors, plain containers and the numpy arrays listed below and nothing
+else. The rest of the project reads safetensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smp.diffusion.denoiser import Denoiser
+from smp.diffusion.prior import MotionPrior, check_heads, check_tensors
+from smp.errors import UserError, shown
+from smp.motion.features import FeatureSpec, g1_spec
+
+_RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+# The second name is what numpy before 2.0 wrote.
+_ALLOWED = [
+  (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+  (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
+  np.ndarray,
+  np.dtype,
+  np.dtypes.Float32DType,
+]
+_MAX_SIZE = 8192
+SIZES = (
+  "d_model",
+  "nhead",
+  "num_layers",
+  "num_timesteps",
+  "feature_dim",
+  "window_size",
+)
+
+UNKNOWN_LICENCE = "none stated by its publisher: for comparison, do not redistribute"
+
+
+def import_reproduction(path: Path, licence: str = UNKNOWN_LICENCE) -> MotionPrior:
+  """Read a published checkpoint as a `MotionPrior`.
+
+  Its windows were anchored at the yaw of the last root and its velocities taken from
+  whole clips, so its spec says heading "yaw" and velocity "clip".
+
+  Raises:
+    UserError: The file is missing, damaged, asks for code to be run, or does not hold
+      a prior over the features of `g1_spec`.
+  """
+  checkpoint = _read(path)
+  for key in ("model", "q_low", "q_high", "cfg"):
+    if key not in checkpoint:
+      raise UserError(f"{path}: no '{key}' in it, so not a published motion prior")
+  spec = g1_spec(heading="yaw", velocity="clip")
+  sizes = _sizes(path, checkpoint["cfg"], spec)
+  denoiser = Denoiser(
+    feature_dim=sizes["feature_dim"],
+    window=sizes["window_size"],
+    d_model=sizes["d_model"],
+    nhead=sizes["nhead"],
+    num_layers=sizes["num_layers"],
+  )
+  tensors = _tensors(path, checkpoint["model"])
+  check_tensors(path, tensors, denoiser.state_dict())
+  denoiser.load_state_dict(tensors)
+  low, high = (
+    _quantiles(path, key, checkpoint[key], sizes["feature_dim"])
+    for key in ("q_low", "q_high")
+  )
+  info = {
+    "source": {
+      "file": path.name,
+      "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+      "epoch": _plain(checkpoint.get("epoch")),
+    },
+    "config": _plain(checkpoint["cfg"]),
+    "licence": licence,
+  }
+  return MotionPrior(denoiser, low, high, spec, sizes["num_timesteps"], info)
+
+
+def _read(path: Path) -> dict[str, Any]:
+  if not path.is_file():
+    raise UserError(f"{path}: no such file; give the path of a published prior (.pt)")
+  try:
+    with torch.serialization.safe_globals(_ALLOWED):
+      checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+  except pickle.UnpicklingError as error:
+    raise UserError(
+      f"{path}: refused: it holds more than tensors and float32 arrays, or is no "
+      f"checkpoint at all ({_first_sentence(error)}); import only priors you trust to "
+      "be what they say"
+    ) from error
+  except Exception as error:  # Damaged files make the loader raise a dozen kinds.
+    raise UserError(
+      f"{path}: cannot be read, damaged or cut short ({_first_sentence(error)}); "
+      "download it again"
+    ) from error
+  if not isinstance(checkpoint, dict):
+    raise UserError(f"{path}: not a table of entries, so not a published motion prior")
+  return checkpoint
+
+
+def _first_sentence(error: Exception) -> str:
+  """torch's loader explains itself over many lines, some of them bad advice here."""
+  text = str(error).split("WeightsUnpickler error:")[-1].strip() or type(error).__name__
+  return text.splitlines()[0].split(". ")[0][:160]
+
+
+def _sizes(path: Path, cfg: Any, spec: FeatureSpec) -> dict[str, int]:
+  if not isinstance(cfg, dict):
+    raise UserError(f"{path}: 'cfg' is not a table, so not a published motion prior")
+  sizes: dict[str, int] = {}
+  for name in SIZES:
+    value = cfg.get(name)
+    if type(value) is not int or not 1 <= value <= _MAX_SIZE:
+      raise UserError(
+        f"{path}: cfg '{name}' is {shown(value)}, expected a whole number from 1 to "
+        f"{_MAX_SIZE}"
+      )
+    sizes[name] = value
+  ours = {"feature_dim": sum(spec.feature_dims), "window_size": spec.window}
+  for name, want in ours.items():
+    if sizes[name] != want:
+      raise UserError(
+        f"{path}: cfg '{name}' is {sizes[name]}, this program's windows have {want}; "
+        "a prior over other features cannot be imported"
+      )
+  check_heads(str(path), sizes["d_model"], sizes["nhead"])
+  return sizes
+
+
+def _tensors(path: Path, model: Any) -> dict[str, Tensor]:
+  if not isinstance(model, dict):
+    raise UserError(f"{path}: 'model' is not a table of tensors")
+  for name, value in model.items():
+    if not isinstance(value, Tensor):
+      raise UserError(f"{path}: model entry '{name}' is not a tensor")
+  return dict(model)
+
+
+def _quantiles(path: Path, key: str, value: Any, dim: int) -> Tensor:
+  array = value.numpy() if isinstance(value, Tensor) else value
+  if not isinstance(array, np.ndarray) or array.shape != (dim,):
+    raise UserError(f"{path}: '{key}' is not an array of {dim} numbers")
+  if not np.isfinite(array).all():
+    raise UserError(f"{path}: '{key}' has non-finite values")
+  return torch.from_numpy(array.astype(np.float32))
+
+
+def _plain(value: Any) -> Any:
+  """Only what JSON can hold; anything else as text."""
+  if isinstance(value, dict):
+    return {str(key): _plain(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(item) for item in value]
+  return value if isinstance(value, int | float | str | None) else str(value)

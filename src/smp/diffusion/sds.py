@@ -1,0 +1,326 @@
+"""The score of windows at timesteps that never change: the prior's part of a reward.
+
+`MotionPrior.denoising_error` says what is computed, in the plain way. `SdsLoss`
+computes the same with everything prepared that can be: time embeddings and modulations
+do not depend on the windows, the normalisation is one multiplication and one addition,
+and the products are those of the device at hand:
+
+- On a CPU, `smp.diffusion.native_denoiser.FusedDenoiser`: C, float32.
+- On a GPU, `FoldedDenoiser`: modulations and gates are part of the weights, one set for
+  each timestep, so that a layer is a handful of batched products, in float16, bfloat16,
+  TF32 or float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smp.diffusion.denoiser import NORM_EPS, Block, Denoiser
+from smp.diffusion.native_denoiser import FusedDenoiser, fits, torch_on_one_thread
+from smp.errors import UserError
+
+if TYPE_CHECKING:
+  from smp.diffusion.prior import MotionPrior
+
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
+"""Of the products; sums, norms and errors are float32 always. ``auto``: float16 on a
+GPU (as fast as bfloat16, and as exact as TF32), float32 on a CPU."""
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Precisions of 16 bits, and their type."""
+
+
+def products_in(precision: str) -> tuple[torch.dtype, Literal["ieee", "tf32"]]:
+  """What a precision (not "auto") means for products: the type of their matrices, and
+  how those of float32 are multiplied, for `float32_products`."""
+  kind = "ieee" if precision == "float32" else "tf32"
+  return HALF.get(precision, torch.float32), kind
+
+
+class SdsLoss(nn.Module):
+  """`MotionPrior.denoising_error` at fixed timesteps.
+
+  No host synchronisation, no branch on values, and from the second call with as many
+  windows on no allocation of its own: fit for a CUDA graph. It computes on the device
+  that the prior is on when it is made, with the weights as they are then.
+
+  Args:
+    prior: The prior.
+    timesteps: K of them, each within the prior's schedule.
+    precision: See `Precision`.
+
+  Raises:
+    UserError: a timestep outside the schedule, or no such precision.
+  """
+
+  signal: Tensor
+  noise_scale: Tensor
+  gain: Tensor
+  offset: Tensor
+
+  def __init__(
+    self, prior: MotionPrior, timesteps: Sequence[int], precision: Precision = "auto"
+  ):
+    super().__init__()
+    count = prior.schedule.num_timesteps
+    wrong = [t for t in timesteps if not 0 <= t < count]
+    if wrong or not timesteps:
+      raise UserError(
+        f"timesteps {tuple(timesteps)}: give at least one, each from 0 to {count - 1}"
+      )
+    device = prior.q_low.device
+    steps = torch.tensor(tuple(timesteps), device=device)
+    gain, offset = prior.affine()
+    buffers = {
+      "signal": prior.schedule.signal[steps].view(-1, 1, 1, 1),
+      "noise_scale": prior.schedule.noise[steps].view(-1, 1, 1, 1),
+      "gain": gain,
+      "offset": offset,
+    }
+    for name, value in buffers.items():
+      self.register_buffer(name, value.clone(), persistent=False)
+    self.precision = resolve_precision(precision, device)
+    self._predict = make_predictor(prior.denoiser, steps, self.precision)
+    self._noised = torch.empty(0)
+
+  @torch.no_grad()
+  def forward(self, features: Tensor, noise: Tensor) -> Tensor:
+    """Errors (N, K) of raw ``features`` (N, W, F) under ``noise`` (K, N, W, F)."""
+    if isinstance(self._predict, _OnCpu):
+      with torch_on_one_thread():
+        return self._score(features, noise)
+    return self._score(features, noise)
+
+  def _score(self, features: Tensor, noise: Tensor) -> Tensor:
+    if self._noised.shape != noise.shape:
+      self._noised = torch.empty_like(noise)
+    clean = torch.addcmul(self.offset, features, self.gain)
+    noised = torch.mul(noise, self.noise_scale, out=self._noised)
+    noised.addcmul_(clean, self.signal)
+    error = self._predict(noised).sub_(noise).square_()
+    return error.mean(dim=(-2, -1)).transpose(0, 1)
+
+
+Predictor = Callable[[Tensor], Tensor]
+"""Predicted noise (K, N, W, F), float32, in (K, N, W, F): each group its timestep. The
+result is the caller's to change, until the next call."""
+
+
+def make_predictor(
+  denoiser: Denoiser, timesteps: Tensor, precision: Precision
+) -> Predictor:
+  """The fastest denoiser there is for a device, at fixed timesteps.
+
+  Args:
+    denoiser: On the device.
+    timesteps: (K,), on the device.
+    precision: Not "auto".
+
+  Raises:
+    UserError: float16 is asked for, and its range is too small for this denoiser.
+  """
+  if timesteps.is_cuda or precision in HALF:
+    return FoldedDenoiser(denoiser, timesteps, precision)
+  with torch.no_grad():
+    modulation = denoiser.time_modulation(timesteps)
+  if fits(denoiser):
+    return _OnCpu(denoiser, modulation)
+  modulation = modulation.unsqueeze(2)
+  return lambda x: denoiser.forward_modulated(x, modulation)
+
+
+def resolve_precision(precision: str, device: torch.device) -> Precision:
+  """The precision that a device computes in.
+
+  Raises:
+    UserError: no such precision, or none of this device.
+  """
+  if precision not in get_args(Precision):
+    raise UserError(
+      f"precision '{precision}': choose one of {', '.join(get_args(Precision))}"
+    )
+  if precision == "auto":
+    return "float16" if device.type == "cuda" else "float32"
+  if precision == "tf32" and device.type != "cuda":
+    raise UserError("precision 'tf32' is for NVIDIA GPUs; use float32 or auto here")
+  return cast(Precision, precision)
+
+
+class _OnCpu:
+  """`FusedDenoiser` with its modulation and its output at hand."""
+
+  def __init__(self, denoiser: Denoiser, modulation: Tensor) -> None:
+    self._fused = FusedDenoiser(denoiser)
+    self._modulation = modulation
+    self._out = torch.empty(0)
+
+  def __call__(self, x: Tensor) -> Tensor:
+    if self._out.shape != x.shape:
+      self._out = torch.empty_like(x)
+    return self._fused(x, self._modulation, out=self._out)
+
+
+MAX_ATTENDED = 65_535
+"""Windows in one call of attention: the kernels number them along a side of CUDA's grid
+that is no longer. Three timesteps of 16,384 environments are 49,152."""
+
+
+class FoldedDenoiser(nn.Module):
+  """`Denoiser.forward_modulated` at fixed timesteps, all that is fixed in its weights.
+
+  With n the layer norm of x, W (n (1 + scale) + shift) is (W diag(1 + scale)) n plus
+  W shift, and gate * (W y + b) is (diag(gate) W) y plus gate * b. The convolutions next
+  to the linear layers at both ends are products with them. Weights are folded in
+  float64, on the host. What flows from block to block stays float32.
+
+  Args:
+    denoiser: On the device to compute on.
+    timesteps: (K,), on the same device.
+    precision: Of the products; those at both ends are TF32 at least.
+
+  Raises:
+    UserError: float16 is asked for, and its range is too small for these weights.
+  """
+
+  def __init__(self, denoiser: Denoiser, timesteps: Tensor, precision: Precision):
+    super().__init__()
+    device = denoiser.positions.device
+    exact = copy.deepcopy(denoiser).cpu().double()
+    self._heads = denoiser.nhead
+    # Said in each call: mjlab's training allows TF32 for the whole program.
+    self._dtype, self._matmul = products_in(precision)
+    eye = torch.eye(denoiser.feature_dim, dtype=torch.float64)
+    before = eye + exact.preprocess_conv.weight.squeeze(-1)
+    after = eye + exact.postprocess_conv.weight.squeeze(-1)
+    # Both ends are not rounded to half: the error is a small difference there.
+    w_in = (exact.proj_in.weight @ before).t().contiguous()
+    w_out = (after @ exact.proj_out.weight).t().contiguous()
+    self.w_in = nn.Buffer(w_in.detach().float().to(device))
+    self.w_out = nn.Buffer(w_out.detach().float().to(device))
+    self.positions = nn.Buffer(denoiser.positions.clone())
+    self._layers: list[list[Tensor]] = []
+    self._scales: list[float] = []
+    """What the last product of a layer is divided by, to stay within float16."""
+    with torch.no_grad():
+      modulation = exact.time_modulation(timesteps.cpu())
+      folded = [
+        _fold(cast(Block, block), each)
+        for block, each in zip(exact.blocks, modulation, strict=True)
+      ]
+    for layer in folded:
+      inner, last = _largest_products(layer)
+      scale = 1.0
+      if precision == "float16":
+        largest = torch.finfo(torch.float16).max
+        if inner > largest:
+          raise UserError(
+            f"precision float16: products of this denoiser may reach {inner:.0f}, past "
+            "the largest float16; use --env.commands.smp.precision bfloat16"
+          )
+        scale = 2.0 ** max(0, math.ceil(math.log2(last / largest)))
+      *products, down, down_bias = layer
+      products = [
+        tensor.to(device, self._dtype) for tensor in (*products, down / scale)
+      ]
+      self._layers.append([*products, down_bias.to(device, torch.float32)])
+      self._scales.append(scale)
+
+  @torch.no_grad()
+  def forward(self, x: Tensor) -> Tensor:
+    """Predicted noise (K, N, W, F) in ``x`` (K, N, W, F), float32."""
+    with float32_products(self._matmul):
+      return self._forward(x)
+
+  def _forward(self, x: Tensor) -> Tensor:
+    groups, each, window, _ = x.shape
+    h = (x @ self.w_in + self.positions).flatten(1, 2)
+    for layer, scale in zip(self._layers, self._scales, strict=True):
+      qkv, qkv_bias, merge, up, up_bias, down, down_bias = layer
+      y = torch.baddbmm(qkv_bias, self._norm(h), qkv)
+      y = self._attend(y.view(groups * each, window, -1)).view_as(h)
+      h = h + torch.bmm(y, merge)
+      gate, value = torch.baddbmm(up_bias, self._norm(h), up).chunk(2, dim=-1)
+      h = torch.add(h, torch.bmm(F.silu(gate) * value, down), alpha=scale) + down_bias
+    return (h @ self.w_out).view(groups, each, window, -1)
+
+  def _norm(self, h: Tensor) -> Tensor:
+    return F.layer_norm(h, h.shape[-1:], eps=NORM_EPS).to(self._dtype)
+
+  def _attend(self, qkv: Tensor) -> Tensor:
+    """(B, W, 3 * D) -> (B, W, D)."""
+    qkv = qkv.unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
+    parts = [
+      F.scaled_dot_product_attention(part[0], part[1], part[2])
+      for part in qkv.split(MAX_ATTENDED, dim=1)
+    ]
+    attended = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return attended.transpose(1, 2).flatten(-2)
+
+
+def _fold(block: Block, modulation: Tensor) -> list[Tensor]:
+  """Weights (K, in, out) and biases (K, 1, out) of a block at K timesteps: queries, keys
+  and values; their merge; up, both halves; down."""
+  shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(1)
+  qkv = torch.cat((block.to_q.weight, block.to_k.weight, block.to_v.weight))
+  up, down = block.ff.act.proj, block.ff.proj_out
+
+  def into(weight: Tensor, scale: Tensor) -> Tensor:
+    return (weight * (1.0 + scale).unsqueeze(1)).transpose(1, 2).contiguous()
+
+  def out_of(weight: Tensor, gate: Tensor) -> Tensor:
+    return (weight * gate.unsqueeze(2)).transpose(1, 2).contiguous()
+
+  return [
+    into(qkv, scale_a),
+    (shift_a @ qkv.t()).unsqueeze(1),
+    out_of(block.to_out.weight, gate_a),
+    into(up.weight, scale_f),
+    (shift_f @ up.weight.t() + up.bias).unsqueeze(1),
+    out_of(down.weight, gate_f),
+    (gate_f * down.bias).unsqueeze(1),
+  ]
+
+
+def _largest_products(layer: list[Tensor]) -> tuple[float, float]:
+  """Bounds on what is rounded to half in a layer, whatever the windows are: of the last
+  product, and of all before it.
+
+  A layer norm of D numbers has length sqrt(D) at most. So a product with it is bounded
+  by the length of the weight's column (Cauchy-Schwarz), and its own length by the
+  weight's largest singular value.
+  """
+  qkv, qkv_bias, merge, up, up_bias, down, _ = layer
+  width = qkv.shape[-2]
+
+  def entries(weight: Tensor, bias: Tensor) -> Tensor:
+    return width**0.5 * weight.norm(dim=-2) + bias.squeeze(-2).abs()
+
+  projected = entries(qkv, qkv_bias)
+  values = projected[..., 2 * width :].norm(dim=-1).max()
+  gate, value = entries(up, up_bias).chunk(2, dim=-1)
+  w_gate, b_gate = up.chunk(2, dim=-1)[0], up_bias.squeeze(-2).chunk(2, dim=-1)[0]
+  gates = width**0.5 * torch.linalg.matrix_norm(w_gate, ord=2) + b_gate.norm(dim=-1)
+  inner = projected.max(), values * merge.norm(dim=-2).max(), (gate * value).max()
+  last = gates.max() * value.max() * down.norm(dim=-2).max()
+  return max(float(bound) for bound in inner), float(last)
+
+
+@contextlib.contextmanager
+def float32_products(kind: str) -> Iterator[None]:
+  """Products of float32 matrices in "ieee" float32 or in "tf32", whatever the program
+  has chosen. Through the one interface that torch can always read."""
+  matmul = torch.backends.cuda.matmul
+  before = matmul.fp32_precision
+  matmul.fp32_precision = kind
+  try:
+    yield
+  finally:
+    matmul.fp32_precision = before

@@ -1,0 +1,79 @@
+"""Curves of trainings, as their runs logged them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from smp.errors import UserError
+
+EPISODE = "Train/mean_episode_length"
+TASK_REWARD = "Smp/task_reward"
+SDS_LOSS = "Smp/sds_loss_t"
+"""Beginning of the names of the SDS losses, one for each timestep."""
+
+
+@dataclass(frozen=True)
+class Curve:
+  """One scalar of a run."""
+
+  iteration: np.ndarray
+  """(n,)."""
+  seconds: np.ndarray
+  """(n,) since the first value of any scalar of the run."""
+  value: np.ndarray
+  """(n,)."""
+
+  def first_above(self, bound: float) -> int | None:
+    """Return the index of the first value above ``bound``; None: there is none."""
+    above = np.flatnonzero(self.value > bound)
+    return int(above[0]) if len(above) else None
+
+  def at(self, seconds: float, window: float = 60.0) -> float | None:
+    """Return the mean over the ``window`` seconds before a time; None: not so long."""
+    if not len(self.seconds) or self.seconds[-1] < seconds - window:
+      return None
+    chosen = (self.seconds > seconds - window) & (self.seconds <= seconds)
+    return float(self.value[chosen].mean()) if chosen.any() else None
+
+
+def read_curves(run: Path, names: Iterable[str] = ()) -> dict[str, Curve]:
+  """Return the curves of a run that was logged with ``--agent.logger tensorboard``.
+
+  Args:
+    run: Folder of the run.
+    names: Only scalars whose names begin with one of these; none: all.
+
+  Raises:
+    UserError: the folder holds no such log.
+  """
+  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+  if not list(run.glob("events.out.tfevents*")):
+    raise UserError(f"{run}: no curve here; log with --agent.logger tensorboard")
+  events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+  events.Reload()
+  found = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
+  begin = min((each[0].wall_time for each in found.values() if each), default=0.0)
+  wanted = tuple(names) or ("",)
+  return {
+    name: Curve(
+      np.array([each.step for each in values]),
+      np.array([each.wall_time - begin for each in values]),
+      np.array([each.value for each in values]),
+    )
+    for name, values in found.items()
+    if name.startswith(wanted)
+  }
+
+
+def mean_sds_loss(curves: dict[str, Curve]) -> Curve | None:
+  """Return the mean of the SDS losses over timesteps; None: they were not logged."""
+  errors = [curve for name, curve in curves.items() if name.startswith(SDS_LOSS)]
+  if not errors:
+    return None
+  value = np.mean([curve.value for curve in errors], axis=0)
+  return Curve(errors[0].iteration, errors[0].seconds, value)

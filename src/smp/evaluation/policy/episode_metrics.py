@@ -1,0 +1,278 @@
+"""Figures of recorded episodes: functions of trajectories alone, one value per episode.
+
+Arrays are (T, N, ...), T steps of N environments. ``valid`` (T, N) says which steps
+count. A figure that an episode does not have is not a number (nan).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from smp.motion.head import Head
+from smp.motion.kinematics import Kinematics
+from smp.motion.rotations import heading, quat_rotate
+from smp.robots import g1
+
+SOLE = (0.04, 0.0, -0.037)
+"""Middle of a sole in the frame of the ankle's roll link, m: mjlab's foot site."""
+FEET = ("left_ankle_roll_link", "right_ankle_roll_link")
+CONTACT_FORCE = 1.0
+"""A foot with more of it from the floor, N, is in contact."""
+GOAL_REACHED = 0.5
+"""m."""
+MIN_STEPS = 50
+"""Steps (1 s) below which an episode says nothing about symmetry."""
+_CHUNK = 64
+"""Environments whose bodies are placed at a time."""
+
+
+# Means.
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+  """Mean over steps of ``values`` (T, N) where ``mask`` (T, N) holds: (N,)."""
+  count = mask.sum(dim=0)
+  total = torch.where(mask, values, torch.zeros_like(values)).double().sum(dim=0)
+  return torch.where(count > 0, total / count.clamp(min=1), torch.nan).float()
+
+
+def masked_std(values: Tensor, mask: Tensor) -> Tensor:
+  """Standard deviation over the same steps: (N,)."""
+  mean = masked_mean(values, mask)
+  return masked_mean((values - mean).square(), mask).sqrt()
+
+
+def masked_max(values: Tensor, mask: Tensor) -> Tensor:
+  """Largest over the same steps: (N,)."""
+  most = torch.where(mask, values, torch.full_like(values, -torch.inf)).amax(dim=0)
+  return torch.where(mask.any(dim=0), most, torch.nan)
+
+
+def all_of(mask: Tensor, steps: int) -> Tensor:
+  """Whether ``steps`` steps in a row count: (T - steps + 1, N)."""
+  return mask.unfold(0, steps, 1).all(dim=-1)
+
+
+def after(valid: Tensor, seconds: float, fps: float) -> Tensor:
+  """The steps that count from so many seconds on: (T, N)."""
+  late = torch.arange(len(valid)) >= round(seconds * fps)
+  return valid & late.unsqueeze(-1)
+
+
+# Speed, facing, goals.
+
+
+def velocity_error(velocity: Tensor, command: Tensor, valid: Tensor) -> Tensor:
+  """Mean |v_cmd - v| (N,), m/s, of horizontal velocities (T, N, 2) and (N, 2)."""
+  return masked_mean((velocity - command).norm(dim=-1), valid)
+
+
+def speed_along(velocity: Tensor, command: Tensor) -> Tensor:
+  """Speed in the commanded direction (T, N), m/s."""
+  unit = command / command.norm(dim=-1, keepdim=True).clamp(min=1e-9)
+  return (velocity * unit).sum(dim=-1)
+
+
+def facing_error(quat: Tensor, facing: Tensor, valid: Tensor) -> Tensor:
+  """Mean angle between heading and commanded facing (N,), degrees.
+
+  Args:
+    quat: (T, N, 4), wxyz.
+    facing: (N, 2), unit vectors.
+  """
+  cos, sin = heading(quat)
+  x, y = facing.unbind(-1)
+  angle = torch.atan2(cos * y - sin * x, cos * x + sin * y).abs()
+  return masked_mean(angle.rad2deg(), valid)
+
+
+def goal_distance(position: Tensor, goal: Tensor, valid: Tensor) -> Tensor:
+  """Distance to the goal at the last step that counts (N,), m."""
+  last = (valid.sum(dim=0) - 1).clamp(min=0)
+  end = position[last, torch.arange(len(last))]
+  return torch.where(valid.any(dim=0), (end - goal).norm(dim=-1), torch.nan)
+
+
+def time_to_goal(
+  position: Tensor, goal: Tensor, valid: Tensor, fps: float, radius: float
+) -> Tensor:
+  """When the pelvis is first within ``radius`` m of the goal (N,), s; nan: never."""
+  return first_time((position - goal).norm(dim=-1).le(radius) & valid, fps)
+
+
+def first_time(event: Tensor, fps: float) -> Tensor:
+  """When ``event`` (T, N) first holds (N,), s; nan: never. The first step ends at 1/fps."""
+  step = event.long().argmax(dim=0)
+  return torch.where(event.any(dim=0), (step + 1) / fps, torch.nan)
+
+
+# Falls and return.
+
+
+def normalised_return(reward: Tensor, valid: Tensor, most: float) -> Tensor:
+  """Task return over the largest that an episode of this length can have (N,), 0 to 1.
+
+  Steps after a failure earn nothing. Source: Mu et al. (arXiv 2512.03028) report
+  returns so; the prior's reward is not in it.
+  """
+  earned = torch.where(valid, reward, torch.zeros_like(reward)).double().sum(dim=0)
+  return (earned / (most * len(reward))).float()
+
+
+# Getting up.
+
+
+def held_since(standing: Tensor, steps: int) -> Tensor:
+  """First step (N,) from which ``standing`` (T, N) holds ``steps`` times in a row; -1:
+  never."""
+  if len(standing) < steps:
+    return torch.full(standing.shape[1:], -1)
+  runs = all_of(standing, steps)
+  return torch.where(runs.any(dim=0), runs.long().argmax(dim=0), -1)
+
+
+def stood_up(
+  head: Tensor, speed: Tensor, fps: float, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+  """The task's own criterion (`smp.mdp.terminations.StandUpSuccess`): success (N,) bool, and
+  when the robot stood (N,), s.
+
+  Head at 1.2 m and pelvis slower than 0.5 m/s for 25 steps (0.5 s), then the head kept
+  up for 2 s more, whatever the speed.
+  """
+  up, still = (head >= 1.2) & valid, speed < 0.5
+  first, hold = round(0.5 * fps), round(2.0 * fps)
+  if len(head) < first + hold:
+    never = torch.zeros(head.shape[1], dtype=torch.bool)
+    return never, torch.full(head.shape[1:], torch.nan)
+  calm = all_of(up & still, first)
+  kept = all_of(up, first + hold)
+  done = calm[: len(kept)] & kept
+  return done.any(dim=0), first_time(done, fps)
+
+
+def stood_strictly(
+  head: Tensor, upright: Tensor, speed: Tensor, spin: Tensor, fps: float, valid: Tensor
+) -> Tensor:
+  """The protocol "strict" (N,) bool: within 10 s, 0.5 s in a row with the head at 1.10
+  m, upright by 0.85, slower than 0.5 m/s and 1 rad/s.
+
+  Upright is the z component of the pelvis's own z axis.
+  """
+  standing = (head >= 1.10) & (upright >= 0.85) & (speed < 0.5) & (spin < 1.0) & valid
+  return held_since(standing[: round(10.0 * fps)], round(0.5 * fps)) >= 0
+
+
+def stood_sr3(
+  head: Tensor, upright: Tensor, foot_force: Tensor, fps: float, valid: Tensor
+) -> Tensor:
+  """The protocol "SR3" (N,) bool: 3 s in a row, all within 20 s, with the head at 1.15
+  m, upright by 0.90, and over 20 N on each foot."""
+  loaded = (foot_force > 20.0).all(dim=-1)
+  standing = (head >= 1.15) & (upright >= 0.90) & loaded & valid
+  return held_since(standing[: round(20.0 * fps)], round(3.0 * fps)) >= 0
+
+
+# Naturalness and effort.
+
+
+def foot_skate(feet: Tensor, contact: Tensor, valid: Tensor, fps: float) -> Tensor:
+  """Mean horizontal speed of a foot while it is in contact (N,), mm/s.
+
+  Between two steps that both count and at which the same foot is in contact.
+
+  Args:
+    feet: Positions of the soles (T, N, F, 3), m.
+    contact: (T, N, F) bool.
+  """
+  speed = feet[..., :2].diff(dim=0).norm(dim=-1) * fps * 1000.0
+  down = contact & valid.unsqueeze(-1)
+  both = down[1:] & down[:-1]
+  total = torch.where(both, speed, torch.zeros_like(speed)).sum(dim=(0, 2))
+  count = both.sum(dim=(0, 2))
+  return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
+
+
+def joint_jerk(joint_pos: Tensor, valid: Tensor, fps: float) -> tuple[Tensor, Tensor]:
+  """Mean and peak of |third derivative| of the joints (N,), rad/s^3: third differences
+  of their angles (T, N, J), mean over joints, peak over joints too."""
+  jerk = joint_pos.double().diff(n=3, dim=0).mul(fps**3).abs().float()
+  whole = all_of(valid, 4)
+  return masked_mean(jerk.mean(dim=-1), whole), masked_max(jerk.amax(dim=-1), whole)
+
+
+def action_rate(action: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+  """Mean |first| and |second difference| of actions (T, N, A) per step (N,), in units
+  of the action."""
+  first = masked_mean(action.diff(dim=0).abs().mean(dim=-1), all_of(valid, 2))
+  second = action.diff(n=2, dim=0).abs().mean(dim=-1)
+  return first, masked_mean(second, all_of(valid, 3))
+
+
+def effort(torque: Tensor, joint_vel: Tensor, valid: Tensor) -> dict[str, Tensor]:
+  """Torques (Nm) and mechanical power (W, sum over joints of |torque * speed|) of
+  (T, N, J), at the control rate: mean and peak (N,)."""
+  power = (torque * joint_vel).abs().sum(dim=-1)
+  size = torque.abs()
+  return {
+    "torque": masked_mean(size.mean(dim=-1), valid),
+    "torque_peak": masked_max(size.amax(dim=-1), valid),
+    "power": masked_mean(power, valid),
+    "power_peak": masked_max(power, valid),
+  }
+
+
+def mirrored_joints(joint_pos: Tensor) -> Tensor:
+  """Joint angles (..., 29) of the motion seen in a mirror."""
+  sign = joint_pos.new_tensor(g1.MIRROR_SIGN)
+  return joint_pos[..., list(g1.MIRROR_INDEX)] * sign
+
+
+def asymmetry(joint_pos: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+  """How far joint statistics are from those of the mirrored motion (N,), degrees.
+
+  First the mean angles: RMS over joints of their difference. Then the amplitudes
+  (standard deviations over the episode): RMS of theirs. Both are 0 for a gait that is
+  its own mirror image half a period later.
+  """
+  mask = valid.unsqueeze(-1).expand_as(joint_pos).flatten(1)
+  flat = joint_pos.flatten(1)
+  shape = joint_pos.shape[1:]
+  mean = masked_mean(flat, mask).view(shape)
+  std = masked_std(flat, mask).view(shape)
+  index = list(g1.MIRROR_INDEX)
+  off = (mean - mirrored_joints(mean)).square().mean(dim=-1).sqrt().rad2deg()
+  size = (std - std[:, index]).square().mean(dim=-1).sqrt().rad2deg()
+  long_enough = valid.sum(dim=0) >= MIN_STEPS
+  return torch.where(long_enough, off, torch.nan), torch.where(
+    long_enough, size, torch.nan
+  )
+
+
+# What the recorded coordinates say about bodies.
+
+
+def sole_positions(qpos: Tensor) -> Tensor:
+  """Where the soles are (T, N, 2, 3), m, by forward kinematics of (T, N, 36)."""
+  kinematics = Kinematics(g1.load_model())
+  index = [kinematics.body_names.index(name) for name in FEET]
+  sole = torch.tensor(SOLE)
+  parts = []
+  for part in qpos.split(_CHUNK, dim=1):
+    pos, quat = kinematics(part[..., :3], part[..., 3:7], part[..., 7:])
+    pos, quat = pos[..., index, :], quat[..., index, :]
+    parts.append(pos + quat_rotate(quat, sole.expand_as(pos)))
+  return torch.cat(parts, dim=1)
+
+
+def head_height(qpos: Tensor) -> Tensor:
+  """Height of the head above the floor (T, N), m."""
+  at, _ = Head(g1.load_model())(qpos[..., :3], qpos[..., 3:7], qpos[..., 7:])
+  return at[..., 2]
+
+
+def uprightness(quat: Tensor) -> Tensor:
+  """The z component of the body's own z axis (T, N): 1 upright, 0 lying."""
+  x, y = quat[..., 1], quat[..., 2]
+  return 1.0 - 2.0 * (x * x + y * y)

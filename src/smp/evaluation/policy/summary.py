@@ -1,0 +1,517 @@
+"""From recorded episodes to figures by condition, each with its interval."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smp.evaluation import intervals
+from smp.evaluation.intervals import Interval
+from smp.evaluation.policy import episode_metrics as fig
+from smp.evaluation.policy import motion_similarity
+from smp.evaluation.policy.motion_similarity import LIMBS, Data
+from smp.evaluation.policy.protocol import COMMAND, Protocol
+from smp.evaluation.policy.trajectory import Trajectory
+
+Group = Literal["task", "naturalness", "effort"]
+ALL = "all"
+"""The condition that stands for a whole sweep."""
+
+
+@dataclass(frozen=True)
+class Figure:
+  """What one number is."""
+
+  key: str
+  label: str
+  unit: str
+  group: Group
+  kind: Literal["mean", "rate", "other"] = "mean"
+  better: Literal["lower", "higher", "one", ""] = ""
+  """Which way is better; "one": the nearer to 1."""
+  tasks: str = "FSLG"
+  """Initials of the tasks that have it."""
+  short: str = ""
+  """Title of its column in the terminal; empty: neither there nor plotted."""
+  signed: bool = False
+  """Whether it can be negative."""
+
+
+FIGURES: tuple[Figure, ...] = (
+  Figure(
+    "return", "task return, of its maximum", "", "task", better="higher", short="return"
+  ),
+  Figure(
+    "velocity_error",
+    "velocity error",
+    "m/s",
+    "task",
+    better="lower",
+    tasks="FS",
+    short="v error (m/s)",
+  ),
+  Figure(
+    "speed",
+    "achieved speed",
+    "m/s",
+    "task",
+    tasks="FS",
+    short="speed (m/s)",
+    signed=True,
+  ),
+  Figure(
+    "speed_spread",
+    "spread of speed within an episode",
+    "m/s",
+    "task",
+    better="lower",
+    tasks="FS",
+  ),
+  Figure(
+    "facing_error",
+    "facing error",
+    "°",
+    "task",
+    better="lower",
+    tasks="S",
+    short="facing (°)",
+  ),
+  Figure(
+    "goal_reached",
+    "came within 0.5 m of the goal",
+    "%",
+    "task",
+    "rate",
+    "higher",
+    "L",
+    "reached (%)",
+  ),
+  Figure(
+    "goal_time",
+    "time to 0.5 m, of those who came there",
+    "s",
+    "task",
+    better="lower",
+    tasks="L",
+    short="time (s)",
+  ),
+  Figure(
+    "goal_distance",
+    "distance to the goal at the end",
+    "m",
+    "task",
+    better="lower",
+    tasks="L",
+    short="distance (m)",
+  ),
+  Figure(
+    "stood_up",
+    "stood up, the task's own criterion",
+    "%",
+    "task",
+    "rate",
+    "higher",
+    "G",
+    "stood up (%)",
+  ),
+  Figure(
+    "stood_strictly",
+    "stood up, protocol strict",
+    "%",
+    "task",
+    "rate",
+    "higher",
+    "G",
+    "strict (%)",
+  ),
+  Figure(
+    "stood_sr3",
+    "stood up, protocol SR3",
+    "%",
+    "task",
+    "rate",
+    "higher",
+    "G",
+    "SR3 (%)",
+  ),
+  Figure(
+    "stand_time",
+    "time to stand, of those who stood up",
+    "s",
+    "task",
+    better="lower",
+    tasks="G",
+    short="time (s)",
+  ),
+  Figure(
+    "standing_at_end",
+    "standing in the last half second",
+    "%",
+    "task",
+    "rate",
+    "higher",
+    "G",
+    "at the end (%)",
+  ),
+  Figure(
+    "fall_rate",
+    "episodes that failed",
+    "%",
+    "task",
+    "rate",
+    "lower",
+    "FSL",
+    "failed (%)",
+  ),
+  Figure(
+    "falls_per_minute",
+    "failures per minute",
+    "1/min",
+    "task",
+    "other",
+    "lower",
+    "FSL",
+    "per min",
+  ),
+  Figure(
+    "root_too_low",
+    "failed by a fall (pelvis under 0.3 m)",
+    "%",
+    "task",
+    "rate",
+    "lower",
+    "FSL",
+  ),
+  Figure(
+    "self_collision", "failed by self-collision", "%", "task", "rate", "lower", "FSL"
+  ),
+  Figure(
+    "out_of_distribution",
+    "moved so that training would have ended the episode",
+    "%",
+    "task",
+    "rate",
+    "lower",
+    "G",
+  ),
+  Figure("diverged", "physics diverged (not a number)", "%", "task", "rate", "lower"),
+  Figure("r_smp", "r_smp", "", "naturalness", better="higher", short="r_smp"),
+  *(
+    Figure(
+      f"sds_loss_t{t}", f"SDS loss at timestep {t}", "", "naturalness", better="lower"
+    )
+    for t in (8, 15, 22)
+  ),
+  Figure(
+    "sds_loss",
+    "SDS loss, mean",
+    "",
+    "naturalness",
+    better="lower",
+    short="SDS loss",
+  ),
+  Figure(
+    "frechet",
+    "Fréchet distance to the data, per feature",
+    "",
+    "naturalness",
+    "other",
+    "lower",
+    short="Fréchet",
+  ),
+  Figure(
+    "nearest",
+    "distance to the nearest window of the data",
+    "",
+    "naturalness",
+    better="lower",
+    short="nearest",
+  ),
+  Figure(
+    "amplitude",
+    "joint amplitude, policy to data",
+    "",
+    "naturalness",
+    better="one",
+    short="amplitude",
+  ),
+  *(
+    Figure(
+      f"amplitude_{limb}",
+      f"joint amplitude, policy to data: {limb.replace('_', ' ')}",
+      "",
+      "naturalness",
+      better="one",
+    )
+    for limb in LIMBS
+  ),
+  Figure(
+    "asymmetry_posture",
+    "left and right differ: mean angles",
+    "°",
+    "naturalness",
+    better="lower",
+    short="asymmetry (°)",
+  ),
+  Figure(
+    "asymmetry_amplitude",
+    "left and right differ: amplitudes",
+    "°",
+    "naturalness",
+    better="lower",
+  ),
+  Figure(
+    "foot_skate",
+    "foot skate while in contact",
+    "mm/s",
+    "naturalness",
+    better="lower",
+    short="skate (mm/s)",
+  ),
+  Figure("jerk", "joint jerk, mean", "rad/s³", "effort", better="lower", short="jerk"),
+  Figure("jerk_peak", "joint jerk, peak", "rad/s³", "effort", better="lower"),
+  Figure("torque", "torque, mean of joints", "Nm", "effort", better="lower"),
+  Figure("torque_peak", "torque, peak", "Nm", "effort", better="lower"),
+  Figure(
+    "power",
+    "mechanical power, mean",
+    "W",
+    "effort",
+    better="lower",
+    short="power (W)",
+  ),
+  Figure("power_peak", "mechanical power, peak", "W", "effort", better="lower"),
+  Figure("joint_speed_peak", "joint speed, peak", "rad/s", "effort", better="lower"),
+  Figure("action_rate", "action, first difference", "", "effort", better="lower"),
+  Figure("action_rate2", "action, second difference", "", "effort", better="lower"),
+)
+UPRIGHT_AT_END = 1.10
+"""Height of the head, m, that counts as standing in the last half second."""
+
+
+def figures_of(task: str) -> list[Figure]:
+  """The figures that a task has, in their order."""
+  initial = task.removeprefix("Smp-")[0]
+  return [figure for figure in FIGURES if initial in figure.tasks]
+
+
+# One value per episode.
+
+
+def episode_values(trajectory: Trajectory, protocol: Protocol) -> dict[str, Tensor]:
+  """Every figure that is a mean or a share, for each episode (N,); those that the task
+  does not have are left out, those that need windows are added by `window_values`."""
+  valid = trajectory.valid()
+  values = _common(trajectory, valid)
+  values |= _ends(trajectory, valid)
+  values |= _effort(trajectory, valid)
+  initial = protocol.task.removeprefix("Smp-")[0]
+  if initial in "FS":
+    values |= _tracking(trajectory, valid, protocol.settle)
+  if initial == "L":
+    values |= _goal(trajectory, valid)
+  if initial == "G":
+    values |= _getup(trajectory, valid)
+  known = {figure.key for figure in figures_of(protocol.task)}
+  return {name: value for name, value in values.items() if name in known}
+
+
+def _common(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
+  error = trajectory.sds_loss
+  values = {
+    "return": fig.normalised_return(
+      trajectory.task_reward, valid, trajectory.max_reward
+    ),
+    "r_smp": fig.masked_mean(trajectory.r_smp, valid & trajectory.r_smp.isfinite()),
+    "sds_loss": fig.masked_mean(error.mean(dim=-1), valid),
+    "diverged": trajectory.broken().any(dim=0).float(),
+  }
+  for k, timestep in enumerate(trajectory.timesteps):
+    values[f"sds_loss_t{timestep}"] = fig.masked_mean(error[..., k], valid)
+  soles = fig.sole_positions(trajectory.qpos)
+  contact = trajectory.foot_force > fig.CONTACT_FORCE
+  values["foot_skate"] = fig.foot_skate(soles, contact, valid, trajectory.fps)
+  posture, amplitude = fig.asymmetry(trajectory.joint_pos(), valid)
+  return values | {"asymmetry_posture": posture, "asymmetry_amplitude": amplitude}
+
+
+def _ends(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
+  """Shares of episodes by what ended them (or would have, where nothing does)."""
+  counted = trajectory.ended & valid.unsqueeze(-1)
+  by = counted.any(dim=0).float()
+  values = {name: by[:, i] for i, name in enumerate(trajectory.end_names)}
+  return values | {"fall_rate": trajectory.failed().any(dim=0).float()}
+
+
+def _effort(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
+  speed = trajectory.qvel[..., 6:]
+  mean, peak = fig.joint_jerk(trajectory.joint_pos(), valid, trajectory.fps)
+  first, second = fig.action_rate(trajectory.action, valid)
+  return fig.effort(trajectory.torque, speed, valid) | {
+    "jerk": mean,
+    "jerk_peak": peak,
+    "joint_speed_peak": fig.masked_max(speed.abs().amax(dim=-1), valid),
+    "action_rate": first,
+    "action_rate2": second,
+  }
+
+
+def _tracking(
+  trajectory: Trajectory, valid: Tensor, settle: float
+) -> dict[str, Tensor]:
+  settled = fig.after(valid, settle, trajectory.fps)
+  velocity, command = trajectory.qvel[..., :2], trajectory.velocity_command
+  along = fig.speed_along(velocity, command)
+  quat = trajectory.qpos[..., 3:7]
+  return {
+    "velocity_error": fig.velocity_error(velocity, command, settled),
+    "speed": fig.masked_mean(along, settled),
+    "speed_spread": fig.masked_std(along, settled),
+    "facing_error": fig.facing_error(quat, trajectory.facing_command, settled),
+  }
+
+
+def _goal(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
+  where, goal = trajectory.qpos[..., :2], trajectory.goal
+  time = fig.time_to_goal(where, goal, valid, trajectory.fps, fig.GOAL_REACHED)
+  return {
+    "goal_distance": fig.goal_distance(where, goal, valid),
+    "goal_time": time,
+    "goal_reached": time.isfinite().float(),
+  }
+
+
+def _getup(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
+  fps = trajectory.fps
+  head = fig.head_height(trajectory.qpos)
+  upright = fig.uprightness(trajectory.qpos[..., 3:7])
+  speed = trajectory.qvel[..., :3].norm(dim=-1)
+  spin = trajectory.qvel[..., 3:6].norm(dim=-1)
+  stood, time = fig.stood_up(head, speed, fps, valid)
+  force = trajectory.foot_force
+  strict = fig.stood_strictly(head, upright, speed, spin, fps, valid)
+  last = round(0.5 * fps)
+  at_end = ((head >= UPRIGHT_AT_END) & valid)[-last:].all(dim=0)
+  return {
+    "stood_up": stood.float(),
+    "stand_time": time,
+    "stood_strictly": strict.float(),
+    "stood_sr3": fig.stood_sr3(head, upright, force, fps, valid).float(),
+    "standing_at_end": at_end.float(),
+  }
+
+
+# Windows.
+
+
+def window_values(
+  trajectory: Trajectory, data: Data
+) -> tuple[dict[str, Tensor], Interval]:
+  """Figures of windows for each episode (N,), and the Fréchet distance of all."""
+  step, env = motion_similarity.window_rows(
+    trajectory.valid(), motion_similarity.WINDOWS
+  )
+  count = trajectory.num_envs
+  if not len(step):
+    nothing = torch.full((count,), torch.nan)
+    names = ("nearest", "amplitude", *(f"amplitude_{limb}" for limb in LIMBS))
+    return dict.fromkeys(names, nothing), Interval(None, None, None, 0, "jackknife")
+  windows = motion_similarity.windows_of(trajectory, step, env)
+  amplitude = motion_similarity.joint_amplitude(windows)
+  ratios = motion_similarity.amplitude_ratios(amplitude, data.amplitude)
+  per_window = {
+    "nearest": motion_similarity.nearest(windows, data),
+    "amplitude": amplitude.sum(dim=1) / data.amplitude.sum().clamp(min=1e-9),
+  }
+  per_window |= {f"amplitude_{limb}": ratio for limb, ratio in ratios.items()}
+  values = {
+    name: motion_similarity.per_env_mean(value, env, count)
+    for name, value in per_window.items()
+  }
+  points = motion_similarity.points_of(windows, data.stats)
+  distance = intervals.jackknife(
+    lambda rows: motion_similarity.frechet_per_feature(points[rows], data.points),
+    (env % motion_similarity.GROUPS).numpy(),
+  )
+  return values, distance
+
+
+# Conditions.
+
+
+def summarise(
+  trajectory: Trajectory,
+  condition: np.ndarray,
+  seed: np.ndarray,
+  protocol: Protocol,
+  data: Data,
+) -> list[dict[str, Any]]:
+  """Figures of every condition, and of the whole sweep over commands, as plain types.
+
+  Args:
+    trajectory: N episodes, of all seeds side by side.
+    condition: (N,) index into the protocol's conditions.
+    seed: (N,) which seed each was run with.
+  """
+  values = episode_values(trajectory, protocol)
+  rows: list[dict[str, Any]] = []
+  sweeps = np.array([c.sweep for c in protocol.conditions])
+  chosen = [(c.sweep, c.label, c.value) for c in protocol.conditions]
+  masks = [condition == i for i in range(len(protocol.conditions))]
+  chosen.append((COMMAND, ALL, float("nan")))
+  masks.append(sweeps[condition] == COMMAND)
+  for (sweep, label, value), mask in zip(chosen, masks, strict=True):
+    figures = _condition(trajectory, values, mask, seed, protocol, data)
+    rows.append(
+      {
+        "sweep": sweep,
+        "label": label,
+        "value": None if label == ALL else value,
+        "episodes": int(mask.sum()),
+        "figures": figures,
+      }
+    )
+  return rows
+
+
+def _condition(
+  trajectory: Trajectory,
+  values: dict[str, Tensor],
+  mask: np.ndarray,
+  seed: np.ndarray,
+  protocol: Protocol,
+  data: Data,
+) -> dict[str, Any]:
+  choice = torch.from_numpy(mask)
+  part = trajectory.select(choice)
+  of_windows, distance = window_values(part, data)
+  ours = {name: value[choice] for name, value in values.items()} | of_windows
+  others = {"frechet": distance, "falls_per_minute": _falls_per_minute(part)}
+  result: dict[str, Any] = {}
+  for figure in figures_of(protocol.task):
+    if figure.kind == "other":
+      result[figure.key] = asdict(others[figure.key])
+      continue
+    one = ours[figure.key].double().numpy()
+    result[figure.key] = asdict(interval_of(figure, one))
+    result[figure.key]["seeds"] = {
+      str(s): interval_of(figure, one[seed[mask] == s]).value for s in np.unique(seed)
+    }
+  return result
+
+
+def interval_of(figure: Figure, values: np.ndarray) -> Interval:
+  """A figure of some episodes (n,) from its values in each."""
+  if figure.kind == "rate":
+    known = values[np.isfinite(values)]
+    return intervals.wilson(int(known.sum()), len(known))
+  return intervals.mean(values, signed=figure.signed)
+
+
+def _falls_per_minute(part: Trajectory) -> Interval:
+  failures = int(part.failed().any(dim=0).sum())
+  return intervals.per_minute(failures, float(part.valid().sum()) / part.fps)

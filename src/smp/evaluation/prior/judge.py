@@ -1,0 +1,381 @@
+"""What a prior finds familiar, what it tells from real motion, and what it generates.
+
+Every prior sees the same poses, in the features of its own spec (`source.convert_features`).
+Errors are raw ones, as guidance uses them: mean over timesteps 8, 15 and 22 and over
+several draws of noise, which are the same for every prior and every kind of window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
+from smp.diffusion.reference import clips_of, sds_losses
+from smp.errors import UserError
+from smp.evaluation.prior.eval_windows import (
+  HELD_OUT,
+  OWN,
+  EvalWindows,
+  rows_to_spec,
+  speeds,
+  spread,
+)
+from smp.evaluation.prior.sample_quality import (
+  Distances,
+  SampleReport,
+  canonicalized,
+  judge_samples,
+  likeness,
+)
+from smp.motion.dataset import NormStats
+from smp.motion.features import (
+  SLICES,
+  FeatureSpec,
+  MotionState,
+  decode,
+  encode,
+  mirror_features,
+  window_velocities,
+)
+
+BIN_WIDTH = 0.5
+"""m/s."""
+TOP_SPEED = 4.5
+"""Upper end of the last bin, m/s."""
+JOINT_NOISE = (0.05, 0.1, 0.2)
+"""Standard deviations of noise on joint angles, rad."""
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+  """What priors are judged by; the same for all of them."""
+
+  sets: dict[str, EvalWindows]
+  """By name: `OWN`, or `HELD_OUT`, or both."""
+  stats: NormStats
+  """What distances between windows are measured in."""
+  others: dict[str, EvalWindows] = field(default_factory=dict)
+  """Windows of other kinds of motion, by kind."""
+
+
+@dataclass(frozen=True)
+class EvaluateCfg:
+  """How closely to look."""
+
+  windows_per_bin: int = 150
+  """Windows taken from each bin of speed, spread evenly."""
+
+  auc_windows: int = 400
+  """Windows told from their altered copies, and from as many of each other kind, spread
+  evenly over their clips."""
+
+  samples: int = 512
+  """Windows sampled from the prior, to judge those too, and held-out windows held against
+  them. Distances to the nearest window depend on the number: keep it when you compare."""
+
+  real_windows: int = 2048
+  """Windows that samples are compared with, spread evenly over their clips."""
+
+  draws: int = 4
+  """Draws of noise per window and timestep."""
+
+  seed: int = 0
+
+  def check(self) -> None:
+    for name in (
+      "windows_per_bin",
+      "auc_windows",
+      "samples",
+      "real_windows",
+      "draws",
+    ):
+      if getattr(self, name) <= 0:
+        raise UserError(f"{name} is {getattr(self, name)}, expected more than 0")
+
+
+@dataclass(frozen=True)
+class BinError:
+  low: float
+  """m/s."""
+  high: float
+  count: int
+  """Windows of this speed there are (of which at most windows_per_bin were scored)."""
+  median: float | None
+  """Median SDS loss; None without windows."""
+
+
+@dataclass(frozen=True)
+class Separability:
+  """How a prior sees windows that differ from the real ones of its kind."""
+
+  windows: int
+  """How many there are (of which at most auc_windows were scored)."""
+  median: float
+  """Median SDS loss."""
+  auc: float
+  """Chance that one of them has a higher error than a real one: 1 always told apart, 0.5
+  never."""
+
+
+@dataclass(frozen=True)
+class SetReport:
+  """One prior on one set of windows."""
+
+  windows: int
+  bins: list[BinError]
+  median: float
+  """Median SDS loss over the windows the AUCs are made of."""
+  altered: dict[str, Separability]
+  """Altered copies of these windows, against these windows."""
+
+
+@dataclass(frozen=True)
+class PriorReport:
+  """One prior."""
+
+  prior: str
+  heading: str
+  velocity: str
+  sets: dict[str, SetReport]
+  held_out_auc: float | None
+  """Chance that a held-out window has a higher error than an own one; None without both."""
+  others: dict[str, Separability]
+  """Other kinds of motion, against the held-out windows, or the own ones without any."""
+  seen: dict[str, list[str]]
+  """Sets and kinds, `OWN` apart, with clips that the prior says it was trained on."""
+  samples: SampleReport
+  held_out_reference: Distances | None
+  """Held-out windows compared with own ones as samples are; None without both."""
+
+  def to_dict(self) -> dict:
+    return asdict(self)
+
+
+# Altered windows.
+
+
+def time_reversed(features: Tensor, spec: FeatureSpec) -> Tensor:
+  """Motion played backwards, anchored at its new last frame."""
+  state = decode(features.double())
+  flipped = MotionState(*(part.flip(1) for part in state))
+  flipped = flipped._replace(
+    root_lin_vel_w=-flipped.root_lin_vel_w, root_ang_vel_w=-flipped.root_ang_vel_w
+  )
+  return encode(flipped, spec.heading).float()
+
+
+def time_shuffled(features: Tensor, generator: torch.Generator) -> Tensor:
+  """The frames of each window in random order, their velocities with them."""
+  n, window, _ = features.shape
+  order = torch.rand(n, window, generator=generator).argsort(dim=1)
+  return features.gather(1, order.unsqueeze(-1).expand_as(features))
+
+
+def poses_shuffled(
+  features: Tensor, spec: FeatureSpec, generator: torch.Generator
+) -> Tensor:
+  """The poses of each window in random order, encoded as such a motion would be.
+
+  Anchored at its new last frame, with the velocities that these poses have: what the
+  guidance would see of a robot that moved so.
+  """
+  state = decode(time_shuffled(features, generator).double())
+  lin, ang = window_velocities(state.root_pos_w, state.root_quat_w, spec.fps)
+  state = state._replace(root_lin_vel_w=lin, root_ang_vel_w=ang)
+  return encode(state, spec.heading).float()
+
+
+def with_joint_noise(
+  features: Tensor, scale: float, generator: torch.Generator
+) -> Tensor:
+  """Independent noise on every joint angle of every frame; nothing else changes, so the
+  end effectors stay where they were."""
+  features = features.clone()
+  joints = features[..., SLICES["joint_pos"]]
+  joints += scale * torch.randn(joints.shape, generator=generator)
+  return features
+
+
+def shrunk(features: Tensor) -> Tensor:
+  """Joint angles halfway to their mean over all windows; nothing else changes."""
+  features = features.clone()
+  joints = features[..., SLICES["joint_pos"]]
+  joints.lerp_(joints.mean(dim=(0, 1)).expand_as(joints).clone(), 0.5)
+  return features
+
+
+def altered_windows(
+  features: Tensor, spec: FeatureSpec, seed: int
+) -> dict[str, Tensor]:
+  """Every kind of altered window, by name, from real ones (N, W, F)."""
+
+  def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+  noisy = {
+    f"joint noise {scale} rad": with_joint_noise(features, scale, generator())
+    for scale in JOINT_NOISE
+  }
+  return {
+    "time-shuffled": time_shuffled(features, generator()),
+    "poses shuffled": poses_shuffled(features, spec, generator()),
+    **noisy,
+    "mirrored": mirror_features(features),
+    "time-reversed": time_reversed(features, spec),
+    "amplitude halved": shrunk(features),
+  }
+
+
+# Measures.
+
+
+def auc(real: Tensor, altered: Tensor) -> float:
+  """Chance that an error of ``altered`` (M,) exceeds one of ``real`` (N,); ties half.
+
+  The area under the ROC curve as a count of pairs (Mann and Whitney, 1947).
+  """
+  ordered, altered = real.double().sort().values, altered.double()
+  below = torch.searchsorted(ordered, altered, right=False)
+  not_above = torch.searchsorted(ordered, altered, right=True)
+  return float((below + not_above).double().mean() / (2 * len(real)))
+
+
+def window_errors(
+  prior: MotionPrior, features: Tensor, draws: int, seed: int
+) -> Tensor:
+  """SDS loss (N,) of windows: mean over timesteps and draws.
+
+  The noise of a window depends on its place and on the seed alone.
+  """
+  return sds_losses(prior, features, SCORED_TIMESTEPS, draws, seed).mean(dim=1)
+
+
+def evaluate_set(
+  prior: MotionPrior, source: EvalWindows, cfg: EvaluateCfg
+) -> tuple[SetReport, Tensor]:
+  """Score one set of windows under one prior; also the errors of its real windows."""
+  speed = speeds(source.features, source.spec)
+
+  def errors(windows: Tensor) -> Tensor:
+    return window_errors(prior, windows, cfg.draws, cfg.seed)
+
+  bins = []
+  for i in range(round(TOP_SPEED / BIN_WIDTH)):
+    low, high = i * BIN_WIDTH, (i + 1) * BIN_WIDTH
+    rows = ((speed >= low) & (speed < high)).nonzero().squeeze(1)
+    median = None
+    if len(rows):
+      chosen = rows[spread(len(rows), cfg.windows_per_bin)]
+      median = float(errors(rows_to_spec(source, chosen, prior.spec)).median())
+    bins.append(BinError(low, high, len(rows), median))
+  chosen = spread(len(source.features), cfg.auc_windows)
+  real = rows_to_spec(source, chosen, prior.spec)
+  real_errors = errors(real)
+  altered = {
+    name: told(len(source.features), errors(windows), real_errors)
+    for name, windows in altered_windows(real, prior.spec, cfg.seed).items()
+  }
+  report = SetReport(len(source.features), bins, float(real_errors.median()), altered)
+  return report, real_errors
+
+
+def told(windows: int, errors: Tensor, real: Tensor) -> Separability:
+  """The errors (n,) of some of so many windows, against those of real ones (m,)."""
+  return Separability(windows, float(errors.median()), auc(real, errors))
+
+
+def evaluate_prior(
+  name: str,
+  prior: MotionPrior,
+  data: EvaluationData,
+  cfg: EvaluateCfg,
+  progress: Callable[[str], None] = lambda what: None,
+) -> PriorReport:
+  """Judge one prior by every set and kind of windows, and by what it generates.
+
+  Raises:
+    UserError: Windows that do not fit the prior, or a set without windows.
+  """
+  cfg.check()
+  _check(prior, data)
+  reports, errors, others = {}, {}, {}
+  for set_name, source in data.sets.items():
+    progress(f"{name}: {set_name}")
+    reports[set_name], errors[set_name] = evaluate_set(prior, source, cfg)
+  real = errors[HELD_OUT if HELD_OUT in errors else OWN]
+  for kind, source in data.others.items():
+    progress(f"{name}: {kind}")
+    rows = spread(len(source.features), cfg.auc_windows)
+    windows = rows_to_spec(source, rows, prior.spec)
+    scored = window_errors(prior, windows, cfg.draws, cfg.seed)
+    others[kind] = told(len(source.features), scored, real)
+  progress(f"{name}: own samples")
+  return PriorReport(
+    prior=name,
+    heading=prior.spec.heading,
+    velocity=prior.spec.velocity,
+    sets=reports,
+    held_out_auc=auc(errors[OWN], errors[HELD_OUT]) if len(errors) == 2 else None,
+    others=others,
+    seen=seen_clips(prior, data),
+    samples=_evaluate_samples(prior, data, cfg),
+    held_out_reference=held_out_reference(data, cfg),
+  )
+
+
+def _check(prior: MotionPrior, data: EvaluationData) -> None:
+  """Refuse windows that cannot be converted for the prior, naming where they are from."""
+  for name, source in {**data.others, **data.sets}.items():
+    if not len(source.features):
+      raise UserError(f"{name}: no windows to evaluate on")
+    have = replace(
+      source.spec, heading=prior.spec.heading, velocity=prior.spec.velocity
+    )
+    try:
+      have.check(prior.spec)
+    except UserError as error:
+      raise UserError(f"windows '{name}' do not fit the prior: {error}") from None
+
+
+def seen_clips(prior: MotionPrior, data: EvaluationData) -> dict[str, list[str]]:
+  """Clips among held-out ones and other kinds that ``prior`` says it was trained on.
+
+  A prior that does not say (a published one) has none.
+  """
+  trained = {clip for clip, split in clips_of(prior).items() if split == "train"}
+  unseen = {name: source for name, source in data.sets.items() if name != OWN}
+  found = {
+    name: [clip for clip in source.clips if clip in trained]
+    for name, source in {**unseen, **data.others}.items()
+  }
+  return {name: clips for name, clips in found.items() if clips}
+
+
+def _real(source: EvalWindows, count: int) -> Tensor:
+  chosen = source.features[spread(len(source.features), count)]
+  return canonicalized(chosen, source.spec)
+
+
+def held_out_reference(data: EvaluationData, cfg: EvaluateCfg) -> Distances | None:
+  """How real windows of other clips compare with the own ones: what is to be expected of
+  samples that are as good as real."""
+  if len(data.sets) < 2:
+    return None
+  own, held_out = data.sets[OWN], data.sets[HELD_OUT]
+  stand_ins, real = _real(held_out, cfg.samples), _real(own, cfg.real_windows)
+  return likeness(stand_ins, real, own.spec, data.stats)
+
+
+def _evaluate_samples(
+  prior: MotionPrior, data: EvaluationData, cfg: EvaluateCfg
+) -> SampleReport:
+  generator = torch.Generator(prior.q_low.device).manual_seed(cfg.seed)
+  samples = prior.sample(cfg.samples, generator).cpu()
+  error = float(window_errors(prior, samples, cfg.draws, cfg.seed).median())
+  source = data.sets.get(OWN) or data.sets[HELD_OUT]
+  real = _real(source, cfg.real_windows)
+  return judge_samples(samples, prior.spec, error, real, data.stats)

@@ -1,0 +1,311 @@
+"""Windows to start episodes from: sampled from the prior, or of robots that fell."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from smp.diffusion.prior import MotionPrior
+from smp.errors import UserError
+from smp.motion.contact import outside_limits, penetration
+from smp.motion.features import (
+  FeatureSpec,
+  MotionState,
+  decode,
+  encode,
+  qpos_of,
+  window_velocities,
+)
+from smp.motion.head import Head
+from smp.motion.kinematics import Kinematics
+from smp.robots import g1
+from smp.sim.fallen_states import FALLEN_POSES, sample_fallen_states
+
+SAMPLE_CHUNK = 1024
+"""Windows sampled in one batch: bounds memory, and is large enough for a GPU."""
+
+MAX_DRAWS = 30
+"""Windows sampled for each one wanted before the pool is filled up with copies."""
+
+
+class InitStateBuffer:
+  """Windows of poses (size, W, ...), ready to start episodes from.
+
+  Windows stand with their last frame at the origin, facing along x; heights are above
+  the floor. End effectors follow from the joints by kinematics, velocities from finite
+  differences of the poses, as for every other window of this project. Drawing is an
+  index: no host synchronisation.
+  """
+
+  def __init__(
+    self,
+    size: int,
+    spec: FeatureSpec,
+    kinematics: Kinematics,
+    device: str | torch.device,
+  ) -> None:
+    window, joints, ee = spec.window, len(spec.joint_names), len(spec.ee_body_names)
+    self._spec, self._kinematics = spec, kinematics
+    self.root_pos = torch.zeros(size, window, 3, device=device)
+    self.root_quat = torch.zeros(size, window, 4, device=device)
+    self.joint_pos = torch.zeros(size, window, joints, device=device)
+    self.ee_pos = torch.zeros(size, window, ee, 3, device=device)
+    self.velocity = torch.zeros(size, 2, device=device)
+    """(size, 2) mean velocity of the root over each window, m/s, xy; the last frame
+    faces along x."""
+
+  @property
+  def size(self) -> int:
+    return self.root_pos.shape[0]
+
+  def draw(self, count: int, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Places (count,) of windows drawn with replacement.
+
+    Args:
+      weights: (count, size) how likely each window is for each draw; None: all alike.
+    """
+    device = self.root_pos.device
+    if weights is None:
+      return torch.randint(self.size, (count,), device=device)
+    # As torch.multinomial, which draws a number for each weight: 20 times slower.
+    bounds = weights.cumsum(dim=-1)
+    at = torch.rand(count, 1, device=device) * bounds[:, -1:]
+    index = torch.searchsorted(bounds, at, right=True).squeeze(-1)
+    return index.clamp(max=self.size - 1)
+
+  def windows(self, index: torch.Tensor) -> MotionState:
+    """The windows (n, W, ...) at the places ``index`` (n,)."""
+    pos, quat = self.root_pos[index], self.root_quat[index]
+    lin_vel, ang_vel = window_velocities(pos, quat, self._spec.fps)
+    return MotionState(
+      root_pos_w=pos,
+      root_quat_w=quat,
+      root_lin_vel_w=lin_vel,
+      root_ang_vel_w=ang_vel,
+      joint_pos=self.joint_pos[index],
+      ee_pos_w=self.ee_pos[index],
+    )
+
+  def _derive(self, slots: torch.Tensor) -> None:
+    self.ee_pos[slots] = self._kinematics.ee_positions(
+      self.root_pos[slots], self.root_quat[slots], self.joint_pos[slots]
+    )
+    way = self.root_pos[slots, -1, :2] - self.root_pos[slots, 0, :2]
+    self.velocity[slots] = way * (self._spec.fps / (self._spec.window - 1))
+
+
+class FallenStateBuffer(InitStateBuffer):
+  """Robots that were dropped and lie at rest: `smp.sim.fallen_states.sample_fallen_states`."""
+
+  def __init__(
+    self,
+    size: int,
+    spec: FeatureSpec,
+    kinematics: Kinematics,
+    device: str | torch.device,
+    seed: int = 0,
+  ) -> None:
+    super().__init__(size, spec, kinematics, device)
+    per_pose = math.ceil(size / len(FALLEN_POSES))
+    falls = sample_fallen_states(per_pose, spec.window, spec.fps, seed)
+    # In turn, so that a size that is no multiple is shared out evenly.
+    order = np.argsort(np.tile(np.arange(per_pose), len(FALLEN_POSES)), kind="stable")
+    chosen = order[:size]
+    qpos = torch.from_numpy(falls.qpos[chosen]).float()
+    self.pose = torch.from_numpy(falls.pose[chosen]).to(device)
+    """(size,) index into ``FALLEN_POSES``."""
+    state = decode(encode(_poses(qpos)))
+    self.root_pos.copy_(state.root_pos_w)
+    self.root_quat.copy_(state.root_quat_w)
+    self.joint_pos.copy_(state.joint_pos)
+    self._derive(torch.arange(size, device=device))
+
+
+def _poses(qpos: torch.Tensor) -> MotionState:
+  """Windows (N, W, 36) of configurations, where only the poses matter."""
+  zero = torch.zeros_like(qpos[..., :3])
+  ee = zero.unsqueeze(-2).expand(*zero.shape[:-1], len(g1.EE_BODY_NAMES), 3)
+  return MotionState(qpos[..., :3], qpos[..., 3:7], zero, zero, qpos[..., 7:], ee)
+
+
+@dataclass
+class GsiStats:
+  """What became of the windows sampled so far."""
+
+  sampled: int = 0
+  in_itself: int = 0
+  """Rejected: the last frame has a part of the robot inside another."""
+  outside_limits: int = 0
+  """Rejected: the last frame has a joint outside its limits."""
+  lifted: int = 0
+  """Kept, after lifting the whole window so that its last frame is above the floor."""
+  lift_sum: float = 0.0
+  """m, over all lifted windows."""
+  lift_max: float = 0.0
+  """m."""
+  standing: int = 0
+  """Rejected: the last frame has the head too high for an episode that starts fallen."""
+  kept: int = 0
+  copied: int = 0
+  """Copies of kept windows that filled the pool up, after ``MAX_DRAWS`` per window."""
+
+  def __str__(self) -> str:
+    mean = self.lift_sum / max(1, self.lifted)
+    rejected = f"{self.in_itself} in self-collision, {self.outside_limits} outside "
+    rejected += "joint limits"
+    if self.standing:
+      rejected += f", {self.standing} not on the ground"
+    text = (
+      f"{self.sampled} windows sampled; rejected {rejected}; lifted {self.lifted} by "
+      f"{1000 * mean:.0f} mm on average, {1000 * self.lift_max:.0f} mm at most"
+    )
+    return text + (f"; filled up with {self.copied} copies" if self.copied else "")
+
+
+class GsiBuffer(InitStateBuffer):
+  """Windows that the frozen prior generated.
+
+  The prior generates positions, joint angles, end effectors and velocities as
+  independent numbers. Only the root pose and the joint angles are taken from it; the
+  rest is derived. With ``repair`` a window whose last frame reaches into the floor is
+  lifted out of it, and one whose last frame is in self-collision or outside the joint
+  limits is drawn again. With ``max_head_height`` so is one whose head ends higher.
+
+  Replacement is in order, so the oldest go first. All of this happens when the pool is
+  filled, never when it is drawn from.
+  """
+
+  def __init__(
+    self,
+    prior: MotionPrior,
+    kinematics: Kinematics,
+    size: int,
+    device: str | torch.device,
+    repair: bool = True,
+    max_head_height: float | None = None,
+  ) -> None:
+    super().__init__(size, prior.spec, kinematics, device)
+    self._prior = prior
+    self._repair = repair
+    self._max_head_height = max_head_height
+    self._head = Head(g1.load_model()).to(device)
+    self.report = GsiStats()
+    self._next = 0
+
+  @torch.no_grad()
+  def refresh(self, count: int) -> None:
+    """Replace the ``count`` oldest windows by new samples.
+
+    Raises:
+      UserError: Not one of the windows sampled can start an episode.
+    """
+    missing, budget = count, MAX_DRAWS * count
+    while missing > 0 and budget > 0:
+      rate = max(self.report.kept, 1) / max(self.report.sampled, 1)
+      n = min(math.ceil(missing / rate), SAMPLE_CHUNK, budget)
+      budget -= n
+      missing -= self._store(self._sample(n), missing)
+    if missing > 0:
+      self._copy(missing)
+
+  def _sample(self, n: int) -> MotionState:
+    """``n`` new windows (n, W, ...), standing on their anchor."""
+    # Generated windows miss their own anchor by millimetres.
+    return decode(encode(decode(self._prior.sample(n))))
+
+  def _store(self, state: MotionState, most: int) -> int:
+    """Put at most ``most`` sound windows in the place of the oldest; how many."""
+    keep, lift = self._judge(state)
+    rows = keep.nonzero().squeeze(1)[:most].to(self.root_pos.device)
+    lifts = lift[rows][lift[rows] > 0.0]
+    self.report.kept += len(rows)
+    self.report.lifted += len(lifts)
+    self.report.lift_sum += float(lifts.sum())
+    self.report.lift_max = max([self.report.lift_max, *lifts.tolist()])
+    root_pos = state.root_pos_w[rows].clone()
+    root_pos[..., 2] += lift[rows].unsqueeze(-1)
+    slots = self._take_slots(len(rows))
+    self.root_pos[slots] = root_pos
+    self.root_quat[slots] = state.root_quat_w[rows]
+    self.joint_pos[slots] = state.joint_pos[rows]
+    self._derive(slots)
+    return len(rows)
+
+  def _take_slots(self, count: int) -> torch.Tensor:
+    """Places (count,) of the oldest windows, which are the newest from now on."""
+    slots = self._next + torch.arange(count, device=self.root_pos.device)
+    self._next = (self._next + count) % self.size
+    return slots % self.size
+
+  def _copy(self, count: int) -> None:
+    """Replace the ``count`` oldest windows by copies of the newest ones."""
+    report = self.report
+    if report.kept == 0:
+      raise UserError(
+        f"the prior cannot start episodes: of {report.sampled} windows sampled "
+        f"{report.in_itself} are in self-collision, {report.outside_limits} outside "
+        f"joint limits, {report.standing} not on the ground; train it longer, or start "
+        "from windows as they come (--env.commands.smp.filter-init-states False)"
+      )
+    report.copied += count
+    # The newest window lies right before the oldest; all before the pool's first
+    # filling is complete are empty.
+    fresh = min(report.kept, self.size - count)
+    device = self.root_pos.device
+    back = torch.arange(count, device=device) % fresh
+    sources = (self._next - 1 - back) % self.size
+    slots = self._take_slots(count)
+    for tensor in (self.root_pos, self.root_quat, self.joint_pos):
+      tensor[slots] = tensor[sources]
+    self._derive(slots)
+
+  def _judge(self, state: MotionState) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which windows (n,) to keep, and how far (n,) to lift them, m."""
+    n, device = len(state.root_pos_w), self.root_pos.device
+    self.report.sampled += n
+    keep = torch.ones(n, dtype=torch.bool, device=device)
+    lift = torch.zeros(n, device=device)
+    if self._repair:
+      sound, depth = self._sound(qpos_of(state)[:, -1])
+      keep &= torch.from_numpy(sound).to(device)
+      lift = torch.from_numpy(depth).float().to(device)
+    if self._max_head_height is not None:
+      poses = state.root_pos_w, state.root_quat_w, state.joint_pos
+      head, _ = self._head(*(pose[:, -1].to(device) for pose in poses))
+      standing = head[:, 2] + lift > self._max_head_height
+      self.report.standing += int((standing & keep).sum())
+      keep &= ~standing
+    return keep, lift
+
+  def _sound(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which poses (n,) physics can hold, and their depth in the floor (n,), m."""
+    overlap = penetration(qpos)
+    limits = outside_limits(qpos[:, 7:]) > 0.0
+    inside = overlap.of_itself > 0.0
+    self.report.in_itself += int(inside.sum())
+    self.report.outside_limits += int((limits & ~inside).sum())
+    return ~(limits | inside), overlap.of_floor
+
+  def state_dict(self) -> dict[str, Any]:
+    """What a checkpoint keeps: poses and position. The rest is derived on loading."""
+    return {
+      "root_pos": self.root_pos,
+      "root_quat": self.root_quat,
+      "joint_pos": self.joint_pos,
+      "next": self._next,
+    }
+
+  def load_state_dict(self, state: dict[str, Any]) -> bool:
+    """Restore a saved pool. A pool of another size is left as it is (False)."""
+    if state["root_pos"].shape != self.root_pos.shape:
+      return False
+    self.root_pos.copy_(state["root_pos"])
+    self.root_quat.copy_(state["root_quat"])
+    self.joint_pos.copy_(state["joint_pos"])
+    self._derive(torch.arange(self.size, device=self.root_pos.device))
+    self._next = int(state["next"])
+    return True

@@ -1,0 +1,431 @@
+"""The motion prior in the environment: its windows, its score, its start states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from mjlab.entity import Entity
+from mjlab.managers import CommandTerm, CommandTermCfg
+
+from smp.diffusion.prior import MotionPrior
+from smp.diffusion.sds import Precision
+from smp.errors import UserError
+from smp.mdp import robot_state
+from smp.mdp.commands.travel import TravelCommand, TravelCommandCfg
+from smp.mdp.composition import (
+  Composition,
+  RewardForm,
+  prior_share,
+  task_share,
+)
+from smp.mdp.init_state_buffers import FallenStateBuffer, GsiBuffer
+from smp.mdp.init_states import InitStateSampler, init_speed_weights
+from smp.mdp.sds_normalizer import ReferenceSdsNormalizer, SdsNormalizer
+from smp.mdp.smp_reward import SmpReward
+from smp.motion.buffer import MotionBuffer
+from smp.motion.features import g1_spec
+from smp.motion.kinematics import Kinematics
+from smp.paths import resolve_prior
+from smp.robots import g1
+
+if TYPE_CHECKING:
+  from mjlab.envs import ManagerBasedRlEnv
+
+SMP_TERM = "smp"
+"""Name of the guidance term among the commands of every task of this project."""
+
+
+@dataclass(kw_only=True)
+class SmpTermCfg(CommandTermCfg):
+  """The prior, how its score enters the reward, and how episodes start."""
+
+  prior: str
+  """Name of a shipped prior (``datasets/priors/NAME.safetensors``), or a path."""
+
+  entity_name: str = "robot"
+
+  timesteps: tuple[int, ...] = (8, 15, 22)
+  """Diffusion timesteps at which windows are scored (K of them)."""
+
+  precision: Precision = "auto"
+  """Of the denoiser's products: ``float32``, ``tf32``, ``bfloat16``, ``float16``, or
+  ``auto``: float16 on a GPU, float32 on a CPU."""
+
+  compile_score: bool = False
+  """Hand the denoiser to ``torch.compile`` (GPU only). Costs a minute at the start."""
+
+  sds_scale: float = 6.0
+  """w_s in r_smp = exp(-w_s * mean over K of error / μ)."""
+
+  scale: Literal["running", "reference"] = "running"
+  """μ of each timestep. ``running``: mean of the errors seen in training, as published.
+  ``reference``: a multiple of the error that the prior's file states for motion that it
+  is for (`smp.diffusion.reference`), the same in every run, from the first step on."""
+
+  composition: Composition = "product"
+  """How the reward is made of the task reward and r_smp:
+  ``product``: task * r_smp (see ``min_smp_reward_fallen``); ``weighted_sum`` (the original's form): task_reward_weight * task
+  + smp_reward_weight * r_smp; ``task_only``; ``prior_only``."""
+
+  task_reward_weight: float = 0.5
+  """Weight of the task reward in ``weighted_sum``."""
+
+  smp_reward_weight: float = 0.5
+  """Weight of r_smp in ``weighted_sum``."""
+
+  freeze_after_samples: float = 5e7
+  """The running means of the errors stop moving after this many windows. Like the two
+  options below, nothing to the scale ``reference``, which never moves."""
+
+  update_statistics: bool = True
+  """Whether the running means move at all. Off in play and evaluation."""
+
+  sync_interval: int = 24
+  """Steps between two exchanges of the running means, where several GPUs train."""
+
+  gsi_buffer_size: int = 4096
+  """Generated windows kept to start episodes from."""
+
+  filter_init_states: bool = True
+  """Whether generated windows are lifted out of the floor, and drawn again where their
+  last frame is in self-collision or outside the joint limits."""
+
+  max_init_head_height: float | None = None
+  """Generated windows that end with the head above this height (m) start no episode.
+  None: all may. For tasks that begin on the ground."""
+
+  init_speed_bandwidth: float | None = None
+  """How near (m/s) the speed of a generated window comes to the speed that is commanded
+  first in the episode it starts, as the standard deviation of what is preferred (see
+  `smp.mdp.init_states.init_speed_weights`). None: any window, as published. For tasks that command
+  a speed."""
+
+  fallen_init_prob: float = 0.0
+  """Share of episodes that start on the ground, prone, supine or on a side, in a pose
+  that physics made and the prior has not seen."""
+
+  fallen_buffer_size: int = 256
+  """How many such poses there are."""
+
+  min_smp_reward_fallen: float = 0.0
+  """Floor under r_smp in episodes that start so: ``product`` becomes task * (floor +
+  (1 - floor) * r_smp). The prior may find nothing familiar there, and without a floor
+  no task reward would show the way out."""
+
+  gsi_refresh_interval: int = 2400
+  """Environment steps between two partial replacements of the pool; 0: never."""
+
+  gsi_refresh_size: int = 1024
+  """Windows replaced each time, oldest first."""
+
+  # The term never resamples by time: it acts when an episode starts.
+  resampling_time_range: tuple[float, float] = (1e9, 1e9)
+
+  def form(self) -> RewardForm:
+    """Return how task reward and r_smp form the reward."""
+    return RewardForm(
+      self.composition, self.sds_scale, self.task_reward_weight, self.smp_reward_weight
+    )
+
+  def build(self, env: ManagerBasedRlEnv) -> SmpTerm:
+    return SmpTerm(self, env)
+
+
+class SmpTerm(CommandTerm):
+  """Scores the last frames of every environment under a frozen motion prior.
+
+  The term owns the rolling window of poses, the pool of generated start states, and
+  the running scale of the errors. Rewards and terminations ask `r_smp` and `sds_loss`;
+  whichever asks first in a step has the current frame recorded and scored, once.
+
+  As a "command" it is what the viewer plots live: r_smp, then the SDS loss of each
+  timestep. No policy observes it. It must be the first command of a task, because it
+  writes the start state that others may place their goals around.
+  """
+
+  cfg: SmpTermCfg
+
+  def __init__(self, cfg: SmpTermCfg, env: ManagerBasedRlEnv):
+    super().__init__(cfg, env)
+    _check_init_speeds(cfg, env)
+    self.robot = cast(Entity, env.scene[cfg.entity_name])
+    self.prior = _load_prior(cfg.prior, self.robot, env.step_dt).to(self.device)
+    spec = self.prior.spec
+    self._kinematics = Kinematics(g1.load_model()).to(self.device)
+    score = self.prior.sds_loss_at(cfg.timesteps, cfg.precision)
+    self.normalizer = _make_normalizer(cfg, self.prior).to(self.device)
+    self.buffer = MotionBuffer(
+      self.num_envs, len(spec.joint_names), len(spec.ee_body_names), self.device
+    )
+    self._limbs = _limb_means(spec.joint_names).to(self.device)
+    self.scoring = SmpReward(
+      buffer=self.buffer,
+      kinematics=self._kinematics,
+      score=score,
+      normalizer=self.normalizer,
+      heading=spec.heading,
+      sds_scale=cfg.sds_scale,
+      update=cfg.update_statistics,
+      limbs=self._limbs,
+    )
+    self.task_reward = torch.zeros(self.num_envs, device=self.device)
+    """(N,) weighted sum of the task terms of the current step, before composition."""
+    self._scored_step = -1
+    self.pool = GsiBuffer(
+      self.prior,
+      self._kinematics,
+      cfg.gsi_buffer_size,
+      self.device,
+      cfg.filter_init_states,
+      cfg.max_init_head_height,
+    )
+    self.pool.refresh(cfg.gsi_buffer_size)
+    print(f"[INFO] Start states: {self.pool.report}")
+    self.starts = InitStateSampler(
+      self.pool, self._fallen_states(), cfg.fallen_init_prob
+    )
+    self.init_mode = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
+    """(N,) where each episode started, in `smp.mdp.init_states.INIT_MODES`."""
+    self.floor = torch.zeros(self.num_envs, device=self.device)
+    """(N,) floor under r_smp in the current episodes."""
+    self._data_amplitude = self._limbs @ self.pool.joint_pos.std(dim=1).mean(dim=0)
+    self.scoring.prepare(self._wants_compiling())
+
+  def _wants_compiling(self) -> bool:
+    on_cpu = torch.device(self.device).type == "cpu"
+    if self.cfg.compile_score and on_cpu:
+      print("[INFO] The score is compiled C on a CPU already: compile_score is ignored")
+    return self.cfg.compile_score and not on_cpu
+
+  def _fallen_states(self) -> FallenStateBuffer | None:
+    if not 0.0 <= self.cfg.fallen_init_prob <= 1.0:
+      raise UserError(
+        f"fallen_init_prob is {self.cfg.fallen_init_prob}, expected a share from 0 to 1"
+      )
+    if self.cfg.fallen_init_prob == 0.0:
+      return None
+    size, spec = self.cfg.fallen_buffer_size, self.prior.spec
+    pool = FallenStateBuffer(size, spec, self._kinematics, self.device)
+    share = f"{100 * self.cfg.fallen_init_prob:.0f} %"
+    print(f"[INFO] Start states: {share} of episodes start as one of {size} falls")
+    return pool
+
+  # What rewards and terminations ask for.
+
+  def r_smp(self) -> torch.Tensor:
+    """Prior reward of the current step (N,), in (0, 1]."""
+    self._score_current_step()
+    return self.scoring.r_smp
+
+  def sds_loss(self) -> torch.Tensor:
+    """Denoising errors of the current step (N, K), not divided by anything."""
+    self._score_current_step()
+    return self.scoring.sds_loss
+
+  def compose_task(self, value: torch.Tensor, weight: float) -> torch.Tensor:
+    """A task term's value (N,) as the composition lets it enter the reward.
+
+    Args:
+      value: The term's own value, without its weight.
+      weight: The term's weight, for the log of the plain task reward.
+    """
+    r_smp = self.r_smp()
+    self.task_reward.add_(value, alpha=weight)
+    return value * task_share(r_smp, self.floor, self.cfg.form())
+
+  def compose_prior(self) -> torch.Tensor:
+    """What r_smp adds to the reward beside the task terms (N,)."""
+    return prior_share(self.r_smp(), self.cfg.form())
+
+  # Checkpoints.
+
+  def state_dict(self) -> dict[str, Any]:
+    """The reward's memory: running means and pool."""
+    return {
+      "mean": self.normalizer.mean,
+      "count": self.normalizer.count,
+      "scale": self.cfg.scale,
+      "pool": self.starts.state_dict(),
+    }
+
+  def load_state_dict(self, saved: dict[str, Any]) -> None:
+    """Restore the reward's memory, so that a resumed run goes on without a jump."""
+    self.load_means(saved)
+    if not self.starts.load_state_dict(saved["pool"]):
+      print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
+
+  def load_means(self, saved: dict[str, Any]) -> None:
+    """Restore the running means alone: the scale of the reward.
+
+    A scale that is the prior's own stays as it is.
+    """
+    if saved["mean"].shape != self.normalizer.mean.shape:
+      kept = "start anew" if self.cfg.scale == "running" else "stay the prior's"
+      print(f"[WARN] checkpoint has other guidance timesteps: means of errors {kept}")
+      return
+    moves = self.cfg.scale == "running" and self.cfg.update_statistics
+    if moves and saved.get("scale") == "reference":
+      print(
+        "[WARN] checkpoint was trained on the prior's reference scale, which now becomes "
+        "a running mean; --env.commands.smp.scale reference goes on as before"
+      )
+    self.normalizer.load(saved["mean"], saved["count"])
+
+  # mjlab's command interface.
+
+  @property
+  def command(self) -> torch.Tensor:
+    return torch.cat((self.scoring.r_smp.unsqueeze(-1), self.scoring.sds_loss), dim=-1)
+
+  def _update_metrics(self) -> None:
+    """Nothing: means over environments go to the log every step instead."""
+
+  def _resample_command(self, env_ids: torch.Tensor) -> None:
+    """Start episodes: the last frame of a drawn window becomes the state."""
+    start, kind = self.starts.draw(len(env_ids), self._init_weights(env_ids))
+    self.init_mode[env_ids] = kind
+    self.floor[env_ids] = self.cfg.min_smp_reward_fallen * (kind > 0)
+    self.buffer.fill(env_ids, start)
+    last = start.root_pos_w[:, -1] + self._env.scene.env_origins[env_ids]
+    velocity = torch.cat(
+      (start.root_lin_vel_w[:, -1], start.root_ang_vel_w[:, -1]), dim=-1
+    )
+    fps = self.prior.spec.fps
+    joint_vel = (start.joint_pos[:, -1] - start.joint_pos[:, -2]) * fps
+    self.robot.write_root_link_pose_to_sim(
+      torch.cat((last, start.root_quat_w[:, -1]), dim=-1), env_ids=env_ids
+    )
+    self.robot.write_root_link_velocity_to_sim(velocity, env_ids=env_ids)
+    self.robot.write_joint_state_to_sim(
+      start.joint_pos[:, -1], joint_vel, env_ids=env_ids
+    )
+
+  def _init_weights(self, env_ids: torch.Tensor) -> torch.Tensor | None:
+    """How likely each generated window is for each start (n, pool); None: all alike.
+
+    Commands are drawn after the start states that their goals may lie around; so the
+    speed among them is drawn ahead.
+    """
+    bandwidth = self.cfg.init_speed_bandwidth
+    if bandwidth is None:
+      return None
+    manager = self._env.command_manager
+    terms = (manager.get_term(name) for name in manager.active_terms)
+    command = next(term for term in terms if isinstance(term, TravelCommand))
+    speed = command.speed_along(self.pool.velocity)
+    return init_speed_weights(speed, command.draw_next(env_ids), bandwidth)
+
+  def _update_command(self, env_ids: torch.Tensor | None) -> None:
+    if env_ids is not None:
+      return  # A reset, not a step.
+    self._log()
+    self._sync_statistics()
+    step, interval = self._env.common_step_counter, self.cfg.gsi_refresh_interval
+    if interval > 0 and step > 0 and step % interval == 0:
+      self.pool.refresh(self.cfg.gsi_refresh_size)
+
+  def _sync_statistics(self) -> None:
+    """With several processes, let their running means grow together."""
+    interval = self.cfg.sync_interval
+    if self.cfg.update_statistics and self._env.common_step_counter % interval == 0:
+      self.normalizer.average_over_ranks()
+
+  # The score.
+
+  def _score_current_step(self) -> None:
+    if self._scored_step == self._env.common_step_counter:
+      return
+    self._scored_step = self._env.common_step_counter
+    self.task_reward.zero_()
+    pos = robot_state.root_pos_w(self.robot) - self._env.scene.env_origins
+    quat, joints = robot_state.root_quat_w(self.robot), self.robot.data.joint_pos
+    self.scoring.step(pos, quat, joints)
+
+  def _log(self) -> None:
+    log = self._env.extras["log"]
+    log["Smp/r_smp"] = self.scoring.r_smp.mean()
+    # Without robots that diverged.
+    task = self.task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    log["Smp/task_reward"] = task.mean()
+    sds_loss = self.scoring.sds_loss
+    error = sds_loss.where(sds_loss.isfinite(), torch.nan).nanmean(dim=0)
+    scale = self.normalizer.scale()
+    for k, timestep in enumerate(self.cfg.timesteps):
+      log[f"Smp/sds_loss_t{timestep}"] = error[k]
+      log[f"Smp/mu_t{timestep}"] = scale[k]
+    ratio = self.scoring.amplitude / self._data_amplitude.clamp(min=1e-6)
+    for i, limb in enumerate(LIMBS):
+      log[f"Smp/amplitude_{limb}"] = ratio[i]
+
+
+def _check_init_speeds(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
+  """Refuse start speeds that are asked for where there is none to fit."""
+  bandwidth = cfg.init_speed_bandwidth
+  if bandwidth is None:
+    return
+  if not bandwidth > 0.0:
+    raise UserError(
+      f"init_speed_bandwidth is {bandwidth} m/s, expected more than 0, or None"
+    )
+  if not any(isinstance(c, TravelCommandCfg) for c in env.cfg.commands.values()):
+    raise UserError(
+      f"init_speed_bandwidth is {bandwidth} m/s, but this task commands no speed; leave "
+      "it out"
+    )
+
+
+def _load_prior(name: str, robot: Entity, step_dt: float) -> MotionPrior:
+  """A prior that fits the robot and the control rate.
+
+  Raises:
+    UserError: names the file and the field that does not fit, with both values.
+  """
+  path = resolve_prior(name)
+  prior = MotionPrior.load(path)
+  expected = g1_spec(
+    joint_names=tuple(robot.joint_names),
+    fps=round(1.0 / step_dt, 6),
+    # How headings and velocities are found is the prior's choice: the encoder follows.
+    heading=prior.spec.heading,
+    velocity=prior.spec.velocity,
+  )
+  try:
+    prior.spec.check(expected)
+  except UserError as error:
+    raise UserError(f"{path} does not fit this environment: {error}") from None
+  return prior
+
+
+def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:
+  """The scale that the configuration asks for, on the CPU.
+
+  Raises:
+    UserError: It is the prior's reference, and the prior has none.
+  """
+  if cfg.scale == "running":
+    return SdsNormalizer(len(cfg.timesteps), cfg.freeze_after_samples)
+  path = resolve_prior(cfg.prior)
+  if prior.reference is None:
+    raise UserError(
+      f"{path}: has no reference errors, which scale 'reference' needs; add them with "
+      f"scripts/measure_reference.py {path} --windows NPZ, or use scale 'running'"
+    )
+  print(f"[INFO] Scale of the errors: that of {prior.reference.what()} ({path.stem})")
+  return ReferenceSdsNormalizer(prior.reference.at(cfg.timesteps))
+
+
+LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")
+"""Parts whose joint amplitude is logged as a ratio, policy to prior."""
+
+
+def _limb_means(joint_names: tuple[str, ...]) -> torch.Tensor:
+  """Matrix (limbs, joints) that averages joints over each limb."""
+  rows = torch.zeros(len(LIMBS), len(joint_names))
+  for j, name in enumerate(joint_names):
+    side = name.split("_")[0]
+    part = "leg" if any(p in name for p in ("hip", "knee", "ankle")) else "arm"
+    limb = "waist" if side == "waist" else f"{side}_{part}"
+    rows[LIMBS.index(limb), j] = 1.0
+  return rows / rows.sum(dim=1, keepdim=True)

@@ -1,0 +1,1 @@
+"""The robots that motion and tasks are about."""

@@ -1,0 +1,242 @@
+"""One C loop over robots: copy a robot in, call MuJoCo, copy the robot out.
+
+mjlab keeps the state of all robots in arrays of shape (robots, ...) in float32. MuJoCo's
+C engine works on one ``MjData`` in float64. `BatchStepper` joins the two: each thread owns
+one ``MjData`` and one ``MjModel``, takes the next robot, copies its rows in, calls
+``mj_step`` (or another function of the same signature), and copies the results out.
+
+The loop over robots is machine code: a Warp CPU kernel around a native snippet, which
+gets the address of the MuJoCo function. Warp compiles it with the compiler it brings
+along, once per machine. The call releases Python's lock, so threads run side by side,
+and since they draw robots from one counter, robots in contact do not hold up the rest.
+The result does not depend on which thread takes which robot.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import warp as wp
+
+from smp.sim.failures import survive_divergence
+from smp.utils.cpu import LaunchPool
+
+_HEADER = 8
+_ROW = 5
+_FLOATS, _BYTES, _INTS = range(3)
+_KINDS = {
+  ("f8", "f4"): _FLOATS,
+  ("b1", "b1"): _BYTES,
+  ("u1", "b1"): _BYTES,
+  ("i4", "i4"): _INTS,
+}
+
+# The job is an array of 64-bit integers: function, model, data, counter, robots, rows to
+# copy in, rows to copy out, unused; then per row: address in MuJoCo, address of robot 0,
+# bytes from robot to robot, number of values, kind.
+_SNIPPET = f"""
+typedef long long Int;
+const Int* job = (const Int*)address;
+void (*call)(void*, void*) = (void (*)(void*, void*))job[0];
+Int* counter = (Int*)job[3];
+const Int robots = job[4], ins = job[5], rows = job[5] + job[6];
+for (;;) {{
+  const Int robot = __atomic_fetch_add(counter, (Int)1, __ATOMIC_RELAXED);
+  if (robot >= robots) break;
+  for (Int k = 0; k < rows; ++k) {{
+    if (k == ins) call((void*)job[1], (void*)job[2]);
+    const Int* row = job + {_HEADER} + {_ROW} * k;
+    const Int number = row[3], batch = row[1] + robot * row[2];
+    if (row[4] == {_FLOATS}) {{
+      double* one = (double*)row[0];
+      float* all = (float*)batch;
+      if (k < ins) for (Int e = 0; e < number; ++e) one[e] = (double)all[e];
+      else for (Int e = 0; e < number; ++e) all[e] = (float)one[e];
+    }} else if (row[4] == {_BYTES}) {{
+      char* one = (char*)row[0];
+      char* all = (char*)batch;
+      if (k < ins) for (Int e = 0; e < number; ++e) one[e] = all[e];
+      else for (Int e = 0; e < number; ++e) all[e] = one[e];
+    }} else {{
+      int* one = (int*)row[0];
+      int* all = (int*)batch;
+      if (k < ins) for (Int e = 0; e < number; ++e) one[e] = all[e];
+      else for (Int e = 0; e < number; ++e) all[e] = one[e];
+    }}
+  }}
+}}
+"""
+
+
+@wp.func_native(_SNIPPET)
+def _run_job(address: wp.uint64): ...  # pyright: ignore[reportInvalidTypeForm]
+
+
+@wp.kernel(module="unique", enable_backward=False)
+def _loop_kernel(address: wp.uint64):  # pyright: ignore[reportInvalidTypeForm]
+  _run_job(address)
+
+
+class FieldMismatch(Exception):
+  """A field that MuJoCo and MuJoCo Warp do not store alike. The message names it."""
+
+
+@dataclass(frozen=True)
+class Row:
+  """What to copy between one MuJoCo array and the rows of one batch array."""
+
+  name: str
+  one: np.ndarray
+  batch: np.ndarray
+
+  def words(self) -> list[int]:
+    """The row as the C loop reads it.
+
+    Raises:
+      FieldMismatch: sizes or types differ.
+    """
+    values = int(np.prod(self.batch.shape[1:], initial=1))
+    if self.one.size != values:
+      raise FieldMismatch(f"{self.name} ({self.one.size} values, Warp has {values})")
+    pair = (self.one.dtype.str[1:], self.batch.dtype.str[1:])
+    kind = _KINDS.get(pair)
+    if kind is None:
+      raise FieldMismatch(f"{self.name} ({pair[0]}, Warp has {pair[1]})")
+    stride = 0 if self.batch.shape[0] == 1 else self.batch.strides[0]
+    return [self.one.ctypes.data, self.batch.ctypes.data, stride, values, kind]
+
+
+class BatchStepper:
+  """Calls a function of MuJoCo for every robot, on several threads.
+
+  Args:
+    model: Copied once per thread; per-robot values are written into the copies.
+    batch_model: Warp's model, which holds the per-robot values.
+    batch_data: Warp's data on the CPU, which holds the state of all robots.
+    num_envs: Rows of the batch.
+    threads: At least 1.
+  """
+
+  def __init__(
+    self,
+    model: mujoco.MjModel,
+    batch_model: Any,
+    batch_data: Any,
+    num_envs: int,
+    threads: int,
+  ) -> None:
+    self.threads = min(threads, num_envs)
+    self._batch_model, self._batch_data = batch_model, batch_data
+    self._num_envs = num_envs
+    self._counter = np.zeros(1, np.int64)
+    self._models = [copy.copy(model) for _ in range(self.threads)]
+    self._data = [mujoco.MjData(one) for one in self._models]
+    self._launch_pool = LaunchPool(self.threads)
+    self._jobs: dict[str, list[tuple[Any, np.ndarray]]] = {}
+
+  @property
+  def models(self) -> list[mujoco.MjModel]:
+    """The models that the threads work on, for changes that all robots share."""
+    return self._models
+
+  @property
+  def data(self) -> list[mujoco.MjData]:
+    """What the threads work on."""
+    return self._data
+
+  def prepare(
+    self,
+    function: str,
+    model_in: Iterable[str],
+    data_in: Iterable[str],
+    data_out: Iterable[str] = (),
+    model_out: Iterable[str] = (),
+  ) -> None:
+    """Say what a call of ``function`` copies; names are fields of both engines.
+
+    Raises:
+      FieldMismatch: the two engines do not store a field alike.
+    """
+    library = _library()
+    survive_divergence(library)
+    address = ctypes.cast(getattr(library, function), ctypes.c_void_p).value
+    assert address is not None
+    names = [list(each) for each in (model_in, data_in, data_out, model_out)]
+    self._jobs[function] = [
+      self._job(address, model, data, *names)
+      for model, data in zip(self._models, self._data, strict=True)
+    ]
+
+  def run(self, function: str) -> None:
+    """Call ``function`` for every robot, and return when all are done."""
+    self._counter[0] = 0
+    self._launch_pool.run([launch for launch, _ in self._jobs[function]])
+
+  def _job(
+    self,
+    address: int,
+    model: mujoco.MjModel,
+    data: mujoco.MjData,
+    model_in: list[str],
+    data_in: list[str],
+    data_out: list[str],
+    model_out: list[str],
+  ) -> tuple[Any, np.ndarray]:
+    """A recorded launch of the C loop, and the array that it reads."""
+    ins = self._rows(model, self._batch_model, model_in)
+    ins += self._rows(data, self._batch_data, data_in)
+    outs = self._rows(data, self._batch_data, data_out)
+    outs += self._rows(model, self._batch_model, model_out)
+    # The counter and the MuJoCo objects are held by self, the rows by their owners.
+    header = [address, model._address, data._address, self._counter.ctypes.data]
+    header += [self._num_envs, len(ins), len(outs), 0]
+    job = np.array([header + sum(ins + outs, [])], np.int64)
+    launch = wp.launch(
+      _loop_kernel,
+      dim=1,
+      inputs=[wp.uint64(job.ctypes.data)],
+      device="cpu",
+      record_cmd=True,
+    )
+    return launch, job
+
+  @staticmethod
+  def _rows(one: Any, batch: Any, names: list[str]) -> list[list[int]]:
+    pairs = [(name, _array(one, name), getattr(batch, name)) for name in names]
+    # Warp's `numpy` shares the memory of an array on the CPU.
+    return [Row(n, a, b.numpy()).words() for n, a, b in pairs if a.size]
+
+
+def _array(owner: Any, name: str) -> np.ndarray:
+  """A field of ``MjModel`` or ``MjData`` as an array that shares its memory."""
+  if name != "time":
+    array = getattr(owner, name, None)
+    if isinstance(array, np.ndarray):
+      return array
+    raise FieldMismatch(f"{name} (not an array in MuJoCo)")
+  # A plain number in Python. In memory it lies right before `energy`.
+  address = owner.energy.ctypes.data - owner.energy.itemsize
+  time = np.ctypeslib.as_array((ctypes.c_double * 1).from_address(address))
+  before, owner.time = owner.time, 1.25
+  if time[0] != 1.25:
+    raise RuntimeError("mjData.time is not where this version of MuJoCo had it")
+  owner.time = before
+  return time
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+  """The MuJoCo library that the Python package has loaded."""
+  folder = Path(mujoco.__file__).parent
+  for pattern in ("libmujoco.so*", "libmujoco*.dylib", "mujoco.dll"):
+    for path in sorted(folder.glob(pattern)):
+      return ctypes.CDLL(str(path))
+  raise RuntimeError(f"{folder}: no MuJoCo library here")

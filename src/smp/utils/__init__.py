@@ -1,0 +1,1 @@
+"""Files, configuration, logging and W&B: what every room uses."""

@@ -1,0 +1,78 @@
+"""What is drawn of a command: an arrow for a velocity or a facing, a ball for a goal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+
+from smp.deploy.fixed_command import Command, unit_vector
+
+VELOCITY_COLOR = (0.2, 0.2, 0.9)
+FACING_COLOR = (0.9, 0.5, 0.1)
+GOAL_COLOR = (0.9, 0.2, 0.2)
+HEIGHT, LIFT = 1.55, 0.1
+"""Of the arrow of the velocity above the floor, and of the next one above it, m."""
+LENGTH = 0.4
+"""Of an arrow, m per m/s; a direction is drawn as 1 m/s."""
+WIDTH, RADIUS = 0.02, 0.15
+"""Of an arrow and of a goal, m."""
+
+
+class Arrow(NamedTuple):
+  name: str
+  start: np.ndarray
+  """(3,), m, world."""
+  end: np.ndarray
+  color: tuple[float, float, float]
+
+
+def arrows(command: Command, root_xy: np.ndarray) -> list[Arrow]:
+  """Arrows over a robot at ``root_xy`` (2,), m."""
+  drawn = []
+  if command.velocity_w is not None:
+    drawn.append(("velocity", command.velocity_w, VELOCITY_COLOR))
+  if "facing" in command.values:
+    facing = unit_vector(command.values["facing"][0])
+    drawn.append(("facing", facing, FACING_COLOR))
+  found = []
+  for i, (name, vector, color) in enumerate(drawn):
+    start = np.array([*root_xy, HEIGHT + i * LIFT])
+    end = start + np.array([*(LENGTH * vector), 0.0])
+    found.append(Arrow(name, start, end, color))
+  return found
+
+
+def goal(command: Command) -> np.ndarray | None:
+  """Where the ball of the goal lies (3,), m, world; None where there is none."""
+  if "goal" not in command.values:
+    return None
+  return np.array([*command.values["goal"], RADIUS])
+
+
+def draw(scene: mujoco.MjvScene, command: Command, root_xy: np.ndarray) -> None:
+  """Add the command to a scene of MuJoCo's renderer or viewer."""
+  for arrow in arrows(command, root_xy):
+    if np.linalg.norm(arrow.end - arrow.start) < 1e-3:
+      continue
+    geom = _add(scene, mujoco.mjtGeom.mjGEOM_ARROW, arrow.start, arrow.color)
+    kind = mujoco.mjtGeom.mjGEOM_ARROW.value
+    mujoco.mjv_connector(geom, kind, WIDTH, arrow.start, arrow.end)
+  ball = goal(command)
+  if ball is not None:
+    _add(scene, mujoco.mjtGeom.mjGEOM_SPHERE, ball, GOAL_COLOR)
+
+
+def _add(
+  scene: mujoco.MjvScene,
+  kind: mujoco.mjtGeom,
+  position: np.ndarray,
+  color: tuple[float, float, float],
+) -> mujoco.MjvGeom:
+  geom = scene.geoms[scene.ngeom]
+  size = np.full(3, RADIUS)
+  rgba = np.array([*color, 0.8], np.float32)
+  mujoco.mjv_initGeom(geom, kind.value, size, position, np.eye(3).ravel(), rgba)
+  scene.ngeom += 1
+  return geom

@@ -1,0 +1,241 @@
+"""A page for the browser that plays motions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import mujoco
+import numpy as np
+import viser
+from mjviser import ViserMujocoScene
+
+from smp.errors import UserError
+from smp.viz.offscreen import MotionBatch, scene_model
+
+SPACING = 1.5
+"""Between neighbours, m: the motions all start at the same place."""
+REFRESH = 1.0 / 30.0
+"""Seconds between two pictures."""
+CAMERA = (2.4, -3.2, 1.7)
+"""Where the camera stands at first, m from what it looks at: in front, to the right."""
+LOOK_AT_HEIGHT = 0.7
+FIELD_OF_VIEW = math.radians(50.0)
+
+
+class Playback:
+  """Where a motion that runs in a loop is, in seconds."""
+
+  def __init__(self, length: float) -> None:
+    self.length, self.time, self.playing, self.speed = length, 0.0, True, 1.0
+
+  def advance(self, elapsed: float) -> None:
+    """Let ``elapsed`` seconds pass for the one who looks."""
+    if self.playing:
+      # A loop whose one frame is all there is stays at it.
+      self.time = (self.time + elapsed * self.speed) % max(self.length, 1e-6)
+
+  def frame(self, fps: float, frames: int) -> int:
+    return min(int(self.time * fps + 0.5), frames - 1)
+
+
+class Page:
+  """The motions of a gallery, side by side, and what steers them.
+
+  The server calls back in threads of its own. Those calls only note what was asked for;
+  `tick` does it, in the one thread that touches the scene.
+
+  Attributes:
+    playback: Time, speed, playing or not.
+    gallery: What is shown.
+  """
+
+  def __init__(
+    self,
+    server: viser.ViserServer,
+    galleries: Iterator[MotionBatch],
+    fps: float,
+    title: str,
+  ) -> None:
+    self.server, self.galleries, self.fps = server, galleries, fps
+    self.gallery = next(galleries)
+    count, frames, _ = self.gallery.qpos.shape
+    self.playback = Playback((frames - 1) / fps)
+    self.scene = ViserMujocoScene(server, scene_model(), count)
+    # It would move the floor up and down with the robot.
+    self.scene.camera_tracking_enabled = False
+    self._fetched: MotionBatch | Exception | None = None
+    self._fetching = False
+    self._shown: tuple | None = None
+    server.initial_camera.position = CAMERA
+    server.initial_camera.look_at = (0.0, 0.0, LOOK_AT_HEIGHT)
+    server.initial_camera.fov = FIELD_OF_VIEW
+    server.gui.configure_theme(control_width="medium", show_share_button=False)
+    server.gui.set_panel_label(title)
+    self._add_controls()
+    self.show()
+
+  def _add_controls(self) -> None:
+    gui = self.server.gui
+    self.note = gui.add_markdown(self.gallery.title)
+    self.select = gui.add_dropdown("Sample", self._options())
+    self.follow = gui.add_checkbox("Go along with it", True)
+    self.alone = gui.add_checkbox("Hide the others", False)
+    self.play = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE)
+    step = 1.0 / self.fps
+    length = max(self.playback.length, step)
+    self.time = gui.add_slider("Time (s)", 0.0, length, step, 0.0)
+    self.speed = gui.add_slider("Speed", 0.1, 2.0, 0.1, 1.0)
+    self.renew = gui.add_button("New samples", icon=viser.Icon.REFRESH)
+
+    @self.play.on_click
+    def _(_event) -> None:
+      self.set_playing(not self.playback.playing)
+
+    @self.time.on_update
+    def _(event) -> None:
+      if event.client is not None:  # Not where `tick` moves the slider itself.
+        self.playback.time = self.time.value
+        self.set_playing(False)
+
+    @self.speed.on_update
+    def _(_event) -> None:
+      self.playback.speed = self.speed.value
+
+    @self.renew.on_click
+    def _(_event) -> None:
+      self.fetch()
+
+  def _options(self) -> list[str]:
+    return [f"{i + 1}: {label}" for i, label in enumerate(self.gallery.labels)]
+
+  @property
+  def selected(self) -> int:
+    options = self.select.options
+    return options.index(self.select.value) if self.select.value in options else 0
+
+  def set_playing(self, playing: bool) -> None:
+    self.playback.playing = playing
+    self.play.label = "Pause" if playing else "Play"
+    icon = viser.Icon.PLAYER_PAUSE if playing else viser.Icon.PLAYER_PLAY
+    self.play.icon = icon
+
+  def fetch(self) -> None:
+    """Have other samples made, in another thread: it may take a while."""
+    if self._fetching:
+      return
+    self._fetching, self.renew.disabled = True, True
+    self.note.content = "Sampling ..."
+    threading.Thread(target=self._fetch, name="sampling", daemon=True).start()
+
+  def _fetch(self) -> None:
+    try:
+      self._fetched = next(self.galleries)
+    except Exception as error:
+      self._fetched = error
+
+  def tick(self, elapsed: float) -> None:
+    """Let ``elapsed`` seconds pass, and show what is to be seen then."""
+    self._take()
+    self.playback.advance(elapsed)
+    if self.playback.playing:
+      self.time.value = min(self.playback.time, self.time.max)
+    self.show()
+
+  def _take(self) -> None:
+    """Put new samples in the place of the old ones, when they are there."""
+    fetched, self._fetched = self._fetched, None
+    if fetched is None:
+      return
+    self._fetching, self.renew.disabled = False, False
+    if isinstance(fetched, Exception):
+      self.note.content = f"No new samples: {fetched}"
+      return
+    index = self.selected
+    self.gallery, self.note.content = fetched, fetched.title
+    self.select.options = self._options()
+    self.select.value = self._options()[index]
+    self.playback.time = 0.0
+
+  def show(self) -> None:
+    """Send the poses of this moment to the browser, if they are not there already."""
+    count, frames, _ = self.gallery.qpos.shape
+    frame, selected = self.playback.frame(self.fps, frames), self.selected
+    view = (id(self.gallery), frame, selected, self.follow.value, self.alone.value)
+    if view == self._shown:
+      return
+    self._shown = view
+    poses = self.gallery.qpos[:, frame].copy()
+    # To the left, away from the camera.
+    poses[:, 1] += SPACING * np.arange(count)
+    shift = np.zeros(3)
+    if self.follow.value:
+      shift[:2] = -poses[selected, :2]
+    poses[:, :3] += shift
+    self.scene.show_only_selected = self.alone.value
+    with self.server.atomic():
+      xpos, xmat = _kinematics(self.scene.mj_model, self.scene.mj_data, poses)
+      self.scene.update_from_arrays(xpos, xmat, env_idx=selected)
+      self.scene.fixed_bodies_frame.position = shift
+
+
+def _kinematics(
+  model: mujoco.MjModel, data: mujoco.MjData, qpos: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Positions (N, B, 3) and orientations (N, B, 3, 3) of all bodies in poses (N, 36)."""
+  xpos = np.empty((len(qpos), model.nbody, 3))
+  xmat = np.empty((len(qpos), model.nbody, 3, 3))
+  for i, pose in enumerate(qpos):
+    data.qpos[:] = pose
+    mujoco.mj_kinematics(model, data)
+    xpos[i], xmat[i] = data.xpos, data.xmat.reshape(-1, 3, 3)
+  return xpos, xmat
+
+
+def serve(
+  galleries: Iterator[MotionBatch], fps: float, title: str, host: str, port: int
+) -> None:
+  """Show galleries, one after the other when asked, until Ctrl-C.
+
+  Args:
+    galleries: Of equal shapes; never ends.
+    fps: Frames per second of the motions.
+    title: Heads the page.
+    host: Where to listen.
+    port: The next free one is taken if it is not free; 0: any.
+
+  Raises:
+    UserError: Cannot listen on ``host``.
+  """
+  check_host(host)
+  print("sampling ...", flush=True)
+  galleries = itertools.chain([next(galleries)], galleries)
+  server = viser.ViserServer(host=host, port=port, verbose=False)
+  try:
+    page = Page(server, galleries, fps, title)
+    print(f"http://{host}:{server.get_port()}  (Ctrl-C ends)", flush=True)
+    last = time.monotonic()
+    while True:
+      time.sleep(REFRESH)
+      now = time.monotonic()
+      page.tick(now - last)
+      last = now
+  except KeyboardInterrupt:
+    print("\nclosed")
+  finally:
+    server.stop()
+
+
+def check_host(host: str) -> None:
+  """Raise ``UserError`` if nothing can listen on ``host``; a server would try for ever."""
+  try:
+    socket.create_server((host, 0)).close()
+  except OSError as error:
+    raise UserError(
+      f"--host {host}: cannot listen there ({error.strerror}); use localhost, or "
+      "0.0.0.0 for other machines to see the page"
+    ) from error

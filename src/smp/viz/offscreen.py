@@ -1,0 +1,228 @@
+"""Pictures and videos of poses, rendered without a display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+
+from smp.errors import UserError, atomic_path
+from smp.robots import g1
+
+FRAME_SIZE = (260, 240)
+"""Height and width of one picture, pixels; even, as videos ask for."""
+SIDE = -60.0
+"""Where the camera stands, degrees left of where the robot faces or goes: in front and
+to the right, so that it is seen going to the right."""
+DISTANCE, ELEVATION, LOOK_AT_HEIGHT = 2.25, -12.0, 0.62
+"""m, degrees, m: a standing robot fits, and so does one that lies along the picture."""
+MOVED = 0.5
+"""A motion that ends this far from its start, m, has a direction."""
+VIDEO_COLUMNS = 4
+VIDEO_STRIDE = 2
+"""Every so many frames are shown: half the time to render, and few browsers show a GIF
+at 50 frames per second."""
+
+
+class MotionBatch(NamedTuple):
+  """Motions to look at."""
+
+  qpos: np.ndarray
+  """(N, T, 36), world frame: root xyz, root wxyz, joint angles."""
+  labels: list[str]
+  """Of each of the N."""
+  title: str
+  """Of all together."""
+
+
+class OffscreenRenderer:
+  """The robot on a chequered floor, and a camera. To be closed, or used with `with`.
+
+  Raises:
+    UserError: no OpenGL library to render with.
+  """
+
+  def __init__(self) -> None:
+    self.model = scene_model()
+    self.data, self.camera = mujoco.MjData(self.model), mujoco.MjvCamera()
+    self.camera.distance, self.camera.elevation = DISTANCE, ELEVATION
+    self.root = self.model.body(g1.ROOT_BODY).id
+    try:
+      self.renderer = mujoco.Renderer(self.model, *FRAME_SIZE)
+    except Exception as error:
+      raise UserError(
+        f"cannot render ({type(error).__name__}): install libEGL or libOSMesa, or set "
+        "MUJOCO_GL"
+      ) from error
+
+  def __enter__(self) -> OffscreenRenderer:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.renderer.close()
+
+  def picture(self, pose: np.ndarray, facing: float) -> np.ndarray:
+    """The robot (H, W, 3), uint8, in a pose (36,), in the middle of the picture.
+
+    Args:
+      pose: Root xyz, root wxyz, joint angles.
+      facing: The direction, rad about z, that the camera stands `SIDE` of.
+    """
+    self.data.qpos[:] = pose
+    mujoco.mj_forward(self.model, self.data)
+    # Not at the root: that would leave the head of a lying robot out.
+    center = self.data.subtree_com[self.root]
+    self.camera.lookat[:] = (center[0], center[1], LOOK_AT_HEIGHT)
+    self.camera.azimuth = math.degrees(facing) + SIDE + 180.0
+    self.renderer.update_scene(self.data, self.camera)
+    return self.renderer.render()
+
+
+def facing(qpos: np.ndarray) -> np.ndarray:
+  """Where poses (..., 36) face, rad about z: the turn of the root about it."""
+  return 2.0 * np.arctan2(qpos[..., 6], qpos[..., 3])
+
+
+def direction(motion: np.ndarray) -> float:
+  """Where a motion (T, 36) goes, rad about z; where it faces in the end if it stays."""
+  x, y = motion[-1, :2] - motion[0, :2]
+  if math.hypot(x, y) < MOVED:
+    return float(facing(motion[-1]))
+  return math.atan2(y, x)
+
+
+def film_strip(
+  rows: Sequence[np.ndarray],
+  path: Path,
+  labels: Sequence[str] = (),
+  directions: Sequence[float] | None = None,
+) -> None:
+  """Write a PNG with one row of pictures per sequence of poses.
+
+  Args:
+    rows: Each (N, 36); all of one length look best.
+    path: The file to write.
+    labels: A caption for each row.
+    directions: Where each row goes, rad about z, for the camera to stay on one side of
+      it. None: every pose is seen from in front of itself.
+  """
+  import matplotlib
+
+  matplotlib.use("Agg")
+  import matplotlib.pyplot as plt
+
+  with OffscreenRenderer() as studio:
+    strips = [
+      np.concatenate([studio.picture(pose, side) for pose, side in seen], axis=1)
+      for seen in (_sides(row, directions, i) for i, row in enumerate(rows))
+    ]
+  width = max(strip.shape[1] for strip in strips) / 100
+  height = len(strips) * FRAME_SIZE[0] / 100
+  figure, axes = plt.subplots(
+    len(strips), 1, figsize=(width, height), squeeze=False, layout="constrained"
+  )
+  for i, strip in enumerate(strips):
+    axis = axes[i, 0]
+    axis.imshow(strip)
+    axis.set_axis_off()
+    if i < len(labels):
+      axis.text(8, 24, labels[i], color="black", fontsize=13)
+  with atomic_path(path) as temporary:
+    figure.savefig(temporary, dpi=80)
+  plt.close(figure)
+
+
+def _sides(
+  row: np.ndarray, directions: Sequence[float] | None, index: int
+) -> Iterator[tuple[np.ndarray, float]]:
+  """Poses of a row, each with the direction that it is seen by."""
+  for pose in row:
+    yield pose, float(facing(pose)) if directions is None else directions[index]
+
+
+def video(motions: np.ndarray, path: Path, fps: float) -> None:
+  """Write motions side by side as a video; the camera goes along with each.
+
+  Args:
+    motions: (N, T, 36).
+    path: The file to write, .mp4 or .gif.
+    fps: Frames per second of the motions; the video has one in `VIDEO_STRIDE` of them.
+
+  Raises:
+    UserError: no OpenGL library to render with, or the file cannot be written.
+  """
+  import imageio_ffmpeg
+  import mediapy
+
+  # mjlab does the same when it is imported, which takes ten seconds.
+  mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+  columns = min(len(motions), VIDEO_COLUMNS)
+  size = (math.ceil(len(motions) / columns) * FRAME_SIZE[0], columns * FRAME_SIZE[1])
+  codec = "gif" if path.suffix == ".gif" else "h264"
+  with (
+    OffscreenRenderer() as studio,
+    atomic_path(path) as temporary,
+    mediapy.VideoWriter(temporary, size, fps=fps / VIDEO_STRIDE, codec=codec) as writer,
+  ):
+    directions = [direction(motion) for motion in motions]
+    for frame in range(0, motions.shape[1], VIDEO_STRIDE):
+      canvas = np.full((*size, 3), 255, dtype=np.uint8)
+      for i, motion in enumerate(motions):
+        top, left = i // columns * FRAME_SIZE[0], i % columns * FRAME_SIZE[1]
+        picture = studio.picture(motion[frame], directions[i])
+        canvas[top : top + FRAME_SIZE[0], left : left + FRAME_SIZE[1]] = picture
+      writer.add_image(canvas)
+
+
+def scene_model() -> mujoco.MjModel:
+  """What `scene_spec` describes, compiled."""
+  return scene_spec().compile()
+
+
+def scene_spec() -> mujoco.MjSpec:
+  """The robot with its visual meshes, on a chequered floor, under a bright sky."""
+  spec = mujoco.MjSpec.from_file(str(g1.model_path()))
+  spec.add_texture(
+    name="sky",
+    type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+    builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+    rgb1=[0.93, 0.95, 0.97],
+    rgb2=[0.80, 0.84, 0.88],
+    width=64,
+    height=64,
+  )
+  spec.add_texture(
+    name="chequers",
+    type=mujoco.mjtTexture.mjTEXTURE_2D,
+    builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+    rgb1=[0.42, 0.46, 0.50],
+    rgb2=[0.36, 0.39, 0.43],
+    width=128,
+    height=128,
+  )
+  floor = spec.add_material(name="floor", texrepeat=[2, 2], texuniform=True)
+  floor.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "chequers"
+  spec.worldbody.add_geom(
+    name=g1.FLOOR,
+    type=mujoco.mjtGeom.mjGEOM_PLANE,
+    size=[0.0, 0.0, 1.0],
+    material="floor",
+  )
+  # It follows the robot: a motion may go far.
+  spec.body(g1.ROOT_BODY).add_light(
+    pos=[0, 0, 4],
+    dir=[0, 0, -1],
+    type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+    mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACK,
+    # Shadows double the time of a picture where there is no GPU.
+    castshadow=False,
+  )
+  spec.visual.headlight.ambient = [0.4, 0.4, 0.4]
+  spec.visual.headlight.diffuse = [0.4, 0.4, 0.4]
+  height, width = FRAME_SIZE
+  spec.visual.global_.offheight, spec.visual.global_.offwidth = height, width
+  return spec

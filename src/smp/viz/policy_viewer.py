@@ -1,0 +1,335 @@
+"""Watch a policy in plain MuJoCo: in its own window, in the browser, as a video."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import viser
+
+from smp.deploy.fixed_command import Command
+from smp.deploy.mujoco_robot import State, build_model
+from smp.deploy.policy_spec import Component, PolicySpec
+from smp.deploy.rollout import Log, Rollout
+from smp.errors import UserError, atomic_path
+from smp.viz import command_markers
+from smp.viz.motion_viewer import FIELD_OF_VIEW, check_host
+from smp.viz.offscreen import SIDE
+
+REFRESH = 1.0 / 50.0
+"""Seconds between two pictures."""
+BEHIND = 0.2
+"""Seconds of the robot's time that a slow machine may be behind before it is let off."""
+VIDEO_SIZE = (480, 640)
+VIDEO_FPS = 25.0
+CAMERA, LOOK_AT = (2.2, -2.6, 1.5), (0.0, 0.0, 0.75)
+"""Of the browser, m from the floor under the robot."""
+DISTANCE, ELEVATION, LOOK_AT_HEIGHT = 2.7, -12.0, 0.75
+"""Of the window's and the video's camera: m, degrees, m."""
+LYING_S = 1.0
+"""How long a robot that fell is left to lie before it starts again."""
+
+
+class Session:
+  """A rollout that goes along with the time that passes.
+
+  Args:
+    rollout: Moved by `advance`.
+    start: Where it begins, and begins again.
+
+  Attributes:
+    playing: Whether time passes.
+    restart_fallen: Whether it starts again after a fall.
+  """
+
+  def __init__(self, rollout: Rollout, start: State | None) -> None:
+    self.rollout, self.start = rollout, start
+    self.playing, self.restart_fallen, self.speed = True, True, 1.0
+    self._owed, self._lying = 0.0, 0.0
+    self.restart()
+
+  def restart(self) -> None:
+    self.rollout.reset(self.start)
+    self._owed = self._lying = 0.0
+
+  def advance(self, elapsed: float) -> None:
+    """Let ``elapsed`` seconds pass for the one who looks."""
+    if not self.playing:
+      return
+    self._owed = min(self._owed + elapsed * self.speed, BEHIND)
+    step = self.rollout.robot.step_s
+    while self._owed >= step:
+      self._owed -= step
+      self.rollout.step()
+      self.rollout.forget()
+      if self._down(step):
+        self.restart()
+        return
+
+  def _down(self, step: float) -> bool:
+    """Whether it is time to start again."""
+    if self.rollout.diverged:
+      return True
+    robot = self.rollout.robot
+    below = robot.spec.fallen_below
+    if not self.restart_fallen or below is None or robot.data.qpos[2] >= below:
+      self._lying = 0.0
+      return False
+    self._lying += step
+    return self._lying >= LYING_S
+
+
+def keep_time(tick: Callable[[float], bool]) -> None:
+  """Call ``tick`` with the seconds since the last call, until it says no."""
+  last = time.monotonic()
+  while True:
+    time.sleep(REFRESH)
+    now = time.monotonic()
+    if not tick(now - last):
+      return
+    last = now
+
+
+def show_window(session: Session) -> None:
+  """Show a session in MuJoCo's own viewer until its window is closed.
+
+  Raises:
+    UserError: no display.
+  """
+  linux = sys.platform.startswith("linux")
+  if linux and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    raise UserError(
+      "--viewer native: no display (DISPLAY is not set); use --viewer viser for the "
+      "browser, or --video FILE"
+    )
+  import mujoco.viewer
+
+  robot = session.rollout.robot
+  try:
+    viewer = mujoco.viewer.launch_passive(robot.model, robot.data)
+  except Exception as error:
+    detail = " ".join(str(error).split())[:160]
+    raise UserError(
+      f"--viewer native: cannot open a window ({detail}); use --viewer viser"
+    ) from error
+  with viewer:
+    viewer.cam.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+    viewer.cam.trackbodyid = robot.root
+    viewer.cam.distance, viewer.cam.elevation = DISTANCE, ELEVATION
+    keep_time(lambda elapsed: _refresh_window(viewer, session, elapsed))
+
+
+def _refresh_window(viewer: Any, session: Session, elapsed: float) -> bool:
+  """Draw a moment later; whether the window is still open."""
+  robot = session.rollout.robot
+  with viewer.lock():
+    session.advance(elapsed)
+    if viewer.user_scn is not None:
+      viewer.user_scn.ngeom = 0
+      command_markers.draw(viewer.user_scn, robot.command, robot.data.qpos[:2])
+  viewer.sync()
+  return viewer.is_running()
+
+
+class Page:
+  """A session in the browser, and what steers it.
+
+  The server calls back in threads of its own. Those calls take `lock`, as `tick` does.
+  """
+
+  def __init__(self, server: viser.ViserServer, session: Session, title: str) -> None:
+    from mjviser import ViserMujocoScene
+
+    self.server, self.session, self.lock = server, session, threading.Lock()
+    self.robot = session.rollout.robot
+    self.scene = ViserMujocoScene(server, self.robot.model, 1)
+    self.scene.camera_tracking_enabled = False
+    server.initial_camera.position = CAMERA
+    server.initial_camera.look_at = LOOK_AT
+    server.initial_camera.fov = FIELD_OF_VIEW
+    server.gui.configure_theme(control_width="medium", show_share_button=False)
+    server.gui.set_panel_label(title)
+    self.note = server.gui.add_markdown("")
+    self._add_buttons()
+    with server.gui.add_folder("Command"):
+      for part in self.robot.spec.command:
+        self._add_command(part)
+      if not any(part.settable for part in self.robot.spec.command):
+        server.gui.add_markdown("This task is always the same.")
+    self._goal: viser.IcosphereHandle | None = None
+    self._arrows: viser.ArrowsHandle | None = None
+    self.show()
+
+  def _add_buttons(self) -> None:
+    gui = self.server.gui
+    pause = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE)
+    restart = gui.add_button("Start again", icon=viser.Icon.REFRESH)
+    after = gui.add_checkbox("Start again after a fall", True)
+    speed = gui.add_slider("Speed of time", 0.1, 2.0, 0.1, 1.0)
+
+    @pause.on_click
+    def _(_event) -> None:
+      with self.lock:
+        playing = self.session.playing = not self.session.playing
+      pause.label = "Pause" if playing else "Play"
+      pause.icon = viser.Icon.PLAYER_PAUSE if playing else viser.Icon.PLAYER_PLAY
+
+    @restart.on_click
+    def _(_event) -> None:
+      with self.lock:
+        self.session.restart()
+
+    @after.on_update
+    def _(_event) -> None:
+      self.session.restart_fallen = after.value
+
+    @speed.on_update
+    def _(_event) -> None:
+      self.session.speed = speed.value
+
+  def _add_command(self, part: Component) -> None:
+    """Sliders for a component, one for each number of it."""
+    if not part.settable:
+      return
+    command = self.robot.command
+    given = command.values[part.name]
+    low, high = (
+      (-part.high, part.high) if part.name == "goal" else (part.low, part.high)
+    )
+    low = 0.0 if part.name == "speed" else low
+    unit = part.given_as.split(",")[0]
+    labels = [part.name] if len(given) == 1 else [f"{part.name} {a}" for a in "xy"]
+    sliders = [
+      self.server.gui.add_slider(
+        f"{label.capitalize()} ({unit})",
+        min=min(low, value),
+        max=max(high, value),
+        step=1.0 if unit == "deg" else 0.05,
+        initial_value=value,
+      )
+      for label, value in zip(labels, given, strict=True)
+    ]
+
+    def changed(_event) -> None:
+      with self.lock:
+        command.values[part.name] = tuple(float(each.value) for each in sliders)
+
+    for slider in sliders:
+      slider.on_update(changed)
+
+  def tick(self, elapsed: float) -> bool:
+    """Let ``elapsed`` seconds pass, and show what is to be seen then."""
+    with self.lock:
+      self.session.advance(elapsed)
+      self.show()
+    return True
+
+  def show(self) -> None:
+    """Send this moment to the browser. The world moves, the robot stays in view."""
+    data, command = self.robot.data, self.robot.command
+    shift = np.array([*-data.qpos[:2], 0.0])
+    with self.server.atomic():
+      xpos = data.xpos + shift
+      xmat = data.xmat.reshape(1, -1, 3, 3)
+      self.scene.update_from_arrays(xpos[None], xmat, env_idx=0)
+      self.scene.fixed_bodies_frame.position = shift
+      self._show_command(command, shift)
+      speed = np.linalg.norm(data.qvel[:2])
+      self.note.content = (
+        f"{data.time:.1f} s, {speed:.2f} m/s, pelvis at {data.qpos[2]:.2f} m"
+      )
+
+  def _show_command(self, command: Command, shift: np.ndarray) -> None:
+    drawn = command_markers.arrows(command, np.zeros(2))
+    if drawn:
+      points = np.array([[arrow.start, arrow.end] for arrow in drawn])
+      colors = np.array([arrow.color for arrow in drawn])
+      if self._arrows is None:
+        self._arrows = self.server.scene.add_arrows("/command", points, colors)
+      else:
+        self._arrows.points = points.astype(np.float32)
+    ball = command_markers.goal(command)
+    if ball is not None:
+      if self._goal is None:
+        self._goal = self.server.scene.add_icosphere(
+          "/goal", radius=command_markers.RADIUS, color=command_markers.GOAL_COLOR
+        )
+      self._goal.position = ball + shift
+
+
+def serve(session: Session, title: str, host: str, port: int) -> None:
+  """Show a session in the browser until Ctrl-C.
+
+  Args:
+    session: What is shown.
+    title: Heads the page.
+    host: Where to listen.
+    port: The next free one is taken if it is not free; 0: any.
+
+  Raises:
+    UserError: cannot listen on ``host``.
+  """
+  check_host(host)
+  server = viser.ViserServer(host=host, port=port, verbose=False)
+  try:
+    page = Page(server, session, title)
+    print(f"http://{host}:{server.get_port()}  (Ctrl-C ends)", flush=True)
+    keep_time(page.tick)
+  except KeyboardInterrupt:
+    print("\nclosed")
+  finally:
+    server.stop()
+
+
+def write_video(spec: PolicySpec, command: Command, log: Log, path: Path) -> None:
+  """Write what a log holds as a video; the camera goes along.
+
+  Raises:
+    UserError: no OpenGL library to render with, or the file cannot be written.
+  """
+  import imageio_ffmpeg
+  import mediapy
+  from rich.progress import track
+
+  mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+  model = build_model(spec, visual=True)
+  height, width = VIDEO_SIZE
+  model.vis.global_.offheight, model.vis.global_.offwidth = height, width
+  data, camera = mujoco.MjData(model), mujoco.MjvCamera()
+  camera.distance, camera.elevation = DISTANCE, ELEVATION
+  camera.azimuth = 180.0 + SIDE
+  stride = max(1, round(spec.control_hz / VIDEO_FPS))
+  codec = "gif" if path.suffix == ".gif" else "h264"
+  with (
+    _renderer(model) as renderer,
+    atomic_path(path) as temporary,
+    mediapy.VideoWriter(
+      temporary, VIDEO_SIZE, fps=spec.control_hz / stride, codec=codec
+    ) as writer,
+  ):
+    for pose in track(log.qpos[::stride], "rendering", transient=True):
+      data.qpos[:] = pose
+      mujoco.mj_kinematics(model, data)
+      mujoco.mj_comPos(model, data)
+      mujoco.mj_camlight(model, data)
+      camera.lookat[:] = (pose[0], pose[1], LOOK_AT_HEIGHT)
+      renderer.update_scene(data, camera)
+      command_markers.draw(renderer.scene, command, pose[:2])
+      writer.add_image(renderer.render())
+
+
+def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:
+  try:
+    return mujoco.Renderer(model, *VIDEO_SIZE)
+  except Exception as error:
+    raise UserError(
+      f"cannot render ({type(error).__name__}): install libEGL or libOSMesa, or set "
+      "MUJOCO_GL"
+    ) from error

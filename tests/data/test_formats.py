@@ -1,0 +1,235 @@
+"""Files of other tools: the same motion, however it is written."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from smp.data.checks import ISAAC
+from smp.data.formats import JOINTS_23, SourceCfg, find_files, joint_of, read_rows
+from smp.errors import UserError
+from smp.motion.clips import Clip, clip_of
+from smp.motion.kinematics import Kinematics
+from smp.robots import g1
+from tests.standing import standing_clip, table, text
+
+CLIP = standing_clip()
+VALUES = table(CLIP)
+
+
+def same(path: Path, source: SourceCfg | None = None, fps: float = 30.0) -> None:
+  clip = clip_of(read_rows(path, source or SourceCfg()))
+  assert clip.fps == fps
+  np.testing.assert_allclose(clip.root_pos, CLIP.root_pos, atol=1e-6)
+  np.testing.assert_allclose(clip.joint_pos, CLIP.joint_pos, atol=1e-6)
+  cos = np.abs((clip.root_quat * CLIP.root_quat).sum(axis=1))
+  np.testing.assert_allclose(cos, 1.0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    b"\xef\xbb\xbf" + text(VALUES).encode(),
+    text(VALUES).replace("\n", "\r\n").encode("utf-16"),
+    text(VALUES).replace("\n", "\r").encode(),
+    text(VALUES, ";").encode(),
+    text(VALUES, ";").replace(".", ",").encode(),
+    text(VALUES, "\t").encode(),
+    text(VALUES, " ").encode(),
+    text(VALUES, ", ").encode(),
+    ("# made by a tool\n# m, rad\n" + text(VALUES)).encode(),
+    ("motion of a G1\n\n" + text(VALUES)).encode(),
+    text(np.column_stack((np.arange(len(VALUES)), VALUES))).encode(),
+  ],
+)
+def test_plain_tables(tmp_path, content):
+  path = tmp_path / "walk.csv"
+  path.write_bytes(content)
+  same(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("separator", [",", ";", "\t", " "])
+def test_columns_by_name_in_any_order(tmp_path, seed, separator):
+  rng = np.random.default_rng(seed)
+  root = ("root_pos_x", "root_pos_y", "root_pos_z", "qx", "qy", "qz", "qw")
+  names = ["frame", *root, *(n + ("_dof" if seed % 2 else "") for n in g1.JOINT_NAMES)]
+  values = np.column_stack((np.arange(len(VALUES)), VALUES))
+  order = rng.permutation(len(names))
+  heading = separator.join(names[i] for i in order) + "\n"
+  path = tmp_path / "walk.csv"
+  path.write_text(text(values[:, order], separator, heading))
+  same(path)
+
+
+def test_units_in_the_heading_and_times(tmp_path):
+  names = ["time", "x (cm)", "y (cm)", "z (cm)", "qw", "qx", "qy", "qz"]
+  names += [f"{n} [deg]" for n in g1.JOINT_NAMES]
+  values = np.column_stack(
+    (
+      np.arange(len(VALUES)) / 50,
+      100 * CLIP.root_pos,
+      CLIP.root_quat,
+      np.degrees(CLIP.joint_pos),
+    )
+  )
+  path = tmp_path / "walk.csv"
+  path.write_text(text(values, ",", ",".join(names) + "\n"))
+  same(path, fps=50.0)
+
+
+def seed_file(path: Path) -> Path:
+  names = ["Frame", *(f"root_translate{a}" for a in "XYZ")]
+  names += [f"root_rotate{a}" for a in "XYZ"] + [f"{n}_dof" for n in g1.JOINT_NAMES]
+  euler = Rotation.from_quat(VALUES[:, 3:7]).as_euler("xyz", degrees=True)
+  parts = (100 * CLIP.root_pos, euler, np.degrees(CLIP.joint_pos))
+  values = np.column_stack((np.arange(len(VALUES)), *parts))
+  path.write_text(text(values, ",", ",".join(names) + "\n"))
+  return path
+
+
+def test_bones_seed(tmp_path):
+  path = seed_file(tmp_path / "walk.csv")
+  same(path, fps=120.0)
+  same(path, SourceCfg(format="seed", fps=60.0), fps=60.0)
+
+
+def test_options_for_plain_files(tmp_path):
+  path = tmp_path / "walk.csv"
+  values = np.column_stack(
+    (1000 * CLIP.root_pos, CLIP.root_quat, np.degrees(CLIP.joint_pos))
+  )
+  order = [g1.JOINT_NAMES.index(name) for name in ISAAC]
+  path.write_text(text(np.column_stack((values[:, :7], values[:, 7:][:, order]))))
+  cfg = SourceCfg("csv", 25.0, "wxyz", "mm", "deg", "z", ("isaac",))
+  same(path, cfg, fps=25.0)
+  same(path, SourceCfg("csv", 25.0, "wxyz", "mm", "deg", "z", ISAAC), fps=25.0)
+  with pytest.raises(UserError, match="left_toe"):
+    SourceCfg(joint_order=("left_toe", "left_knee")).check()
+  with pytest.raises(UserError, match="twice"):
+    SourceCfg(joint_order=("left_knee", "left_knee_joint")).check()
+
+
+def test_23_joints_on_request_only(tmp_path):
+  columns = [g1.JOINT_NAMES.index(name) for name in JOINTS_23]
+  path = tmp_path / "walk.csv"
+  path.write_text(text(np.column_stack((VALUES[:, :7], VALUES[:, 7:][:, columns]))))
+  with pytest.raises(UserError, match="--fill-missing-joints"):
+    read_rows(path)
+  rows = read_rows(path, SourceCfg(fill_missing_joints=True))
+  np.testing.assert_allclose(
+    rows.joint_pos[:, columns], CLIP.joint_pos[:, columns], atol=1e-7
+  )
+  assert not rows.joint_pos[:, list(rows.filled)].any() and len(rows.filled) == 6
+
+
+def gmr(clip: Clip = CLIP, **more) -> dict:
+  rot = clip.root_quat[:, [1, 2, 3, 0]]
+  parts = {"root_pos": clip.root_pos, "root_rot": rot, "dof_pos": clip.joint_pos}
+  return {"fps": 30, **parts, "local_body_pos": None, "link_body_list": ["a"], **more}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_gmr_pickles(tmp_path, protocol):
+  path = tmp_path / "walk.pkl"
+  for fps in (30, np.float64(30)):
+    path.write_bytes(pickle.dumps(gmr(fps=fps), protocol))
+    same(path)
+  path.write_bytes(pickle.dumps({"walk": gmr()}, protocol))
+  same(path)
+
+
+def test_gmr_archives_and_other_keys(tmp_path):
+  path = tmp_path / "walk.npz"
+  data = gmr()
+  parts = {k: data[k] for k in ("fps", "root_pos", "root_rot", "dof_pos")}
+  np.savez(path, **parts)
+  same(path)
+  del parts["dof_pos"]
+  np.savez(path, **parts)
+  with pytest.raises(UserError, match="'dof_pos'"):
+    read_rows(path)
+
+
+@pytest.mark.parametrize("order", [g1.JOINT_NAMES, ISAAC])
+def test_tracking_archives_of_both_orders(tmp_path, order):
+  """The bodies in the file tell the order of the joints."""
+  kinematics = Kinematics(g1.load_model())
+  args = (CLIP.root_pos, CLIP.root_quat, CLIP.joint_pos)
+  pos, quat = kinematics(*(torch.from_numpy(a).float() for a in args))
+  joints = CLIP.joint_pos[:, [g1.JOINT_NAMES.index(name) for name in order]]
+  path = tmp_path / "motion.npz"
+  body_pos = pos.numpy().astype(np.float64)
+  body_pos[:, 0] = CLIP.root_pos
+  body_quat = quat.numpy().astype(np.float64)
+  body_quat[:, 0] = CLIP.root_quat
+  np.savez(path, fps=[50], joint_pos=joints, body_pos_w=body_pos, body_quat_w=body_quat)
+  same(path, fps=50.0)
+
+
+class Runs:
+  def __init__(self, mark: Path):
+    self.mark = mark
+
+  def __reduce__(self):
+    return Path.touch, (self.mark,)
+
+
+def test_pickles_run_nothing(tmp_path):
+  path, mark = tmp_path / "walk.pkl", tmp_path / "ran"
+  for protocol in (0, 2, 4, 5):
+    path.write_bytes(pickle.dumps(gmr(more=Runs(mark)), protocol))
+    with pytest.raises(UserError, match="it asks for"):
+      read_rows(path)
+  path.write_bytes(pickle.dumps(gmr(root_pos=np.array([{}], object))))
+  with pytest.raises(UserError):
+    read_rows(path)
+  path.write_bytes(b"\x80\x04")
+  with pytest.raises(UserError, match="walk.pkl"):
+    read_rows(path)
+  assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+  "content, reason",
+  [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "LFS"),
+    (b"<!DOCTYPE html><html>", "web page"),
+    (b"\x1f\x8b\x08", "gzip"),
+    (text(VALUES).replace("\n", ",\n").encode(), "ends with a separator"),
+    (text(VALUES[:, :30]).encode(), "23-joint"),
+    (text(VALUES[:, :20]).encode(), "20 columns, expected 36"),
+    (b"a,b\nc,d\n", "row 1 has 2 columns"),
+  ],
+)
+def test_what_is_no_motion_is_named(tmp_path, content, reason):
+  path = tmp_path / "walk.csv"
+  path.write_bytes(content)
+  with pytest.raises(UserError, match=reason) as error:
+    read_rows(path)
+  assert "walk.csv" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_files_are_found_in_sub_folders(tmp_path):
+  for name in ("a/walk.csv", "b/walk.CSV", "b/.walk.csv", "__MACOSX/x.csv", "c.PKL"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("1")
+  (tmp_path / "README.txt").write_text("Read me.\n")
+  np.savez(tmp_path / "windows.npz", windows=np.zeros(3))
+  assert sorted(find_files(tmp_path)) == ["a__walk", "b__walk", "c"]
+  (tmp_path / "b" / "walk.tsv").write_text("1")
+  with pytest.raises(UserError, match="same name"):
+    find_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["left_knee", "Left_Knee_Joint", "left_knee_joint_dof", "L_knee", "q_left_knee"],
+)
+def test_names_of_joints(name):
+  assert joint_of(name) == "left_knee_joint"

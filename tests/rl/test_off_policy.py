@@ -1,0 +1,335 @@
+"""The off-policy runner: what it stores, learns from, saves and refuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from mjlab.rl import RslRlVecEnvWrapper
+from mjlab.tasks.registry import load_env_cfg, load_rl_cfg
+
+from smp.deploy.onnx_policy import OnnxPolicy
+from smp.errors import UserError
+from smp.mdp.composition import compose
+from smp.mdp.curriculums import add_curriculum
+from smp.rl.checkpoint import read_checkpoint
+from smp.rl.loading import load_policy
+from smp.rl.off_policy import (
+  REPLAY_FILE,
+  OffPolicyRunner,
+  off_policy_cfg,
+  prepare_env_cfg,
+)
+from smp.rl.policy_file import load_trained, save_policy
+from smp.rl.runner import SmpRunner
+from smp.rl.td3 import Td3Cfg
+from smp.sim import make_env
+from tests.conftest import small_env_cfg
+
+pytestmark = pytest.mark.slow
+TASK = "Smp-Forward-G1"
+TASKS = [TASK, "Smp-Steering-G1", "Smp-Location-G1", "Smp-Getup-G1"]
+ENVS = 8
+ALGORITHM = Td3Cfg(
+  hidden_dims=(32, 32), batch_size=16, updates_per_step=2, actor_delay=0
+)
+
+
+def make_env_of(task: str, seconds: float | None = None) -> RslRlVecEnvWrapper:
+  cfg = small_env_cfg(task, ENVS)
+  prepare_env_cfg(cfg)
+  if seconds is not None:
+    cfg.episode_length_s = seconds
+  add_curriculum(cfg)
+  return RslRlVecEnvWrapper(make_env(cfg, "native", "cpu", threads=1))
+
+
+def make_runner(
+  env: RslRlVecEnvWrapper, log_dir: Path | None = None, **options: Any
+) -> OffPolicyRunner:
+  cfg = replace(off_policy_cfg("toy"), algorithm=ALGORITHM, logger="tensorboard")
+  cfg = replace(
+    cfg, replay_steps=60, num_steps_per_env=5, learning_starts=2, refill_steps=7
+  )
+  agent = {**asdict(cfg), **options}
+  kind: Any = OffPolicyRunner.for_task(TASK)
+  return kind(env, agent, None if log_dir is None else str(log_dir), "cpu")
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[RslRlVecEnvWrapper]:
+  """Episodes of 6 steps: all end by time-out, few by a fall."""
+  env = make_env_of(TASK, seconds=0.12)
+  yield env
+  env.close()
+
+
+@pytest.fixture(scope="module")
+def trained(env, tmp_path_factory) -> tuple[OffPolicyRunner, Path]:
+  folder = tmp_path_factory.mktemp("off_policy")
+  runner = make_runner(env, folder)
+  runner.learn(4)
+  return runner, folder
+
+
+def stored(runner: OffPolicyRunner) -> dict[str, torch.Tensor]:
+  return runner.replay.state_dict()
+
+
+# What is stored.
+
+
+def test_the_last_observation_of_an_episode_is_the_true_one(env):
+  """It holds the action just taken; after a reset that part is zero."""
+  runner = make_runner(env)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  env.unwrapped.reset()
+  for _ in range(20):
+    obs = runner._step(obs)
+  names = env.unwrapped.observation_manager.active_terms["actor"]
+  dims = env.unwrapped.observation_manager.group_obs_term_dim["actor"]
+  begin = sum(dim[0] for dim in dims[: names.index("actions")])
+  part = slice(begin, begin + 29)
+  kept = stored(runner)
+  assert kept["truncated"].sum() > ENVS
+  torch.testing.assert_close(kept["next_obs"][..., part], kept["action"])
+  # And the next episode begins with a new one.
+  after = kept["obs"][1:][(kept["truncated"] | kept["terminated"])[:-1]]
+  assert (after[:, part] == 0.0).all()
+  going_on = ~(kept["truncated"] | kept["terminated"])[:-1]
+  assert torch.equal(kept["obs"][1:][going_on], kept["next_obs"][:-1][going_on])
+
+
+def test_the_stored_reward_is_the_environments(env, monkeypatch):
+  """Composed from the replay with the mu of now, it is what mjlab's manager summed."""
+  runner = make_runner(env)
+  smp_term = runner._smp_term()
+  rewards, step = [], env.unwrapped.step
+
+  def noting(action):
+    result = step(action)
+    rewards.append(result[1].clone())
+    return result
+
+  monkeypatch.setattr(env.unwrapped, "step", noting)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  for _ in range(12):
+    obs = runner._step(obs)
+  kept = stored(runner)
+  scale, form = smp_term.normalizer.scale(), smp_term.cfg.form()
+  found = compose(kept["task"], kept["error"], kept["floor"], scale, form)
+  expected = torch.stack(rewards) / env.unwrapped.step_dt
+  torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+  assert (kept["extra"] == 0.0).all() and expected.max() > 0.01
+
+
+def test_rewards_outside_of_the_composition_are_stored_beside_it():
+  from mjlab.envs import mdp
+  from mjlab.managers.reward_manager import RewardTermCfg
+
+  cfg = small_env_cfg(TASK, ENVS)
+  cfg.rewards["action_rate"] = RewardTermCfg(func=mdp.action_rate_l2, weight=-0.1)
+  prepare_env_cfg(cfg)
+  env = RslRlVecEnvWrapper(make_env(cfg, "native", "cpu", threads=1))
+  runner = make_runner(env)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  actions = []
+  for _ in range(3):
+    obs = runner._step(obs)
+    actions.append(stored(runner)["action"][-1])
+  rate = (actions[1] - actions[0]).square().sum(-1)
+  going_on = ~(stored(runner)["terminated"][0])
+  found = stored(runner)["extra"][1]
+  torch.testing.assert_close(
+    found[going_on], -0.1 * rate[going_on], atol=1e-3, rtol=1e-2
+  )
+  env.close()
+
+
+def test_nan_in_one_robot_enters_neither_buffer_nor_normalisers(env):
+  runner = make_runner(env)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  for step in range(8):
+    if step in (2, 5):
+      env.unwrapped.sim.data.qpos[3, 2] = math.nan
+    obs = runner._step(obs)
+    runner._learn()
+  kept = stored(runner)
+  assert kept["terminated"][[2, 5], 3].all()
+  for name, value in kept.items():
+    if isinstance(value, torch.Tensor):
+      assert value.float().isfinite().all(), name
+  for tensor in runner.alg.actor.state_dict().values():
+    assert tensor.float().isfinite().all()
+  assert runner.alg.critic_normalizer.mean.isfinite().all()
+
+
+# Learning and going on.
+
+
+def test_it_learns_logs_and_saves(trained):
+  runner, folder = trained
+  assert runner.alg.updates == ALGORITHM.updates_per_step * (20 - 4)
+  assert sorted(path.name for path in folder.glob("model_*.pt")) == [
+    "model_0.pt",
+    "model_3.pt",
+  ]
+  saved = read_checkpoint(folder / "model_3.pt", "cpu")
+  assert saved["learner"] == "td3" and saved["infos"]["progress"]["total_steps"] == 160
+  assert OnnxPolicy(folder / "policy.onnx").spec.task == TASK
+
+
+def test_the_policy_is_the_same_in_every_form(trained, env, tmp_path):
+  runner, folder = trained
+  path = folder / "model_3.pt"
+  save_policy(path, tmp_path / "forward.pt", TASK)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  expected = runner.alg.actor(obs["actor"])
+  onnx = OnnxPolicy(folder / "policy.onnx")
+  for file in (path, tmp_path / "forward.pt"):
+    policy = load_policy(TASK, env, "trained", file)
+    with torch.inference_mode():
+      torch.testing.assert_close(policy(obs), expected)
+  for row, want in zip(obs["actor"], expected, strict=True):
+    got = torch.from_numpy(onnx(row.numpy()))
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+  card = load_trained(tmp_path / "forward.pt").card
+  assert card["learner"] == "td3" and card["updates"] == runner.alg.updates
+
+
+def test_resuming_goes_on_without_a_jump(trained, env):
+  runner, folder = trained
+  other = make_runner(env)
+  other.load(str(folder / "model_3.pt"))
+  assert other.current_learning_iteration == 4
+  assert other.alg.updates == runner.alg.updates
+  assert other.logger.tot_timesteps == 160
+  pairs = zip(
+    (*other.alg.target_critic.parameters(), *other.alg.target_mlp.parameters()),
+    (*runner.alg.target_critic.parameters(), *runner.alg.target_mlp.parameters()),
+    strict=True,
+  )
+  assert all(torch.equal(a, b) for a, b in pairs)
+  old, new = runner.alg.critic_optimizer, other.alg.critic_optimizer
+  for a, b in zip(old.state.values(), new.state.values(), strict=True):
+    assert torch.equal(a["exp_avg"], b["exp_avg"]) and a["step"] == b["step"]
+  # Without the buffer, learning waits for a new one.
+  obs: Any = env.unwrapped.observation_manager.compute()
+  for _ in range(6):
+    obs = other._step(obs)
+    assert other._learn() == []
+  other._step(obs)
+  assert other._learn() != []
+
+
+def test_a_saved_buffer_comes_back_and_one_of_another_size_does_not(env, tmp_path):
+  runner = make_runner(env, tmp_path, save_replay=True)
+  runner.learn(2)
+  assert (tmp_path / REPLAY_FILE).is_file()
+  other = make_runner(env, save_replay=True)
+  other.load(str(tmp_path / "model_1.pt"))
+  assert torch.equal(stored(other)["obs"], stored(runner)["obs"])
+  assert other._learn() != []
+  another = make_runner(env, save_replay=True, replay_steps=30)
+  with pytest.raises(UserError, match=r"replay.pt: does not fit \(it holds up to 60"):
+    another.load(str(tmp_path / "model_1.pt"))
+
+
+def test_the_curriculum_goes_on_too(env, tmp_path):
+  runner = make_runner(env, tmp_path)
+  manager = env.unwrapped.curriculum_manager
+  success = manager.get_term_cfg("success").func
+  success.level, success.mean = 0.625, 0.5
+  runner.save(str(tmp_path / "model_0.pt"))
+  success.level, success.mean = 0.0, 0.0
+  make_runner(env).load(str(tmp_path / "model_0.pt"))
+  assert (success.level, success.mean) == (0.625, 0.5)
+  success.level, success.mean = 0.0, 0.0
+
+
+def test_ctrl_c_saves_and_ends_cleanly(env, tmp_path, monkeypatch, capsys):
+  runner = make_runner(env, tmp_path)
+  steps, step = [], env.unwrapped.step
+
+  def interrupted(action):
+    steps.append(1)
+    if len(steps) == 8:
+      raise KeyboardInterrupt
+    return step(action)
+
+  monkeypatch.setattr(env.unwrapped, "step", interrupted)
+  runner.learn(5)
+  assert read_checkpoint(tmp_path / "model_0.pt", "cpu")["learner"] == "td3"
+  assert "Continue with" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", TASKS[1:])
+def test_every_task_is_learned_mirrored_and_saved(task, tmp_path):
+  env = make_env_of(task)
+  runner = make_runner(env, tmp_path)
+  runner.learn(2)
+  assert runner.alg.updates > 0 and runner.alg.mirrors is not None
+  assert (tmp_path / "model_1.pt").is_file()
+  env.close()
+
+
+# What is refused.
+
+
+def test_a_checkpoint_of_the_other_learner_is_refused(trained, env):
+  _, folder = trained
+  agent = asdict(load_rl_cfg(TASK))
+  agent.update(logger="tensorboard")
+  ppo = SmpRunner(env, agent, None, "cpu")
+  with pytest.raises(UserError, match="by the learner td3, not ppo.*--learner td3"):
+    ppo.load(str(folder / "model_3.pt"))
+
+
+def test_a_checkpoint_of_another_network_is_refused(trained, env):
+  _, folder = trained
+  small = {**asdict(ALGORITHM), "hidden_dims": (16,)}
+  with pytest.raises(UserError, match="model_3.pt: checkpoint of another task or net"):
+    make_runner(env, algorithm=small).load(str(folder / "model_3.pt"))
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "message"),
+  [
+    ("batch_size", 1, "--agent.algorithm.batch-size 1"),
+    ("n_step", 0, "--agent.algorithm.n-step 0"),
+    ("gamma", 1.0, "--agent.algorithm.gamma 1.0"),
+    ("exploration_noise", (0.4, 0.1), "--agent.algorithm.exploration-noise"),
+    ("value_range", (1.0, 1.0), "--agent.algorithm.value-range"),
+  ],
+)
+def test_settings_that_cannot_work_are_refused(env, name, value, message):
+  with pytest.raises(UserError, match=message):
+    make_runner(env, algorithm={**asdict(ALGORITHM), name: value})
+
+
+def test_tasks_without_a_prior_are_refused():
+  import mjlab.tasks  # noqa: F401
+
+  cfg = load_env_cfg("Mjlab-Velocity-Flat-Unitree-G1")
+  with pytest.raises(UserError, match="--learner td3: this task has no motion prior"):
+    prepare_env_cfg(cfg)
+
+
+def test_bounds_by_joint_limits_reach_every_limit(env):
+  runner = make_runner(
+    env, algorithm={**asdict(ALGORITHM), "bound_by_joint_limits": True}
+  )
+  bound = runner.alg.actor.action_bound
+  term = cast(Any, env.unwrapped.action_manager.get_term("joint_pos"))
+  robot = cast(Any, env.unwrapped.scene["robot"])
+  limits = robot.data.joint_pos_limits[0]
+  high = term.offset[0] + bound * term.scale[0]
+  low = term.offset[0] - bound * term.scale[0]
+  assert (high >= limits[:, 1] - 1e-4).all() and (low <= limits[:, 0] + 1e-4).all()
+  touching = ((high - limits[:, 1]).abs() < 1e-4) | ((low - limits[:, 0]).abs() < 1e-4)
+  assert touching.all()

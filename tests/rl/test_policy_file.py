@@ -1,0 +1,141 @@
+"""Policies in files of their own."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+
+from smp.cli import package_policy
+from smp.errors import UserError
+from smp.rl.policy_file import load_trained, read_means, read_policy, save_policy
+from tests import toy_training
+
+pytestmark = pytest.mark.slow
+TASK = "Smp-Forward-G1"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A runner after training, and its checkpoint."""
+  folder = tmp_path_factory.mktemp("run")
+  runner = toy_training.make_runner(folder)
+  runner.learn(3)
+  return runner, folder / "model_2.pt"
+
+
+@torch.inference_mode()
+def actions(runner, observations) -> torch.Tensor:
+  return runner.get_inference_policy(device="cpu")(observations)
+
+
+def test_both_kinds_of_file_give_the_same_actions(trained, tmp_path):
+  runner, checkpoint = trained
+  shipped = tmp_path / "forward.pt"
+  save_policy(checkpoint, shipped, TASK)
+  observations = runner.env.get_observations()
+  expected = actions(runner, observations)
+  for path in (checkpoint, shipped):
+    trained_policy = load_trained(path, TASK)
+    with torch.inference_mode():
+      found = trained_policy.actor(observations["actor"])
+    torch.testing.assert_close(found, expected)
+    assert trained_policy.card["learner"] == "ppo"
+    assert trained_policy.means is not None
+    for name in ("mean", "count"):
+      old = getattr(runner._smp_term().normalizer, name)
+      assert torch.equal(old, trained_policy.means[name])
+
+
+def test_a_policy_file_holds_no_more_than_it_needs(
+  trained, tmp_path, monkeypatch, capsys
+):
+  _, checkpoint = trained
+  shipped = tmp_path / "policies" / "forward.pt"
+  monkeypatch.setattr(
+    sys, "argv", ["package_policy", str(checkpoint), TASK, "--output", str(shipped)]
+  )
+  package_policy.main()
+  assert "iteration: 2" in capsys.readouterr().out
+  assert shipped.stat().st_size < 1.5e6 < 1.5e7 < checkpoint.stat().st_size
+  policy = read_policy(shipped)
+  entries = {"format", "actor_state_dict", "actor_spec", "mean", "count", "card"}
+  assert set(policy) == entries
+  card = policy["card"]
+  steps = 3 * toy_training.STEPS * toy_training.ENVS
+  assert (card["task"], card["iteration"], card["steps"]) == (TASK, 2, steps)
+  assert card["prior"] == "loco" and card["command"] and card["commit"]
+  assert any(name.startswith("obs_normalizer") for name in policy["actor_state_dict"])
+
+
+def test_other_tasks_and_files_are_refused(trained, tmp_path):
+  _, checkpoint = trained
+  shipped = tmp_path / "steering.pt"
+  save_policy(checkpoint, shipped, "Smp-Steering-G1")
+  with pytest.raises(UserError, match="a policy of Smp-Steering-G1, not of"):
+    load_trained(shipped, TASK)
+  policy = read_policy(shipped)
+  weights = dict(policy["actor_state_dict"])
+  weights["mlp.0.weight"] = torch.zeros(512, 3)
+  torch.save({**policy, "actor_state_dict": weights}, shipped)
+  with pytest.raises(UserError, match="steering.pt: not the actor of a policy"):
+    load_trained(shipped)
+  with pytest.raises(UserError, match="package_policy"):
+    read_policy(checkpoint)
+  with pytest.raises(UserError, match="missing"):
+    save_policy(shipped, tmp_path / "again.pt", TASK)
+  assert not (tmp_path / "again.pt").exists()
+
+
+def test_means_are_read_from_both_kinds_of_file(trained, tmp_path):
+  runner, checkpoint = trained
+  shipped = tmp_path / "forward.pt"
+  save_policy(checkpoint, shipped, TASK)
+  memory = runner._smp_term().normalizer
+  for path in (checkpoint, shipped):
+    means = read_means(path)
+    assert torch.equal(means["mean"], memory.mean) and means["iteration"] == 2
+    assert torch.equal(means["count"], memory.count)
+  assert not torch.equal(memory.mean, torch.zeros_like(memory.mean))
+
+
+def _nan(policy) -> None:
+  policy["actor_state_dict"]["mlp.0.weight"][3, 4] = math.nan
+
+
+@pytest.mark.parametrize(
+  ("spoil", "message"),
+  [
+    (_nan, "mlp.0.weight has values that are not finite"),
+    (lambda policy: policy["mean"].fill_(math.inf), "mean has values"),
+    (lambda policy: policy.update(count=3), "count is not a tensor"),
+    (lambda policy: policy["actor_state_dict"].update(bias="x"), "bias is not a"),
+    (lambda policy: policy.update(actor_state_dict={}), "missing: actor"),
+    (lambda policy: policy.update(card=None), "missing: actor_state_dict or card"),
+    (lambda policy: policy["card"].pop("task"), "its card names no task"),
+  ],
+)
+def test_a_spoiled_policy_is_refused_by_all_who_read_one(
+  trained, tmp_path, spoil, message
+):
+  _, checkpoint = trained
+  shipped = tmp_path / "forward.pt"
+  save_policy(checkpoint, shipped, TASK)
+  policy = torch.load(shipped, weights_only=True)
+  spoil(policy)
+  torch.save(policy, shipped)
+  for read in (read_policy, read_means, load_trained):
+    with pytest.raises(UserError, match=f"forward.pt: .*{message}"):
+      read(shipped)
+
+
+def test_a_diverged_actor_is_not_shipped(trained, tmp_path):
+  _, checkpoint = trained
+  content = torch.load(checkpoint, weights_only=True)
+  _nan(content)
+  torch.save(content, tmp_path / "model_2.pt")
+  with pytest.raises(UserError, match="not finite"):
+    save_policy(tmp_path / "model_2.pt", tmp_path / "forward.pt", TASK)
+  assert not (tmp_path / "forward.pt").exists()

@@ -1,0 +1,210 @@
+"""Every registered task of this project."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any, cast
+
+import mjlab
+import pytest
+import torch
+import tyro
+import viser
+import yaml
+from mjlab.envs import ManagerBasedRlEnv
+from mjlab.scripts.train import TrainConfig
+from mjlab.tasks.registry import list_tasks, load_env_cfg, load_rl_cfg
+from mjlab.viewer import ViserPlayViewer
+from mjlab.viewer.viser import ViserTermPlotter
+
+import smp.tasks  # noqa: F401
+from smp.cli.play import PlottingViewer
+from smp.mdp.smp_term import SmpTerm, SmpTermCfg
+from tests.conftest import small_env_cfg
+
+TASKS = [task for task in list_tasks() if task.startswith("Smp-")]
+NAMES = ("Forward", "Steering", "Location", "Getup")
+COMMAND_DIM = {
+  "Smp-Forward-G1": 3,
+  "Smp-Steering-G1": 5,
+  "Smp-Location-G1": 2,
+  "Smp-Getup-G1": 0,
+}
+pytestmark = pytest.mark.slow
+
+
+def test_all_tasks_are_registered():
+  assert set(TASKS) == set(COMMAND_DIM)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("play", [False, True])
+def test_task_runs(task: str, play: bool):
+  env = ManagerBasedRlEnv(small_env_cfg(task, num_envs=2, play=play), "cpu")
+  obs, _ = env.reset()
+  actor = 3 + 3 + 3 + 29 + 29 + 29 + COMMAND_DIM[task]
+  generator = torch.Generator().manual_seed(0)
+  for _ in range(50):
+    action = 2 * torch.rand(2, 29, generator=generator) - 1
+    obs, reward, *_ = env.step(action)
+    seen = cast(dict[str, torch.Tensor], obs)
+    assert seen["actor"].shape == (2, actor)
+    assert seen["critic"].shape == (2, 10 * actor)
+    assert all(torch.isfinite(value).all() for value in (*seen.values(), reward))
+  if play:
+    shown = dict(env.metrics_manager.get_active_iterable_terms(1))
+    scoring = cast(SmpTerm, env.command_manager.get_term("smp")).scoring
+    assert shown["r_smp"] == [scoring.r_smp[1].item()]
+    errors = [shown[f"sds_loss_t{timestep}"] for timestep in (8, 15, 22)]
+    assert errors == [[error] for error in scoring.sds_loss[1].tolist()]
+    assert len(shown) > 4  # The task's own.
+  env.close()
+
+
+def test_the_browser_viewer_plots_every_metric(monkeypatch):
+  server = viser.ViserServer(port=0, verbose=False)
+  try:
+    plotter = ViserTermPlotter(server, ["r_smp", "velocity_error"], name="Metric")
+    viewer = object.__new__(PlottingViewer)
+    viewer._term_overlays = cast(Any, SimpleNamespace(metrics_plotter=plotter))
+    monkeypatch.setattr(ViserPlayViewer, "setup", lambda self: None)
+    viewer.setup()
+    assert [state.plot is not None for state in plotter._terms.values()] == [True, True]
+  finally:
+    server.stop()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_play_shows_the_task_as_it_is(task: str):
+  cfg = load_env_cfg(task, play=True)
+  assert not any(group.enable_corruption for group in cfg.observations.values())
+  assert not cfg.events
+  assert cfg.episode_length_s >= 1e8
+  smp_term = cfg.commands["smp"]
+  assert isinstance(smp_term, SmpTermCfg)
+  assert not smp_term.update_statistics
+  assert smp_term.gsi_refresh_interval == 0
+  assert smp_term.gsi_buffer_size == 1024
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_numbers_of_the_design(task: str):
+  cfg, agent = load_env_cfg(task), load_rl_cfg(task)
+  assert cfg.sim.mujoco.timestep * cfg.decimation == pytest.approx(0.02)
+  assert (cfg.sim.mujoco.iterations, cfg.sim.mujoco.ls_iterations) == (10, 20)
+  assert cfg.sim.njmax == 1500
+  assert cfg.scene.num_envs == 4096
+  noise = {
+    name: getattr(term.noise, "n_max", None)
+    for name, term in cfg.observations["actor"].terms.items()
+  }
+  expected = {
+    "base_lin_vel": 0.5,
+    "base_ang_vel": 0.2,
+    "projected_gravity": 0.05,
+    "joint_pos": 0.01,
+    "joint_vel": 1.5,
+    "actions": None,
+    "command": None,
+  }
+  if COMMAND_DIM[task] == 0:
+    del expected["command"]
+  assert noise == expected
+  assert all(term.noise is None for term in cfg.observations["critic"].terms.values())
+  assert next(iter(cfg.commands)) == "smp"
+  assert agent.max_iterations == 30_000 and agent.save_interval == 500
+  assert agent.num_steps_per_env == 24 and agent.wandb_project == "smp"
+
+
+def test_numbers_of_each_task():
+  """Section 8 of the design: priors, sds_scale, commands, weights, ends."""
+  forward, steering, location, getup = (
+    load_env_cfg(f"Smp-{name}-G1") for name in NAMES
+  )
+  smp_term = [
+    cast(Any, cfg.commands["smp"]) for cfg in (forward, steering, location, getup)
+  ]
+  assert [g.prior for g in smp_term] == ["loco", "lafan_run", "lafan_run", "getup"]
+  assert [g.sds_scale for g in smp_term] == [6.0, 6.0, 4.0, 6.0]
+  assert [cfg.episode_length_s for cfg in (forward, steering, location)] == [20.0] * 3
+  assert getup.episode_length_s == 5.0
+  command = cast(Any, forward.commands["command"])
+  assert command.speed_range == (0.5, 5.0)
+  assert command.resampling_time_range == (3.0, 8.0)
+  command = cast(Any, steering.commands["command"])
+  assert command.speed_range == (0.5, 2.0)
+  assert command.resampling_time_range == (3.0, 8.0)
+  command = cast(Any, location.commands["command"])
+  assert command.distance_range == (1.0, 10.0)
+  assert command.resampling_time_range == (5.0, 10.0)
+  assert steering.rewards["track_velocity"].weight == 0.5
+  assert steering.rewards["track_velocity"].params["scale"] == 1.0
+  assert steering.rewards["face_direction"].weight == 0.5
+  assert forward.rewards["track_velocity"].params["scale"] == 0.5
+  assert location.rewards["reach_goal"].params["scale"] == 0.25
+  assert getup.rewards["raise_head"].weight == 0.7
+  assert getup.rewards["hold_head_high"].weight == 0.3
+  always = {"time_out", "diverged"}
+  assert set(getup.terminations) == always | {"out_of_distribution", "stood_up"}
+  for cfg in (forward, steering, location):
+    assert set(cfg.terminations) == always | {"self_collision", "root_too_low"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_command_line_reaches_everything(task: str):
+  config = tyro.cli(
+    TrainConfig,
+    args=[
+      "--env.scene.num-envs",
+      "7",
+      "--env.commands.smp.composition",
+      "weighted_sum",
+      "--env.commands.smp.prior",
+      "elsewhere.safetensors",
+      "--env.commands.smp.sds-scale",
+      "3.5",
+      "--agent.max-iterations",
+      "11",
+      "--gpu-ids",
+      "None",
+    ],
+    default=TrainConfig.from_task(task),
+    config=mjlab.TYRO_FLAGS,
+  )
+  smp_term = config.env.commands["smp"]
+  assert isinstance(smp_term, SmpTermCfg)
+  assert config.env.scene.num_envs == 7 and config.gpu_ids is None
+  assert smp_term.composition == "weighted_sum" and smp_term.sds_scale == 3.5
+  assert smp_term.prior == "elsewhere.safetensors"
+  assert config.agent.max_iterations == 11
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_configuration_survives_yaml(task: str):
+  before = asdict(load_env_cfg(task))
+  # Lambdas and nested enums of mjlab's own, which PyYAML cannot name.
+  del before["viewer"], before["scene"]
+  # The file a run writes names Python functions, hence the unsafe loader, on our own
+  # text only.
+  after = yaml.unsafe_load(yaml.dump(before))
+  assert after == before
+
+
+@pytest.mark.parametrize("first", ["mjlab", "smp.tasks.forward", "smp.mdp.rewards"])
+def test_import_order_does_not_matter(first: str):
+  code = (
+    f"import {first}, mjlab.tasks, smp.tasks, smp.mdp\n"
+    "from mjlab.tasks.registry import list_tasks\n"
+    "print('Smp-Forward-G1' in list_tasks())"
+  )
+  result = subprocess.run(
+    [sys.executable, "-W", "error::UserWarning:smp", "-c", code],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout.split()[-1] == "True"
+  assert "WARN" not in result.stdout + result.stderr
