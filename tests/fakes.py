@@ -44,10 +44,10 @@ def checkpoint_content() -> dict[str, Any]:
     "infos": {
       "env_state": {"common_step_counter": 12},
       "progress": {"total_steps": 48, "total_time": 1.0},
-      "guidance": {
+      "smp": {
         "mean": torch.ones(3, dtype=torch.float64),
         "count": torch.ones(1, dtype=torch.float64),
-        "pool": {**pool, "joint_pos": torch.zeros(2, 10, 29), "next": 0},
+        "init_states": {**pool, "joint_pos": torch.zeros(2, 10, 29), "next": 0},
       },
     },
   }

@@ -126,7 +126,7 @@ def test_steps_and_resets_of_a_task_wait_for_nothing_of_ours(gpu, task):
     assert not ours
     assert any("termination_manager" in place for place in places)
   # Once in 2,400 steps, and may wait.
-  cast(SmpTerm, env.command_manager.get_term("smp")).pool.refresh(4)
+  cast(SmpTerm, env.command_manager.get_term("smp")).gsi_buffer.refresh(4)
   env.close()
 
 
@@ -198,14 +198,14 @@ def test_training_and_resuming(gpu, tmp_path, monkeypatch, learner):
   (folder,) = experiment.iterdir()
   assert (folder / "policy.onnx").exists()
   first = read_checkpoint(newest_checkpoint(experiment), "cpu")
-  count = first["infos"]["guidance"]["count"].item()
+  count = first["infos"]["smp"]["count"].item()
   assert first.get("learner") == learner
   # The off-policy learner's scale is the prior's own, and counts nothing.
   assert count == (36 if learner == "ppo" else 1)
-  assert first["infos"]["guidance"]["mean"].isfinite().all()
+  assert first["infos"]["smp"]["mean"].isfinite().all()
   run("--agent.resume", "True")
   second = read_checkpoint(newest_checkpoint(experiment), "cpu")
-  assert second["infos"]["guidance"]["count"].item() > count or learner == "td3"
+  assert second["infos"]["smp"]["count"].item() > count or learner == "td3"
   assert second["iter"] > first["iter"]
 
 
@@ -241,7 +241,7 @@ def test_pretraining_and_sampling(gpu, tmp_path):
 
 @pytest.mark.slow
 def test_benchmark(gpu, tmp_path, monkeypatch):
-  """A guidance step asks the device for five things, a plain one for hundreds."""
+  """An SMP reward step asks the device for five things, a plain one for hundreds."""
   path = tmp_path / "times.json"
   options = ["--device", "cuda:0", "--envs", "4", "--seconds", "0.05"]
   options += ["--learner-envs", "4"]
@@ -254,7 +254,7 @@ def test_benchmark(gpu, tmp_path, monkeypatch):
   assert more["precision"] == "float16"
   assert more["roofline_ms"] > 0.0 and more["launches"] < 20 < more["launches_plain"]
   assert len(found["rounding"]) == 4
-  assert {"guidance step", "sample", "pretraining step", "td3 update"} <= {
+  assert {"SMP reward step", "sample", "pretraining step", "td3 update"} <= {
     result["what"] for result in found["results"]
   }
 

@@ -45,12 +45,12 @@ class ToySmpTerm:
     return {
       "mean": memory.mean,
       "count": memory.count,
-      "pool": {**self.pool, "next": 0},
+      "init_states": {**self.pool, "next": 0},
     }
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
     self.load_means(saved)
-    self.pool = {name: saved["pool"][name] for name in self.pool}
+    self.pool = {name: saved["init_states"][name] for name in self.pool}
 
   def load_means(self, saved: dict[str, Any]) -> None:
     self.normalizer.mean.copy_(saved["mean"])

@@ -22,7 +22,7 @@ def prior() -> MotionPrior:
   return MotionPrior.load(resolve_prior("loco"))
 
 
-def test_plain_guidance_gives_the_reward_that_ours_gives(prior, monkeypatch):
+def test_the_plain_reward_gives_the_reward_that_ours_gives(prior, monkeypatch):
   """Up to the velocities, which it takes as it is given them."""
   robots = 40
   ours, plain = (
@@ -134,14 +134,14 @@ def test_the_script_writes_numbers(tmp_path, monkeypatch, capsys):
   main()
   results = json.loads(output.read_text())["results"]
   timed = {r["what"] for r in results}
-  assert {"push", "encode", "score", "guidance step", "env.step", "sample"} <= timed
+  assert {"push", "encode", "score", "SMP reward step", "env.step", "sample"} <= timed
   assert all(r["ours"]["median"] > 0.0 for r in results)
   assert {"td3 step", "td3 update", "td3 replay sample"} <= timed
   found = json.loads(output.read_text())["learner"]
   assert found["envs"] == 4 and found["batch"] == 1024
   assert found["steps_per_second"] == pytest.approx(4e3 / found["loop"]["median"])
   step = json.loads(output.read_text())["more"]["4"]["step_ms"]
-  assert {"physics", "guidance", "observations", "resets"} <= set(step)
+  assert {"physics", "SMP reward", "observations", "resets"} <= set(step)
   assert plot.exists() and "plain/ours" in capsys.readouterr().out
 
 

@@ -68,13 +68,13 @@ def test_known_bad_policies_are_found_bad(files: Path):
   zero, random = result["policies"]
   assert (zero["name"], random["name"]) == ("zero", "random")
   for policy in (zero, random):
-    figures = policy["conditions"][-1]["figures"]
-    assert figures["fall_rate"]["value"] > 0.8
-    assert figures["fall_rate"]["low"] > 0.5
-    assert figures["falls_per_minute"]["low"] > 20
-    assert figures["return"]["high"] < 0.5
-    assert figures["sds_loss"]["value"] > 0.05  # The prior's own samples: 0.01.
-    assert figures["r_smp"]["value"] is None  # Without means there is no r_smp.
+    metrics = policy["conditions"][-1]["figures"]
+    assert metrics["fall_rate"]["value"] > 0.8
+    assert metrics["fall_rate"]["low"] > 0.5
+    assert metrics["falls_per_minute"]["low"] > 20
+    assert metrics["return"]["high"] < 0.5
+    assert metrics["sds_loss"]["value"] > 0.05  # The prior's own samples: 0.01.
+    assert metrics["r_smp"]["value"] is None  # Without means there is no r_smp.
   of_zero, of_random = (p["conditions"][-1]["figures"] for p in (zero, random))
   assert of_zero["action_rate"]["value"] == 0.0
   assert of_random["action_rate"]["value"] == pytest.approx(2 / 3, abs=0.05)

@@ -27,11 +27,11 @@ from smp.evaluation.prior.judge import (
   altered_windows,
   auc,
   evaluate_prior,
+  evenly_spaced,
   held_out_reference,
   poses_shuffled,
   seen_clips,
   shrunk,
-  spread,
   time_reversed,
   time_shuffled,
   window_errors,
@@ -316,7 +316,7 @@ def test_every_altered_kind_has_its_own_error():
     errors = window_errors(prior, windows, FEW.draws, FEW.seed)
     assert altered[name].median == errors.median(), name
     assert altered[name].auc == auc(real_errors, errors), name
-  medians = [told.median for told in altered.values()]
+  medians = [separability.median for separability in altered.values()]
   assert len(set(medians)) == len(medians) == 8
 
 
@@ -354,9 +354,9 @@ def test_held_out_windows_are_the_yardstick_of_samples():
 
 
 def test_windows_are_spread_evenly_and_none_is_taken_twice():
-  assert spread(9, 5).tolist() == [0, 2, 4, 6, 8]
-  assert spread(3, 5).tolist() == [0, 1, 2]
-  assert spread(1, 1).tolist() == [0]
+  assert evenly_spaced(9, 5).tolist() == [0, 2, 4, 6, 8]
+  assert evenly_spaced(3, 5).tolist() == [0, 1, 2]
+  assert evenly_spaced(1, 1).tolist() == [0]
 
 
 def test_clips_that_a_prior_was_trained_on_are_found():
@@ -437,7 +437,9 @@ def test_reads_priors_of_different_specs_side_by_side(tmp_path: Path, capsys):
     assert set(prior["sets"]) == {"own", "held out"}
     assert prior["sets"]["own"]["windows"] == 21
     # The clip that is an own one is no other kind.
-    found = {kind: told["windows"] for kind, told in prior["others"].items()}
+    found = {
+      kind: separability["windows"] for kind, separability in prior["others"].items()
+    }
     assert found == {"dance": 42, "jumps": 21}
   # Same weights, same poses: the encodings differ little, the scores too.
   ours, published = (p["sets"]["own"]["median"] for p in content["priors"])

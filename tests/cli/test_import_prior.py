@@ -18,7 +18,7 @@ from smp.evaluation.prior.judge import time_shuffled
 from smp.motion.clips import clip_windows, load_csv, resample
 from smp.motion.features import SLICES
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "import_prior.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "import_prior.py"
 
 
 def _checkpoint() -> dict:
@@ -146,7 +146,7 @@ def test_published_priors_find_their_own_samples_familiar(
 
 
 def _error(prior: MotionPrior, windows: Tensor) -> float:
-  """SDS loss, mean over guidance's timesteps, median over windows."""
+  """SDS loss, mean over the scored timesteps, median over windows."""
   generator = torch.Generator().manual_seed(0)
   noise = torch.randn(3, *windows.shape, generator=generator)
   return prior.sds_loss_at(SCORED_TIMESTEPS)(windows, noise).mean(-1).median().item()

@@ -35,7 +35,7 @@ from smp.motion.features import g1_spec
 from smp.utils.config import load_config
 from tests.wandb_server import kept_artifacts
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FEATURES = 59
 
 

@@ -375,7 +375,7 @@ def test_a_video_is_written(acting: Path, tmp_path: Path, capsys):
 
 # From the command line.
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "sim2sim.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "sim2sim.py"
 
 
 @pytest.mark.slow

@@ -348,7 +348,7 @@ def test_the_command_is_told(exported: Exported, monkeypatch):
       assert along.low == along.high == along.default[0]
   other = raw.command_manager.get_term("smp")
   monkeypatch.setitem(raw.command_manager._terms, "command", other)
-  with pytest.raises(UserError, match="command Guidance"):
+  with pytest.raises(UserError, match="command SmpTerm"):
     describe(raw, exported.task, None, 0)
 
 

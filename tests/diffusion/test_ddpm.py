@@ -12,7 +12,7 @@ def schedule() -> CosineSchedule:
   return CosineSchedule()
 
 
-def test_noise_levels_where_guidance_looks(schedule: CosineSchedule):
+def test_noise_levels_where_the_reward_looks(schedule: CosineSchedule):
   assert schedule.alphas_bar[[8, 15, 22]].tolist() == pytest.approx(
     [0.917, 0.761, 0.556], abs=1e-3
   )

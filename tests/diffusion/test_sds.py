@@ -26,7 +26,7 @@ from smp.diffusion.sds import (
 from smp.errors import UserError
 from smp.paths import ROOT, resolve_prior
 
-SHARPNESS = 6.0
+SDS_SCALE = 6.0
 
 
 def _denoiser(features: int = 59, window: int = 10, **sizes: int) -> Denoiser:
@@ -253,7 +253,7 @@ def exact() -> tuple[MotionPrior, Tensor, Tensor, Tensor]:
 
 
 def _r_smp(error: Tensor, scale: Tensor) -> Tensor:
-  return torch.exp(-SHARPNESS * (error.double() / scale).mean(dim=1))
+  return torch.exp(-SDS_SCALE * (error.double() / scale).mean(dim=1))
 
 
 @pytest.mark.parametrize("precision, bound", [("float32", 1e-4), ("float16", 1e-2)])

@@ -15,11 +15,11 @@ CARD = {"task": TASK, "steps": 1200, "command": "train.py X --a 1"}
 
 
 def evaluation(task: str = TASK) -> dict:
-  figures = {
+  metrics = {
     figure.key: {"value": 0.25, "low": 0.125, "high": 0.5}
-    for figure in summary.figures_of(TASK)
+    for figure in summary.metrics_of(TASK)
   }
-  row = {"label": "1 m/s", "episodes": 40, "figures": figures}
+  row = {"label": "1 m/s", "episodes": 40, "figures": metrics}
   return {
     "command": "evaluate.py X",
     "protocol": {"task": task, "notes": ["episodes of 10 s"]},

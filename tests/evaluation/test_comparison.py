@@ -18,8 +18,13 @@ from smp.evaluation.prior.comparison import (
 
 
 def _report(name: str, **changes) -> dict:
-  told = {"windows": 9, "median": 0.5, "auc": 0.25}
-  real = {"windows": 9, "bins": [], "median": 0.125, "altered": {"mirrored": told}}
+  separability = {"windows": 9, "median": 0.5, "auc": 0.25}
+  real = {
+    "windows": 9,
+    "bins": [],
+    "median": 0.125,
+    "altered": {"mirrored": separability},
+  }
   like = {
     "windows": 4,
     "real": 8,
@@ -31,7 +36,7 @@ def _report(name: str, **changes) -> dict:
     "prior": name,
     "sets": {"own": real, "held out": {**real, "median": 0.25}},
     "held_out_auc": 0.75,
-    "others": {"dance": told, "walk": told},
+    "others": {"dance": separability, "walk": separability},
     "seen": {},
     "samples": {
       "error": 0.0625,
@@ -39,7 +44,7 @@ def _report(name: str, **changes) -> dict:
       "likeness": like,
       "histograms": {},
     },
-    "yardstick": {**like, "fidelity": 0.7},
+    "held_out_reference": {**like, "fidelity": 0.7},
     **changes,
   }
 
@@ -93,10 +98,14 @@ def test_each_prior_has_a_column_and_each_figure_a_row():
 
 
 def test_figures_that_one_prior_lacks_leave_a_gap():
-  told = {"windows": 9, "median": 0.5, "auc": 0.25}
+  separability = {"windows": 9, "median": 0.5, "auc": 0.25}
   own = {"own": _report("x")["sets"]["own"]}
   bare = _report(
-    "bare", sets=own, held_out_auc=None, others={"fight": told}, held_out_reference=None
+    "bare",
+    sets=own,
+    held_out_auc=None,
+    others={"fight": separability},
+    held_out_reference=None,
   )
   cells = _cells(_report("ours"), bare)
   assert cells[REAL, "held-out clips"][1] == "-"

@@ -24,7 +24,7 @@ from smp.evaluation.policy.episode_plots import (
 from smp.evaluation.policy.html_report import cell, in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data, window_rows, windows_of
 from smp.evaluation.policy.protocol import COMMAND, PUSH, assign, protocol_of
-from smp.evaluation.policy.summary import ALL, figures_of, summarise
+from smp.evaluation.policy.summary import ALL, metrics_of, summarise
 from smp.evaluation.policy.trajectory import Trajectory
 from tests.evaluation.test_episode_metrics import TASKS, standing, stats
 
@@ -123,10 +123,10 @@ def test_figures_of_conditions_and_of_all():
 
 def test_motion_held_against_some_of_itself():
   result, motion = evaluated("Smp-Getup-G1", windows=950)
-  figures = result["policies"][0]["conditions"][-1]["figures"]
-  assert figures["nearest"]["value"] < result["data"]["halves_nearest"]
-  assert figures["frechet"]["value"] < result["data"]["halves_frechet"]
-  assert figures["amplitude"]["value"] == pytest.approx(1.0, abs=0.05)
+  metrics = result["policies"][0]["conditions"][-1]["figures"]
+  assert metrics["nearest"]["value"] < result["data"]["halves_nearest"]
+  assert metrics["frechet"]["value"] < result["data"]["halves_frechet"]
+  assert metrics["amplitude"]["value"] == pytest.approx(1.0, abs=0.05)
   few, _ = evaluated("Smp-Getup-G1")
   assert few["data"]["halves_frechet"] is None
 
@@ -135,7 +135,7 @@ def test_motion_held_against_some_of_itself():
 def test_every_task_has_its_figures_as_plain_json(task: str):
   result, _ = evaluated(task)
   text = json.dumps(result, allow_nan=False)
-  keys = {figure.key for figure in figures_of(task)}
+  keys = {figure.key for figure in metrics_of(task)}
   assert all(
     set(row["figures"]) == keys for row in json.loads(text)["policies"][0]["conditions"]
   )
@@ -144,10 +144,10 @@ def test_every_task_has_its_figures_as_plain_json(task: str):
 def test_getup_counts_who_stands_whatever_failed():
   result, motion = evaluated("Smp-Getup-G1")
   assert motion.valid().all()
-  figures = result["policies"][0]["conditions"][0]["figures"]
-  assert figures["stood_strictly"]["value"] == 1.0
-  assert figures["standing_at_end"]["value"] == 1.0
-  assert figures["stood_up"]["value"] == 0.0  # Takes 2.5 s.
+  metrics = result["policies"][0]["conditions"][0]["figures"]
+  assert metrics["stood_strictly"]["value"] == 1.0
+  assert metrics["standing_at_end"]["value"] == 1.0
+  assert metrics["stood_up"]["value"] == 0.0  # Takes 2.5 s.
 
 
 class _Page(HTMLParser):
@@ -204,13 +204,13 @@ def test_the_page_says_why_there_are_no_frames():
 
 def test_a_drawing_has_every_condition():
   result, _ = evaluated("Smp-Forward-G1")
-  figure = next(f for f in figures_of("Smp-Forward-G1") if f.key == "velocity_error")
+  figure = next(f for f in metrics_of("Smp-Forward-G1") if f.key == "velocity_error")
   svg = curve(figure, result["policies"], COMMAND, "speed")
   assert svg.startswith("<svg") and "currentColor" in svg
 
 
 def test_numbers_in_words():
-  rate = next(f for f in figures_of("Smp-Forward-G1") if f.kind == "rate")
+  rate = next(f for f in metrics_of("Smp-Forward-G1") if f.kind == "rate")
   one = {"value": 0.5, "low": 0.25, "high": 0.75}
   assert in_words(rate, one) == ("50.0", "[25.0, 75.0]")
   assert in_words(rate, {"value": None, "low": None, "high": None}) == ("–", "")

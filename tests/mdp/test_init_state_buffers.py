@@ -113,7 +113,7 @@ def test_without_repair_everything_is_taken_as_it_comes():
 
 
 def test_a_prior_without_sound_windows_is_refused_with_the_reasons():
-  with pytest.raises(UserError, match="150 are in self-collision.*repair-starts"):
+  with pytest.raises(UserError, match="150 are in self-collision.*filter-init-states"):
     pool_of(window(**COLLIDING), size=5)
   assert MAX_DRAWS == 30
 

@@ -22,7 +22,7 @@ from smp.paths import resolve_prior
 from smp.robots import g1
 
 ROBOTS = 5
-SHARPNESS = 6.0
+SDS_SCALE = 6.0
 
 
 def make(device: str = "cpu", robots: int = ROBOTS, **options) -> SmpReward:
@@ -34,7 +34,7 @@ def make(device: str = "cpu", robots: int = ROBOTS, **options) -> SmpReward:
     score=prior.sds_loss_at(SCORED_TIMESTEPS, options.pop("precision", "float32")),
     normalizer=SdsNormalizer(len(SCORED_TIMESTEPS), 1e9).to(device),
     heading=prior.spec.heading,
-    sds_scale=SHARPNESS,
+    sds_scale=SDS_SCALE,
     update=True,
     limbs=limbs,
     **options,
@@ -80,7 +80,7 @@ class Plain:
         float(errors[robot, k]) / (self.totals[k] / self.count)
         for k in range(len(SCORED_TIMESTEPS))
       ]
-      r_smp[robot] = math.exp(-SHARPNESS * sum(relative) / len(relative))
+      r_smp[robot] = math.exp(-SDS_SCALE * sum(relative) / len(relative))
     return errors, r_smp
 
   def errors(self, qpos: Tensor, noise: Tensor) -> Tensor:
@@ -288,5 +288,5 @@ def test_r_smp_on_a_gpu_stays_within_a_percent_of_float64(gpu, precision, bound)
   scale = exact.mean(dim=0)
   score = prior.cuda().sds_loss_at(SCORED_TIMESTEPS, precision)
   found = score(windows.cuda(), noise.cuda()).cpu().double()
-  off = torch.exp(-SHARPNESS * ((found - exact) / scale).mean(dim=1)) - 1.0
+  off = torch.exp(-SDS_SCALE * ((found - exact) / scale).mean(dim=1)) - 1.0
   assert off.abs().max() < bound

@@ -64,7 +64,7 @@ def offline_features(qpos: torch.Tensor) -> torch.Tensor:
   return encode(state)
 
 
-def test_guidance_sees_what_offline_conversion_sees(fresh_env):
+def test_the_term_sees_what_offline_conversion_sees(fresh_env):
   """The sharp one: recorded states, converted offline, equal the scored windows."""
   qpos, qvel, resets, seen = roll_out(fresh_env, 24)
   compared = 0
@@ -131,14 +131,14 @@ def test_episodes_start_on_a_pool_window(fresh_env):
   torch.testing.assert_close(window.joint_pos[:, -1], qpos[:, 7:])
   assert torch.allclose(window.root_pos_w[:, -1, :2], torch.zeros(8, 2), atol=1e-4)
   for i in range(fresh_env.num_envs):
-    distance = (term.pool.joint_pos - window.joint_pos[i]).abs().amax(dim=(1, 2))
+    distance = (term.gsi_buffer.joint_pos - window.joint_pos[i]).abs().amax(dim=(1, 2))
     assert distance.min() == 0.0
 
 
 def test_score_is_meaningful_from_the_first_step_and_anywhere(fresh_env):
   """The same window in every environment gives the same score at every origin."""
   term = smp_term_of(fresh_env)
-  start, _ = term.starts.draw(1)
+  start, _ = term.init_states.draw(1)
   same = MotionState(*(part.expand(8, *part.shape[1:]) for part in start))
   term.buffer.fill(torch.arange(8), same)
   noise = torch.randn(term.scoring.noise[:, :1].shape).expand_as(term.scoring.noise)
@@ -158,7 +158,7 @@ def test_score_is_meaningful_from_the_first_step_and_anywhere(fresh_env):
 )
 def test_compositions(fresh_env, monkeypatch, composition, task, prior):
   term = smp_term_of(fresh_env)
-  monkeypatch.setattr(term.cfg, "composition", composition)
+  monkeypatch.setattr(term.cfg, "reward_mode", composition)
   monkeypatch.setattr(term.cfg, "task_reward_weight", 0.7)
   monkeypatch.setattr(term.cfg, "smp_reward_weight", 0.2)
   term.r_smp()
@@ -172,9 +172,9 @@ def test_floor_under_the_prior_where_episodes_start_fallen(fresh_env, monkeypatc
   term = smp_term_of(fresh_env)
   monkeypatch.setattr(term.cfg, "min_smp_reward_fallen", 0.4)
   kinds = torch.tensor([0, 1, 4, 0])
-  draw = term.starts.draw
+  draw = term.init_states.draw
   monkeypatch.setattr(
-    term.starts, "draw", lambda n, weights: (draw(n, weights)[0], kinds)
+    term.init_states, "draw", lambda n, weights: (draw(n, weights)[0], kinds)
   )
   term._resample_command(torch.arange(4))
   term.r_smp()
@@ -204,7 +204,7 @@ def test_r_smp_follows_its_formula(fresh_env):
 
 
 def reference_cfg(prior: str = "loco") -> SmpTermCfg:
-  return SmpTermCfg(prior=prior, scale="reference")
+  return SmpTermCfg(prior=prior, sds_normalizer="reference")
 
 
 def test_a_reference_scale_is_the_priors():
@@ -228,7 +228,7 @@ def test_in_training_a_reference_scale_stays(capsys):
   cfg = small_env_cfg("Smp-Forward-G1", num_envs=4)
   smp_term = cfg.commands["smp"]
   assert isinstance(smp_term, SmpTermCfg)
-  smp_term.scale = "reference"
+  smp_term.sds_normalizer = "reference"
   env = ManagerBasedRlEnv(cfg, "cpu")
   try:
     term = smp_term_of(env)
@@ -257,9 +257,9 @@ def test_a_running_mean_says_that_it_leaves_a_reference_scale(fresh_env, capsys)
     "mean": term.normalizer.mean.clone(),
     "count": term.normalizer.count.clone(),
   }
-  term.load_means({**before, "scale": "reference"})
-  assert "--env.commands.smp.scale reference" in capsys.readouterr().out
-  term.load_means({**before, "scale": "running"})
+  term.load_means({**before, "sds_normalizer": "reference"})
+  assert "--env.commands.smp.sds-normalizer reference" in capsys.readouterr().out
+  term.load_means({**before, "sds_normalizer": "running"})
   assert not capsys.readouterr().out
 
 
@@ -273,7 +273,7 @@ def test_log_has_what_every_iteration_needs(fresh_env):
 
 
 def test_pool_replaces_its_oldest(fresh_env):
-  pool = smp_term_of(fresh_env).pool
+  pool = smp_term_of(fresh_env).gsi_buffer
   before = pool.root_pos.clone()
   pool.refresh(20)
   changed = (pool.root_pos != before).any(dim=(1, 2)) if pool.size else None
@@ -286,7 +286,7 @@ def test_pool_replaces_its_oldest(fresh_env):
 
 
 def test_pool_end_effectors_are_those_of_its_joints(fresh_env):
-  pool = smp_term_of(fresh_env).pool
+  pool = smp_term_of(fresh_env).gsi_buffer
   model = g1.load_model()
   data = mujoco.MjData(model)
   qpos = torch.cat((pool.root_pos[3], pool.root_quat[3], pool.joint_pos[3]), dim=-1)
@@ -303,18 +303,18 @@ def test_checkpoint_restores_the_rewards_memory(fresh_env):
   saved = {
     "mean": term.normalizer.mean.clone(),
     "count": term.normalizer.count.clone(),
-    "pool": {
+    "init_states": {
       k: v.clone() if torch.is_tensor(v) else v
-      for k, v in term.pool.state_dict().items()
+      for k, v in term.gsi_buffer.state_dict().items()
     },
   }
-  poses, ee = term.pool.root_pos.clone(), term.pool.ee_pos.clone()
+  poses, ee = term.gsi_buffer.root_pos.clone(), term.gsi_buffer.ee_pos.clone()
   term.normalizer.mean.fill_(7.0)
-  term.pool.refresh(32)
+  term.gsi_buffer.refresh(32)
   term.load_state_dict(saved)
   assert torch.equal(term.normalizer.mean, saved["mean"])
-  assert torch.equal(term.pool.root_pos, poses)
-  torch.testing.assert_close(term.pool.ee_pos, ee)
+  assert torch.equal(term.gsi_buffer.root_pos, poses)
+  torch.testing.assert_close(term.gsi_buffer.ee_pos, ee)
 
 
 def test_frozen_memory_does_not_move(fresh_env, monkeypatch):

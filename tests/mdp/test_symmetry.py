@@ -103,7 +103,7 @@ class Twins:
     self.act = action_mirror(self.env)
 
   def _mirror_starts(self) -> None:
-    starts = self.smp_term.starts
+    starts = self.smp_term.init_states
     draw = starts.draw
 
     def twins(count: int, weights: Tensor | None = None) -> tuple[MotionState, Tensor]:

@@ -75,7 +75,7 @@ def check_counters(path: Path) -> None:
   assert saved["infos"]["env_state"]["common_step_counter"] == steps
   windows = steps * toy_training.ENVS
   assert saved["infos"]["progress"]["total_steps"] == windows
-  assert saved["infos"]["guidance"]["count"].item() == windows
+  assert saved["infos"]["smp"]["count"].item() == windows
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -131,7 +131,7 @@ SMALL = {
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_training_of_robots_killed_and_resumed(processes, tmp_path, learner):
-  """The real thing, once: the command line, physics, and guidance.
+  """The real thing, once: the command line, physics, and the prior.
 
   PPO is killed, the off-policy learner politely.
   """
@@ -173,8 +173,8 @@ def test_training_of_robots_killed_and_resumed(processes, tmp_path, learner):
       assert new - old == later * per_step
     # The off-policy learner's scale is the prior's own, and counts nothing.
     counted = 4 * later if learner == "ppo" else 0
-    count = before["infos"]["guidance"]["count"] + counted
-    assert part["infos"]["guidance"]["count"] == count
+    count = before["infos"]["smp"]["count"] + counted
+    assert part["infos"]["smp"]["count"] == count
 
 
 def test_a_writers_file_is_no_leftover(tmp_path):

@@ -48,7 +48,7 @@ def test_resuming_restores_all_that_the_reward_remembers(trained):
   assert torch.equal(new.normalizer.mean, old.normalizer.mean)
   assert torch.equal(new.normalizer.count, old.normalizer.count)
   assert new.normalizer.count.item() >= 3 * 6 * 8
-  assert torch.equal(new.pool.joint_pos, old.pool.joint_pos)
+  assert torch.equal(new.gsi_buffer.joint_pos, old.gsi_buffer.joint_pos)
   assert other.alg.learning_rate == runner.alg.learning_rate != 1e-3
   assert other.current_learning_iteration == 3
   env = other.env.unwrapped

@@ -67,7 +67,7 @@ def all_finite(*parts: torch.Tensor) -> bool:
 
 def test_nan_stays_in_its_environment_which_starts_anew(twins):
   sound, broken = twins
-  pool = smp_term_of(broken).pool.root_pos.clone()
+  pool = smp_term_of(broken).gsi_buffer.root_pos.clone()
   counts = smp_term_of(broken).normalizer.count.item()
   for env in twins:
     step(env)
@@ -90,7 +90,7 @@ def test_nan_stays_in_its_environment_which_starts_anew(twins):
   term = smp_term_of(broken)
   assert all_finite(term.normalizer.mean, term.r_smp())
   assert term.normalizer.count.item() == counts + 2 * ENVS - 1
-  assert torch.equal(term.pool.root_pos, pool)
+  assert torch.equal(term.gsi_buffer.root_pos, pool)
   assert extras["log"]["Smp/diverged"] == before + 1
   assert "Smp/diverged" in results[0][4]["log"]
   assert bad_names(extras["log"]) == []

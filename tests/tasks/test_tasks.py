@@ -160,7 +160,7 @@ def test_command_line_reaches_everything(task: str):
     args=[
       "--env.scene.num-envs",
       "7",
-      "--env.commands.smp.composition",
+      "--env.commands.smp.reward-mode",
       "weighted_sum",
       "--env.commands.smp.prior",
       "elsewhere.safetensors",
@@ -177,7 +177,7 @@ def test_command_line_reaches_everything(task: str):
   smp_term = config.env.commands["smp"]
   assert isinstance(smp_term, SmpTermCfg)
   assert config.env.scene.num_envs == 7 and config.gpu_ids is None
-  assert smp_term.composition == "weighted_sum" and smp_term.sds_scale == 3.5
+  assert smp_term.reward_mode == "weighted_sum" and smp_term.sds_scale == 3.5
   assert smp_term.prior == "elsewhere.safetensors"
   assert config.agent.max_iterations == 11
 

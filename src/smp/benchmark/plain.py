@@ -1,4 +1,4 @@
-"""Guidance, sampling and pretraining written for clarity: what ours is compared with.
+"""Reward, sampling and pretraining written for clarity: what ours is compared with.
 
 Every buffer is rolled in every step, every timestep has its own call of the denoiser
 with its time embeddings computed anew, counts and means are numbers on the host, data

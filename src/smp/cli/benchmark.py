@@ -1,4 +1,4 @@
-"""Our guidance, sampling and pretraining against plain ones, in one process; and how
+"""Our reward, sampling and pretraining against plain ones, in one process; and how
 long the off-policy learner takes."""
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
       lambda: scoring.score(features, scoring.noise.normal_()),
       lambda: plain.score(features),
     ),
-    compare("guidance step", fast_step, plain_step),
+    compare("SMP reward step", fast_step, plain_step),
   ]
   more = _bounds(options, smp_term, robots, results[-1].ours, fast_step, plain_step)
   most = options.step_envs or (16384 if device.startswith("cuda") else 1024)
@@ -218,7 +218,7 @@ def _whole_steps(
   seconds: float,
   device: str,
 ) -> list[Result]:
-  """Steps of the environment with our guidance, with the plain one, and without."""
+  """Steps of the environment with our SMP reward, with the plain one, and without."""
   shape = (env.num_envs, env.action_manager.total_action_dim)
   scoring, step = smp_term.scoring, smp_term.scoring.step
 
@@ -235,7 +235,7 @@ def _whole_steps(
   n = env.num_envs
   return [
     Result("env.step", n, spread(ours), spread(slow), ratio(slow, ours)),
-    Result("env.step without guidance", n, spread(without)),
+    Result("env.step without SMP", n, spread(without)),
   ]
 
 

@@ -109,7 +109,7 @@ def measure(options: Options, engine: str, threads: int, robots: int) -> list[Ti
   timings = [timed("env.step", step)]
   # Without the score, which is the same network on both engines.
   setattr(smp_term.scoring, "step", lambda *_: None)  # noqa: B010
-  timings.append(timed("env.step, no guidance", step))
+  timings.append(timed("env.step, no prior", step))
   setattr(smp_term.scoring, "step", score)  # noqa: B010
   # The state is that of the last step: robots in the middle of their episodes.
   state = [array[:].clone() for array in (env.sim.data.qpos, env.sim.data.qvel)]

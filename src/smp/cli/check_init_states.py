@@ -141,7 +141,7 @@ def _simulate(
   quantiles = torch.tensor([0.5, 0.95, 1.0], device=env.device)
   median, p95, most = largest.quantile(quantiles).tolist()
   ended = 1.0 - float(alive.float().mean())
-  pool = str(smp_term.pool.report)
+  pool = str(smp_term.gsi_buffer.report)
   return InitStatesReport(task, repair, pool, median, p95, most, ends, ended)
 
 

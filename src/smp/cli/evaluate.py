@@ -25,7 +25,7 @@ from smp.evaluation.policy import motion_similarity, protocol, summary
 from smp.evaluation.policy.episode_plots import render_strip, strip_frames, typical
 from smp.evaluation.policy.html_report import in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data
-from smp.evaluation.policy.protocol import COMMAND, Protocol
+from smp.evaluation.policy.protocol import COMMAND, EvalProtocol
 from smp.evaluation.policy.trajectory import Trajectory, join
 
 Agent = Literal["trained", "zero", "random"]
@@ -98,7 +98,7 @@ class Policy:
   agent: Agent
   file: Path | None
   means: dict[str, Any] = field(default_factory=dict)
-  """Of the guidance errors, and the iteration they are of; empty without a file."""
+  """Of the SDS losses, and the iteration they are of; empty without a file."""
 
   def about(self) -> dict[str, Any]:
     digest = None
@@ -113,7 +113,7 @@ class Policy:
     }
 
   def statistics(self) -> dict[str, Any] | None:
-    """The running means of the guidance errors; None without a file."""
+    """The running means of the SDS losses; None without a file."""
     return self.means or None
 
 
@@ -264,7 +264,7 @@ class Run:
 
 
 def run_policy(
-  task: str, steps: Protocol, policy: Policy, args: EvaluateArgs, progress: Progress
+  task: str, steps: EvalProtocol, policy: Policy, args: EvaluateArgs, progress: Progress
 ) -> Run:
   """Every seed of one policy."""
   from smp.evaluation.policy.recording import Machine, rollout
@@ -296,12 +296,12 @@ def run_policy(
   return Run(join(parts), np.concatenate(conditions), np.concatenate(seeds))
 
 
-def summarise_run(run: Run, steps: Protocol, data: Data) -> list[dict[str, Any]]:
+def summarise_run(run: Run, steps: EvalProtocol, data: Data) -> list[dict[str, Any]]:
   return summary.summarise(run.trajectory, run.condition, run.seed, steps, data)
 
 
 def make_strips(
-  runs: list[Run], steps: Protocol, args: EvaluateArgs
+  runs: list[Run], steps: EvalProtocol, args: EvaluateArgs
 ) -> tuple[dict[tuple[int, str], bytes], str]:
   """Frames of a typical episode of every policy and condition, and a note on them."""
   from smp.evaluation.policy.episode_metrics import normalised_return
@@ -337,7 +337,7 @@ over all seeds together; figures of each seed are in the JSON."""
 def collect(
   task: str,
   args: EvaluateArgs,
-  steps: Protocol,
+  steps: EvalProtocol,
   policies: list[Policy],
   rows: list[list[dict[str, Any]]],
   data: Data,
@@ -370,7 +370,7 @@ def collect(
         "group": figure.group,
         "better": figure.better,
       }
-      for figure in summary.figures_of(task)
+      for figure in summary.metrics_of(task)
     },
     "policies": [
       {**policy.about(), "conditions": row}
@@ -386,9 +386,9 @@ def print_tables(result: dict[str, Any]) -> None:
   """The main figures on the terminal: a row for each condition."""
   # In a file or a pipe there is no width to fit, and no reason to cut columns.
   console = Console() if sys.stdout.isatty() else Console(width=240)
-  figures = [f for f in summary.figures_of(result["protocol"]["task"]) if f.short]
+  metrics = [f for f in summary.metrics_of(result["protocol"]["task"]) if f.short]
   for group in ("task", "naturalness"):
-    shown = [f for f in figures if (f.group == "task") == (group == "task")]
+    shown = [f for f in metrics if (f.group == "task") == (group == "task")]
     for policy in result["policies"]:
       table = Table(title=f"{policy['name']}: {_TITLES[group]}")
       table.add_column("condition")

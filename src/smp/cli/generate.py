@@ -145,8 +145,8 @@ def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> MotionBatch:
     shown, kind = min(cfg.pictures, count), "windows"
   speed, height = mean_speed(state, prior), head_height(state)
   key, unit = sort_key(cfg.sort, speed, height)
-  spread = torch.linspace(0, count - 1, shown).round().long()
-  chosen = key.argsort()[spread]
+  evenly_spaced = torch.linspace(0, count - 1, shown).round().long()
+  chosen = key.argsort()[evenly_spaced]
   ends = f"{key[chosen[0]]:.1f} to {key[chosen[-1]]:.1f} {unit}"
   return MotionBatch(
     qpos_of(state)[chosen.numpy()],

@@ -21,12 +21,12 @@ from scipy.spatial.transform import Rotation
 
 from smp.data.clip_kinematics import Poses, find_poses
 from smp.data.familiar import (
-  FIGURES,
   JOINTS,
   LENGTHS,
   RATE,
+  STATISTICS,
   Familiar,
-  Figure,
+  Statistic,
   load_familiar,
   signature,
 )
@@ -505,7 +505,7 @@ def figures_of(rows: Rows, poses: Poses, familiar: Familiar) -> tuple[np.ndarray
   if abs(rows.fps / RATE - 1) > 0.02:
     pos, joints, poses = _at_rate(rows, poses)
   if len(pos) < LENGTHS[0]:
-    return np.full(len(FIGURES), np.nan), len(pos)
+    return np.full(len(STATISTICS), np.nan), len(pos)
   return signature(poses, pos, joints, familiar), len(pos)
 
 
@@ -532,13 +532,13 @@ def _figures(rows: Rows, poses: Poses, familiar: Familiar) -> list[Finding]:
   figures, count = figures_of(rows, poses, familiar)
   strange = familiar.strange(figures, count)
   if rows.filled:
-    strange[[i for i, figure in enumerate(FIGURES) if _depends(figure, rows)]] = 0.0
+    strange[[i for i, figure in enumerate(STATISTICS) if _depends(figure, rows)]] = 0.0
   found = [i for i in np.argsort(-strange) if strange[i] > 0]
   if not found:
     return []
   texts, kinds = [], set()
   for i in found:
-    figure = FIGURES[i]
+    figure = STATISTICS[i]
     text = _say(figure, float(figures[i]), rows.fps)
     key = (figure.kind if figure.kind != "swap" else "swap", figure.joints[:1])
     if key not in kinds and text not in texts:
@@ -549,13 +549,13 @@ def _figures(rows: Rows, poses: Poses, familiar: Familiar) -> list[Finding]:
   return [Finding(f"unlike real motion of this robot: {shown}{more}", False)]
 
 
-def _depends(figure: Figure, rows: Rows) -> bool:
+def _depends(figure: Statistic, rows: Rows) -> bool:
   """Whether a figure says little where some joints are made up."""
   together = ("swap", "sides", "flip", "scale", "offset", "rarity", "rate_rarity")
   return figure.kind in together or bool(set(figure.joints) & set(rows.filled))
 
 
-def _say(figure: Figure, value: float, fps: float) -> str:
+def _say(figure: Statistic, value: float, fps: float) -> str:
   """A strange figure in words."""
   joints = [JOINTS[j] for j in figure.joints]
   kind = figure.kind

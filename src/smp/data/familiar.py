@@ -61,14 +61,14 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Statistic:
   """What one number of a signature is."""
 
   kind: str
   joints: tuple[int, ...] = ()
 
 
-def _figures() -> tuple[Figure, ...]:
+def _figures() -> tuple[Statistic, ...]:
   joints = range(g1.NUM_JOINTS)
   single = ("frequency", "joint_speed", "rarity", "rate_rarity", "root_frequency")
   floor = [f"foot_height_{q}" for q in (5, 25, 50, 75, 95)]
@@ -76,17 +76,17 @@ def _figures() -> tuple[Figure, ...]:
   feet += ["carried_x", "carried_y", "carried_off"]
   per_joint = "low middle high speed joint_frequency scale flip offset".split()
   return (
-    *(Figure(name) for name in (*single, *floor, *feet)),
-    *(Figure(name, (j,)) for name in per_joint for j in joints),
-    *(Figure("swap", pair) for pair in PAIRS),
-    *(Figure("sides", part) for part in SIDES),
+    *(Statistic(name) for name in (*single, *floor, *feet)),
+    *(Statistic(name, (j,)) for name in per_joint for j in joints),
+    *(Statistic("swap", pair) for pair in PAIRS),
+    *(Statistic("sides", part) for part in SIDES),
   )
 
 
 _LEGS, _ARMS = tuple(range(12)), tuple(range(15, 29))
 SIDES = (_LEGS, _ARMS, (*_LEGS, *_ARMS))
 """Groups of joints that may have left and right exchanged."""
-FIGURES = _figures()
+STATISTICS = _figures()
 
 
 def pose_numbers(
@@ -200,7 +200,7 @@ def _scales(fits: tuple[_Fit, ...]) -> np.ndarray:
 def signature(
   poses: Poses, root_pos: np.ndarray, joint_pos: np.ndarray, familiar: Familiar
 ) -> np.ndarray:
-  """The figures (S,) of a motion at `RATE`, in the order of `FIGURES`; NaN: none.
+  """The figures (S,) of a motion at `RATE`, in the order of `STATISTICS`; NaN: none.
 
   Args:
     poses: Of the same rows.
@@ -320,7 +320,7 @@ class Familiar:
   rate: Gaussian
   """Of the change per second."""
   low: np.ndarray
-  """(L, S), by `LENGTHS` and `FIGURES`."""
+  """(L, S), by `LENGTHS` and `STATISTICS`."""
   high: np.ndarray
   """(L, S)"""
 
@@ -349,14 +349,16 @@ class Familiar:
 
 
 def _names() -> list[str]:
-  return [" ".join((figure.kind, *map(str, figure.joints[:2]))) for figure in FIGURES]
+  return [
+    " ".join((figure.kind, *map(str, figure.joints[:2]))) for figure in STATISTICS
+  ]
 
 
 def ranges(figures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Ends (S,) of the ranges of figures (N, S) of real motions, with their margins."""
   low, middle, high = (f(figures, axis=0) for f in (np.nanmin, np.nanmedian, np.nanmax))
-  exchange = np.array([figure.kind in EXCHANGES for figure in FIGURES])
-  margin = np.array([MARGINS.get(figure.kind, MARGIN) for figure in FIGURES])
+  exchange = np.array([figure.kind in EXCHANGES for figure in STATISTICS])
+  margin = np.array([MARGINS.get(figure.kind, MARGIN) for figure in STATISTICS])
   high = np.where(exchange, 1e9, high + margin * (high - middle))
   return low - margin * (middle - low), high
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from smp.data.clip_kinematics import Poses, find_poses
 from smp.data.familiar import (
-  FIGURES,
   LENGTHS,
   RATE,
+  STATISTICS,
   Familiar,
   fit,
   pose_numbers,
@@ -31,7 +31,7 @@ def fit_familiar(clips: Sequence[Clip]) -> Familiar:
     pose_numbers(clip.root_pos, pose.up, clip.joint_pos)
     for clip, pose in zip(clips, poses, strict=True)
   ]
-  empty = np.zeros((len(LENGTHS), len(FIGURES)))
+  empty = np.zeros((len(LENGTHS), len(STATISTICS)))
   models = Familiar(
     fit(numbers), fit([np.diff(part, axis=0) * RATE for part in numbers]), empty, empty
   )

@@ -190,7 +190,7 @@ def _joints(env: ManagerBasedRlEnv, robot: Entity) -> Joints:
     or env.action_manager.total_action_dim != len(names)
     or action.cfg.clip is not None
   ):
-    raise _cannot("actions other than one position target per joint, unclipped")
+    raise _unsupported("actions other than one position target per joint, unclipped")
   model = env.sim.mj_model
   dof = [int(model.joint(f"robot/{name}").dofadr[0]) for name in names]
   actuators = _actuators(model)
@@ -198,8 +198,8 @@ def _joints(env: ManagerBasedRlEnv, robot: Entity) -> Joints:
   return Joints(
     names=names,
     default_pos=_floats(robot.data.default_joint_pos[0]),
-    action_scale=_each(action.scale, len(names)),
-    action_offset=_each(action.offset, len(names)),
+    action_scale=_broadcast(action.scale, len(names)),
+    action_offset=_broadcast(action.offset, len(names)),
     stiffness=_floats(model.actuator_gainprm[ids, 0]),
     damping=_floats(-model.actuator_biasprm[ids, 2]),
     effort_limit=_floats(model.actuator_forcerange[ids, 1]),
@@ -227,7 +227,9 @@ def _actuators(model: mujoco.MjModel) -> dict[str, int]:
       and not model.actuator_ctrllimited[i]
     )
     if not servo:
-      raise _cannot(f"actuator '{model.actuator(i).name}', which is no position servo")
+      raise _unsupported(
+        f"actuator '{model.actuator(i).name}', which is no position servo"
+      )
     found[model.joint(int(model.actuator_trnid[i, 0])).name] = i
   return found
 
@@ -250,24 +252,26 @@ def _observation(
   env: ManagerBasedRlEnv, name: str, cfg: ObservationTermCfg, size: int
 ) -> Observation:
   if cfg.history_length > 1 or cfg.delay_max_lag or cfg.clip is not None:
-    raise _cannot(f"observation '{name}' with a history, a delay or a clip")
+    raise _unsupported(f"observation '{name}' with a history, a delay or a clip")
   sensor = ""
   if cfg.func is mdp.builtin_sensor:
     sensor = cfg.params["sensor_name"].removeprefix("robot/")
     kind = env.sim.mj_model.sensor(cfg.params["sensor_name"]).type[0]
     unit = _SENSOR_UNITS.get(mujoco.mjtSensor(kind))
     if unit is None:
-      raise _cannot(f"observation '{name}' of a sensor that is not of velocity")
+      raise _unsupported(f"observation '{name}' of a sensor that is not of velocity")
     source, frame = "sensor", "of the sensor"
   elif cfg.func in _SOURCES:
     source, unit, frame = _SOURCES[cfg.func]
   else:
-    raise _cannot(f"observation '{name}', a function that plain MuJoCo does not have")
+    raise _unsupported(
+      f"observation '{name}', a function that plain MuJoCo does not have"
+    )
   # The manager drops it where observations are exact, as those to look at are.
   trained, noise = env.cfg.observations["actor"].terms[name].noise, (0.0, 0.0)
   if isinstance(trained, UniformNoiseCfg):
     noise = (float(cast(Any, trained.n_min)), float(cast(Any, trained.n_max)))
-  scale = _each(1.0 if cfg.scale is None else cfg.scale, 1)
+  scale = _broadcast(1.0 if cfg.scale is None else cfg.scale, 1)
   return Observation(name, source, size, unit, frame, scale, noise, sensor)
 
 
@@ -290,7 +294,7 @@ def _command(env: ManagerBasedRlEnv) -> tuple[Component, ...]:
     goal = Component("goal", 2, "m", "heading", given, (2.0, 0.0), low, high, True)
     return (goal,)
   if not isinstance(term, SpeedCommand | SteeringCommand):
-    raise _cannot(f"command {type(term).__name__}")
+    raise _unsupported(f"command {type(term).__name__}")
   low, high = term.cfg.speed_range
   speed = Component("speed", 1, "m/s", "", "m/s", (max(low, 1.0),), low, high, True)
   if isinstance(term, SpeedCommand):
@@ -318,9 +322,11 @@ def _physics(env: ManagerBasedRlEnv) -> Physics:
     elif model.geom_type[i] == mujoco.mjtGeom.mjGEOM_PLANE and floor is None:
       floor = contact
     else:
-      raise _cannot(f"geom '{name}', which is neither the robot's nor the only plane")
+      raise _unsupported(
+        f"geom '{name}', which is neither the robot's nor the only plane"
+      )
   if floor is None:
-    raise _cannot("a scene without a plane")
+    raise _unsupported("a scene without a plane")
   return Physics(
     timestep=env.physics_dt,
     decimation=env.cfg.decimation,
@@ -330,7 +336,7 @@ def _physics(env: ManagerBasedRlEnv) -> Physics:
   )
 
 
-def _cannot(what: str) -> UserError:
+def _unsupported(what: str) -> UserError:
   return UserError(f"cannot export a policy with {what}")
 
 
@@ -342,7 +348,7 @@ def _floats(values: Any) -> tuple[float, ...]:
   return tuple(float(value) for value in values)
 
 
-def _each(value: Any, count: int) -> tuple[float, ...]:
+def _broadcast(value: Any, count: int) -> tuple[float, ...]:
   """One value for all as ``count`` values, a tensor's first row as it is."""
   if isinstance(value, int | float):
     return (float(value),) * count

@@ -27,7 +27,7 @@ METADATA_KEY = "smp_prior"
 MIN_SPAN = 1e-6
 """A feature that varies less than this is only shifted, not scaled."""
 SCORED_TIMESTEPS = (8, 15, 22)
-"""Where guidance and evaluation look: neither all signal nor all noise."""
+"""Where the reward and evaluation look: neither all signal nor all noise."""
 _MAX_SIZE = 8192
 """Sizes beyond this in a file's metadata are a mistake, not a network."""
 

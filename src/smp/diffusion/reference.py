@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from smp.errors import UserError, shown
-from smp.evaluation.prior.eval_windows import spread
+from smp.evaluation.prior.eval_windows import evenly_spaced
 
 if TYPE_CHECKING:
   from smp.diffusion.prior import MotionPrior
@@ -100,7 +100,7 @@ class Reference:
 
 def choose_windows(count: int) -> Tensor:
   """Which of so many windows are scored (n,)."""
-  return spread(count, REFERENCE_WINDOWS)
+  return evenly_spaced(count, REFERENCE_WINDOWS)
 
 
 def clips_of(prior: MotionPrior) -> dict[str, str]:

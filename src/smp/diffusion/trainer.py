@@ -468,7 +468,7 @@ class Evaluation:
 
   @torch.no_grad()
   def run(self, prior: MotionPrior) -> dict[str, float]:
-    """``val_loss``: L1 loss as in training. ``val_error``: SDS loss of guidance,
+    """``val_loss``: L1 loss as in training. ``val_error``: SDS loss of the reward,
     mean over its timesteps, median over windows. ``val_error_T``: mean at timestep
     T."""
     device = prior.q_low.device

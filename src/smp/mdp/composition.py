@@ -8,14 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Composition = Literal["product", "weighted_sum", "task_only", "prior_only"]
+RewardMode = Literal["product", "weighted_sum", "task_only", "prior_only"]
 
 
 @dataclass(frozen=True)
 class RewardForm:
   """What the composition of a reward depends on, beside its inputs."""
 
-  composition: Composition
+  mode: RewardMode
   sds_scale: float
   """w_s in r_smp = exp(-w_s * mean over K of error / mu)."""
 
@@ -32,7 +32,7 @@ class RewardForm:
       "task_only": max_task,
       "prior_only": 1.0,
       "weighted_sum": self.task_reward_weight * max_task + self.smp_reward_weight,
-    }[self.composition]
+    }[self.mode]
 
 
 def smp_reward_of(error: Tensor, scale: Tensor, sds_scale: float) -> Tensor:
@@ -59,20 +59,20 @@ def task_share(r_smp: Tensor, floor: Tensor, form: RewardForm) -> Tensor:
       r_smp).
     form: The composition.
   """
-  if form.composition == "product":
+  if form.mode == "product":
     return torch.lerp(r_smp, torch.ones_like(r_smp), floor)
   factor = {
     "weighted_sum": form.task_reward_weight,
     "task_only": 1.0,
     "prior_only": 0.0,
   }
-  return torch.full_like(r_smp, factor[form.composition])
+  return torch.full_like(r_smp, factor[form.mode])
 
 
-def prior_share(r_smp: Tensor, form: RewardForm) -> Tensor:
+def smp_share(r_smp: Tensor, form: RewardForm) -> Tensor:
   """Return what r_smp (...) adds to the reward beside the task's terms (...)."""
   factor = {"weighted_sum": form.smp_reward_weight, "prior_only": 1.0}
-  return r_smp * factor.get(form.composition, 0.0)
+  return r_smp * factor.get(form.mode, 0.0)
 
 
 def compose(
@@ -92,4 +92,4 @@ def compose(
     form: The composition.
   """
   r_smp = smp_reward_of(error, scale, form.sds_scale)
-  return task * task_share(r_smp, floor, form) + prior_share(r_smp, form)
+  return task * task_share(r_smp, floor, form) + smp_share(r_smp, form)

@@ -270,7 +270,7 @@ class GsiBuffer(InitStateBuffer):
     keep = torch.ones(n, dtype=torch.bool, device=device)
     lift = torch.zeros(n, device=device)
     if self._repair:
-      sound, depth = self._sound(qpos_of(state)[:, -1])
+      sound, depth = self._finite_or_zero(qpos_of(state)[:, -1])
       keep &= torch.from_numpy(sound).to(device)
       lift = torch.from_numpy(depth).float().to(device)
     if self._max_head_height is not None:
@@ -281,7 +281,7 @@ class GsiBuffer(InitStateBuffer):
       keep &= ~standing
     return keep, lift
 
-  def _sound(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def _finite_or_zero(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which poses (n,) physics can hold, and their depth in the floor (n,), m."""
     overlap = penetration(qpos)
     limits = outside_limits(qpos[:, 7:]) > 0.0

@@ -21,7 +21,7 @@ def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   command = cast(TravelCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   velocity = robot_state.root_lin_vel_w(robot)[:, :2]
-  return _sound((command.velocity_w - velocity).norm(dim=-1))
+  return _finite_or_zero((command.velocity_w - velocity).norm(dim=-1))
 
 
 def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
@@ -30,19 +30,21 @@ def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   cos, sin = heading(robot_state.root_quat_w(robot))
   x, y = command.facing_w.unbind(-1)
-  return _sound(torch.atan2(cos * y - sin * x, cos * x + sin * y).abs().rad2deg())
+  return _finite_or_zero(
+    torch.atan2(cos * y - sin * x, cos * x + sin * y).abs().rad2deg()
+  )
 
 
 def goal_distance(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """|goal - xy| (N,), m, of the pelvis."""
   command = cast(LocationCommand, env.command_manager.get_term(command_name))
-  return _sound(command.offset_w.norm(dim=-1))
+  return _finite_or_zero(command.offset_w.norm(dim=-1))
 
 
 def head_height(env: ManagerBasedRlEnv, entity_name: str = "robot") -> torch.Tensor:
   """Height of the head above its origin's floor (N,), m."""
   position, _ = robot_state.head_w(cast(Entity, env.scene[entity_name]))
-  return _sound(robot_state.above_floor(env, position))
+  return _finite_or_zero(robot_state.above_floor(env, position))
 
 
 def r_smp(env: ManagerBasedRlEnv) -> torch.Tensor:
@@ -51,11 +53,11 @@ def r_smp(env: ManagerBasedRlEnv) -> torch.Tensor:
 
 
 def sds_loss(env: ManagerBasedRlEnv, index: int) -> torch.Tensor:
-  """Denoising error (N,) at the guidance's timestep of this index."""
+  """Denoising error (N,) at the scored timestep of this index."""
   smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
-  return _sound(smp_term.sds_loss()[:, index])
+  return _finite_or_zero(smp_term.sds_loss()[:, index])
 
 
-def _sound(value: torch.Tensor) -> torch.Tensor:
+def _finite_or_zero(value: torch.Tensor) -> torch.Tensor:
   """0 for a robot that diverged: a NaN would stand for the mean over all."""
   return value.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

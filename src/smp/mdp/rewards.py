@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class TaskReward:
-  """A task reward under the guidance of the prior.
+  """A task reward under the motion prior.
 
   ``r = (sum of w_j * task_j) * r_smp`` is the sum of ``w_j * (task_j * r_smp)``, so
   each task reward stays a term of its own, with its own weight and log, and only
-  asks the guidance how it enters (`SmpTermCfg.composition`).
+  asks the SMP term how it enters (`SmpTermCfg.reward_mode`).
 
   Params of the term: ``task``, the plain task reward ``f(env, **params) -> (N,)``, and
   its params.

@@ -15,9 +15,9 @@ from smp.errors import UserError
 from smp.mdp import robot_state
 from smp.mdp.commands.travel import TravelCommand, TravelCommandCfg
 from smp.mdp.composition import (
-  Composition,
   RewardForm,
-  prior_share,
+  RewardMode,
+  smp_share,
   task_share,
 )
 from smp.mdp.init_state_buffers import FallenStateBuffer, GsiBuffer
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
 
 SMP_TERM = "smp"
-"""Name of the guidance term among the commands of every task of this project."""
+"""Name of the SMP term among the commands of every task of this project."""
 
 
 @dataclass(kw_only=True)
@@ -59,12 +59,12 @@ class SmpTermCfg(CommandTermCfg):
   sds_scale: float = 6.0
   """w_s in r_smp = exp(-w_s * mean over K of error / μ)."""
 
-  scale: Literal["running", "reference"] = "running"
+  sds_normalizer: Literal["running", "reference"] = "running"
   """μ of each timestep. ``running``: mean of the errors seen in training, as published.
   ``reference``: a multiple of the error that the prior's file states for motion that it
   is for (`smp.diffusion.reference`), the same in every run, from the first step on."""
 
-  composition: Composition = "product"
+  reward_mode: RewardMode = "product"
   """How the reward is made of the task reward and r_smp:
   ``product``: task * r_smp (see ``min_smp_reward_fallen``); ``weighted_sum`` (the original's form): task_reward_weight * task
   + smp_reward_weight * r_smp; ``task_only``; ``prior_only``."""
@@ -126,7 +126,7 @@ class SmpTermCfg(CommandTermCfg):
   def form(self) -> RewardForm:
     """Return how task reward and r_smp form the reward."""
     return RewardForm(
-      self.composition, self.sds_scale, self.task_reward_weight, self.smp_reward_weight
+      self.reward_mode, self.sds_scale, self.task_reward_weight, self.smp_reward_weight
     )
 
   def build(self, env: ManagerBasedRlEnv) -> SmpTerm:
@@ -173,7 +173,7 @@ class SmpTerm(CommandTerm):
     self.task_reward = torch.zeros(self.num_envs, device=self.device)
     """(N,) weighted sum of the task terms of the current step, before composition."""
     self._scored_step = -1
-    self.pool = GsiBuffer(
+    self.gsi_buffer = GsiBuffer(
       self.prior,
       self._kinematics,
       cfg.gsi_buffer_size,
@@ -181,16 +181,18 @@ class SmpTerm(CommandTerm):
       cfg.filter_init_states,
       cfg.max_init_head_height,
     )
-    self.pool.refresh(cfg.gsi_buffer_size)
-    print(f"[INFO] Start states: {self.pool.report}")
-    self.starts = InitStateSampler(
-      self.pool, self._fallen_states(), cfg.fallen_init_prob
+    self.gsi_buffer.refresh(cfg.gsi_buffer_size)
+    print(f"[INFO] Start states: {self.gsi_buffer.report}")
+    self.init_states = InitStateSampler(
+      self.gsi_buffer, self._fallen_states(), cfg.fallen_init_prob
     )
     self.init_mode = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
     """(N,) where each episode started, in `smp.mdp.init_states.INIT_MODES`."""
     self.floor = torch.zeros(self.num_envs, device=self.device)
     """(N,) floor under r_smp in the current episodes."""
-    self._data_amplitude = self._limbs @ self.pool.joint_pos.std(dim=1).mean(dim=0)
+    self._data_amplitude = self._limbs @ self.gsi_buffer.joint_pos.std(dim=1).mean(
+      dim=0
+    )
     self.scoring.prepare(self._wants_compiling())
 
   def _wants_compiling(self) -> bool:
@@ -237,7 +239,7 @@ class SmpTerm(CommandTerm):
 
   def compose_prior(self) -> torch.Tensor:
     """What r_smp adds to the reward beside the task terms (N,)."""
-    return prior_share(self.r_smp(), self.cfg.form())
+    return smp_share(self.r_smp(), self.cfg.form())
 
   # Checkpoints.
 
@@ -246,14 +248,14 @@ class SmpTerm(CommandTerm):
     return {
       "mean": self.normalizer.mean,
       "count": self.normalizer.count,
-      "scale": self.cfg.scale,
-      "pool": self.starts.state_dict(),
+      "sds_normalizer": self.cfg.sds_normalizer,
+      "init_states": self.init_states.state_dict(),
     }
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
     """Restore the reward's memory, so that a resumed run goes on without a jump."""
     self.load_means(saved)
-    if not self.starts.load_state_dict(saved["pool"]):
+    if not self.init_states.load_state_dict(saved["init_states"]):
       print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
 
   def load_means(self, saved: dict[str, Any]) -> None:
@@ -262,14 +264,16 @@ class SmpTerm(CommandTerm):
     A scale that is the prior's own stays as it is.
     """
     if saved["mean"].shape != self.normalizer.mean.shape:
-      kept = "start anew" if self.cfg.scale == "running" else "stay the prior's"
-      print(f"[WARN] checkpoint has other guidance timesteps: means of errors {kept}")
+      kept = (
+        "start anew" if self.cfg.sds_normalizer == "running" else "stay the prior's"
+      )
+      print(f"[WARN] checkpoint has other timesteps: means of errors {kept}")
       return
-    moves = self.cfg.scale == "running" and self.cfg.update_statistics
-    if moves and saved.get("scale") == "reference":
+    moves = self.cfg.sds_normalizer == "running" and self.cfg.update_statistics
+    if moves and saved.get("sds_normalizer") == "reference":
       print(
         "[WARN] checkpoint was trained on the prior's reference scale, which now becomes "
-        "a running mean; --env.commands.smp.scale reference goes on as before"
+        "a running mean; --env.commands.smp.sds-normalizer reference goes on as before"
       )
     self.normalizer.load(saved["mean"], saved["count"])
 
@@ -284,7 +288,7 @@ class SmpTerm(CommandTerm):
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
     """Start episodes: the last frame of a drawn window becomes the state."""
-    start, kind = self.starts.draw(len(env_ids), self._init_weights(env_ids))
+    start, kind = self.init_states.draw(len(env_ids), self._init_weights(env_ids))
     self.init_mode[env_ids] = kind
     self.floor[env_ids] = self.cfg.min_smp_reward_fallen * (kind > 0)
     self.buffer.fill(env_ids, start)
@@ -314,7 +318,7 @@ class SmpTerm(CommandTerm):
     manager = self._env.command_manager
     terms = (manager.get_term(name) for name in manager.active_terms)
     command = next(term for term in terms if isinstance(term, TravelCommand))
-    speed = command.speed_along(self.pool.velocity)
+    speed = command.speed_along(self.gsi_buffer.velocity)
     return init_speed_weights(speed, command.draw_next(env_ids), bandwidth)
 
   def _update_command(self, env_ids: torch.Tensor | None) -> None:
@@ -324,7 +328,7 @@ class SmpTerm(CommandTerm):
     self._sync_statistics()
     step, interval = self._env.common_step_counter, self.cfg.gsi_refresh_interval
     if interval > 0 and step > 0 and step % interval == 0:
-      self.pool.refresh(self.cfg.gsi_refresh_size)
+      self.gsi_buffer.refresh(self.cfg.gsi_refresh_size)
 
   def _sync_statistics(self) -> None:
     """With several processes, let their running means grow together."""
@@ -404,7 +408,7 @@ def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:
   Raises:
     UserError: It is the prior's reference, and the prior has none.
   """
-  if cfg.scale == "running":
+  if cfg.sds_normalizer == "running":
     return SdsNormalizer(len(cfg.timesteps), cfg.freeze_after_samples)
   path = resolve_prior(cfg.prior)
   if prior.reference is None:

@@ -83,7 +83,7 @@ class StandUpSuccess:
     self.steps = torch.zeros(shape, dtype=torch.long, device=device)
     """(N,) steps in a row of standing."""
     self._done = torch.zeros(shape, dtype=torch.bool, device=device)
-    # Kinds as of the last step: at a reset the guidance has drawn the next ones already.
+    # Modes as of the last step: at a reset the next ones are drawn already.
     self._kind = torch.full((shape,), -1, dtype=torch.long, device=device)
     self._share = torch.zeros(len(INIT_MODES), device=device)
     self._seen = torch.zeros(len(INIT_MODES), device=device)

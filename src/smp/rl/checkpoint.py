@@ -22,12 +22,12 @@ _ENTRIES: dict[tuple[str, ...], type] = {
 
 _PRIOR_ENTRIES: dict[tuple[str, ...], type] = {
   ("infos", "progress", "total_steps"): int,
-  ("infos", "guidance", "mean"): torch.Tensor,
-  ("infos", "guidance", "count"): torch.Tensor,
-  ("infos", "guidance", "pool", "root_pos"): torch.Tensor,
-  ("infos", "guidance", "pool", "root_quat"): torch.Tensor,
-  ("infos", "guidance", "pool", "joint_pos"): torch.Tensor,
-  ("infos", "guidance", "pool", "next"): int,
+  ("infos", "smp", "mean"): torch.Tensor,
+  ("infos", "smp", "count"): torch.Tensor,
+  ("infos", "smp", "init_states", "root_pos"): torch.Tensor,
+  ("infos", "smp", "init_states", "root_quat"): torch.Tensor,
+  ("infos", "smp", "init_states", "joint_pos"): torch.Tensor,
+  ("infos", "smp", "init_states", "next"): int,
 }
 """What that of a task with a motion prior holds beside it."""
 
@@ -56,6 +56,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str
     UserError: the file is missing, damaged, or not a checkpoint of this project.
   """
   loaded = load_tensors(path, "checkpoint", map_location)
+  _take_former_names(loaded)
   for keys, kind in _expected(loaded, path).items():
     value: Any = loaded
     for key in keys:
@@ -75,6 +76,16 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str
   return loaded
 
 
+def _take_former_names(loaded: dict[str, Any]) -> None:
+  """Rename what checkpoints called otherwise before the paper's words were taken."""
+  infos = loaded.get("infos")
+  if not isinstance(infos, dict) or not isinstance(infos.get("guidance"), dict):
+    return
+  former = infos.pop("guidance")
+  names = {"pool": "init_states", "scale": "sds_normalizer"}
+  infos["smp"] = {names.get(name, name): value for name, value in former.items()}
+
+
 def _expected(loaded: dict[str, Any], path: object) -> dict[tuple[str, ...], type]:
   """Return the entries that a checkpoint of its learner and task must have."""
   learner = loaded.get("learner", "ppo")
@@ -86,7 +97,7 @@ def _expected(loaded: dict[str, Any], path: object) -> dict[tuple[str, ...], typ
   entries = dict(_ENTRIES)
   entries |= {(name,): kind for name, kind in _LEARNER_ENTRIES[learner].items()}
   infos = loaded.get("infos")
-  if isinstance(infos, dict) and (infos.keys() & {"guidance", "progress"}):
+  if isinstance(infos, dict) and (infos.keys() & {"smp", "progress"}):
     entries |= _PRIOR_ENTRIES
   if isinstance(infos, dict) and "origin" in infos:
     entries["infos", "origin"] = dict

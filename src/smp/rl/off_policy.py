@@ -85,7 +85,7 @@ def prepare_env_cfg(cfg: ManagerBasedRlEnvCfg) -> None:
     raise UserError(
       "--learner td3: this task has no motion prior; train it with --learner ppo"
     )
-  smp_term.scale = "reference"
+  smp_term.sds_normalizer = "reference"
   cfg.auto_reset = False
   critic = cfg.observations["critic"]
   critic.history_length = None
@@ -219,7 +219,7 @@ class OffPolicyRunner(CheckpointedRunner):
     with torch.no_grad():
       last, reward, terminated, truncated, _ = env.step(action)
       log = env.extras["log"]
-      task = _sound(smp_term.task_reward)
+      task = _finite_or_zero(smp_term.task_reward)
       error = smp_term.scoring.sds_loss.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
       self.replay.push(
         Step(
@@ -240,7 +240,7 @@ class OffPolicyRunner(CheckpointedRunner):
     env.extras["log"] = {**log, **env.extras["log"]}
     dones = (terminated | truncated).long()
     self._note_episodes(dones)
-    self.logger.process_env_step(_sound(reward), dones, env.extras)
+    self.logger.process_env_step(_finite_or_zero(reward), dones, env.extras)
     return following
 
   def _extra(self, reward: Tensor, task: Tensor, error: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ class OffPolicyRunner(CheckpointedRunner):
     scale = smp_term.normalizer.scale()
     composed = compose(task, error, smp_term.floor, scale, smp_term.cfg.form())
     step = env.step_dt if env.cfg.scale_rewards_by_dt else 1.0
-    return _sound(reward / step - composed)
+    return _finite_or_zero(reward / step - composed)
 
   def _composed(self) -> set[str]:
     """Return the names of reward terms that the composition holds."""
@@ -455,7 +455,7 @@ def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
     for name in manager.active_terms
     if name != "prior"
   )
-  share = DEFAULT_SHARE if form.composition == "product" else 1.0
+  share = DEFAULT_SHARE if form.mode == "product" else 1.0
   return 0.0, share * form.max_reward(max(task, 0.0))
 
 
@@ -487,7 +487,7 @@ def _width(env: ManagerBasedRlEnv, group: str) -> int:
   return dim[0]
 
 
-def _sound(value: Tensor) -> Tensor:
+def _finite_or_zero(value: Tensor) -> Tensor:
   """Return ``value`` with 0 for what is not finite: a robot that diverged."""
   return value.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 

@@ -38,8 +38,8 @@ def save_policy(
   """
   loaded = read_checkpoint(checkpoint, "cpu")
   infos = loaded["infos"]
-  if "guidance" not in infos:
-    raise UserError(f"{checkpoint}: not a checkpoint of this project (no guidance)")
+  if "smp" not in infos:
+    raise UserError(f"{checkpoint}: not a checkpoint of this project (no infos.smp)")
   origin = infos.get("origin", {})
   card = {
     "task": task,
@@ -52,7 +52,7 @@ def save_policy(
       name: str(origin.get(name, _UNKNOWN)) for name in ("prior", "commit", "command")
     },
   }
-  smp_term = infos["guidance"]
+  smp_term = infos["smp"]
   policy = {
     "format": FORMAT,
     "actor_state_dict": loaded["actor_state_dict"],
@@ -98,7 +98,7 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
     means, iteration = loaded, loaded["card"].get("iteration")
   else:
     loaded = read_checkpoint(path, "cpu")
-    means, iteration = loaded["infos"]["guidance"], loaded["iter"]
+    means, iteration = loaded["infos"]["smp"], loaded["iter"]
   return {"mean": means["mean"], "count": means["count"], "iteration": iteration}
 
 
@@ -141,7 +141,7 @@ def load_trained(
       "learner": loaded.get("learner", "ppo"),
       "iteration": loaded["iter"],
     }
-    means = infos.get("guidance")
+    means = infos.get("smp")
   actor = actor_from(loaded, path).to(device)
   kept = None if means is None else {k: means[k].to(device) for k in ("mean", "count")}
   return TrainedPolicy(actor, card, kept)

@@ -36,7 +36,7 @@ class CheckpointedRunner:
   """Saving, exporting, resuming and stopping, for a learner to inherit.
 
   A checkpoint holds what the learner needs to go on (`learner_state`), the actor, the
-  running means of the guidance errors, the pool of start states, and the counters. It is
+  running means of the SDS losses, the GSI buffer, and the counters. It is
   written to a temporary file and renamed, holds plain tensors and numbers only, and is
   read without unpickling code. Ctrl-C saves and ends cleanly.
 
@@ -113,7 +113,7 @@ class CheckpointedRunner:
     saved["infos"] = {
       **(infos or {}),
       "env_state": {"common_step_counter": env.common_step_counter},
-      "guidance": self._smp_term().state_dict(),
+      "smp": self._smp_term().state_dict(),
       "curriculum": curriculum_state(env),
       "origin": self._origin,
       "progress": {
@@ -169,11 +169,11 @@ class CheckpointedRunner:
         f"--learner {learner}"
       )
     infos = loaded["infos"]
-    if "guidance" not in infos:
-      raise UserError(f"{path}: not a checkpoint of this project (no infos.guidance)")
+    if "smp" not in infos:
+      raise UserError(f"{path}: not a checkpoint of this project (no infos.smp)")
     try:
       resume = self.load_learner(loaded, load_cfg)
-      self._smp_term().load_state_dict(infos["guidance"])
+      self._smp_term().load_state_dict(infos["smp"])
       if resume:
         self._go_on_from(loaded)
     except MISFITS as error:

@@ -50,7 +50,7 @@ def base_env_cfg(
   """The environment of a task, without the task's own rewards and metrics.
 
   Args:
-    guidance: The prior and how it enters. It comes first among the commands, since
+    smp_term: The prior and how it enters. It comes first among the commands, since
       it writes the state that episodes start in.
     command: What the policy is asked to do; observed under the name "command". None
       if the task is always the same.

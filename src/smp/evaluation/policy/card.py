@@ -70,12 +70,12 @@ def _evaluation(path: Path, task: str) -> list[str]:
         f"{path}: an evaluation of {result['protocol']['task']}, not of {task}"
       )
     rows = result["policies"][0]["conditions"]
-    figures = [f for f in summary.figures_of(task) if f.short]
+    metrics = [f for f in summary.metrics_of(task) if f.short]
     lines = ["## Evaluation", "", f"`{result['command']}`", ""]
     lines += [note.capitalize() + "." for note in result["protocol"]["notes"]]
     lines += ["95 % intervals in brackets.", ""]
     for title, wanted in (("Task", True), ("Naturalness and effort", False)):
-      part = [f for f in figures if (f.group == "task") == wanted]
+      part = [f for f in metrics if (f.group == "task") == wanted]
       lines += [f"### {title}", "", "| condition | n |" + _row(f.short for f in part)]
       lines += ["|" + "---|" * (len(part) + 2)]
       for row in rows:

@@ -14,6 +14,8 @@ EPISODE = "Train/mean_episode_length"
 TASK_REWARD = "Smp/task_reward"
 SDS_LOSS = "Smp/sds_loss_t"
 """Beginning of the names of the SDS losses, one for each timestep."""
+_FORMER_SDS_LOSS = "Smp/raw_error_t"
+"""What earlier versions called them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ def read_curves(run: Path, names: Iterable[str] = ()) -> dict[str, Curve]:
     raise UserError(f"{run}: no curve here; log with --agent.logger tensorboard")
   events = EventAccumulator(str(run), size_guidance={"scalars": 0})
   events.Reload()
-  found = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
+  found = {
+    name.replace(_FORMER_SDS_LOSS, SDS_LOSS): events.Scalars(name)
+    for name in events.Tags()["scalars"]
+  }
   begin = min((each[0].wall_time for each in found.values() if each), default=0.0)
   wanted = tuple(names) or ("",)
   return {

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from smp.evaluation.policy.protocol import PUSH, Condition, Protocol
-from smp.evaluation.policy.summary import ALL, Figure
+from smp.evaluation.policy.protocol import PUSH, EvalCondition, EvalProtocol
+from smp.evaluation.policy.summary import ALL, Metric
 from smp.evaluation.policy.trajectory import Trajectory
 from smp.viz.offscreen import OffscreenRenderer, direction, facing
 
@@ -26,11 +26,11 @@ JPEG_QUALITY = 82
 
 
 def curve(
-  figure: Figure, policies: Sequence[dict[str, Any]], sweep: str, axis_title: str
+  figure: Metric, policies: Sequence[dict[str, Any]], sweep: str, axis_title: str
 ) -> str:
   """An SVG: one figure over the conditions of a sweep, with its intervals."""
   import matplotlib
-  from matplotlib.figure import Figure as Canvas
+  from matplotlib.figure import Figure
 
   settings = {
     "svg.fonttype": "none",
@@ -43,7 +43,7 @@ def curve(
     "ytick.color": INK,
   }
   with matplotlib.rc_context(settings):
-    canvas = Canvas(figsize=(3.7, 2.5), layout="constrained")
+    canvas = Figure(figsize=(3.7, 2.5), layout="constrained")
     axes = canvas.subplots()
     ticks: dict[float, str] = {}
     for i, policy in enumerate(policies):
@@ -92,7 +92,7 @@ def _tick_labels(ticks: dict[float, str]) -> list[str]:
 
 def _draw(
   axes: Any,
-  figure: Figure,
+  figure: Metric,
   rows: list[dict[str, Any]],
   offset: float,
   color: str,
@@ -129,7 +129,7 @@ def _draw(
 
 
 def strip_frames(
-  trajectory: Trajectory, env: int, condition: Condition, protocol: Protocol
+  trajectory: Trajectory, env: int, condition: EvalCondition, protocol: EvalProtocol
 ) -> np.ndarray:
   """The poses (STRIP_FRAMES, 36) that show an episode.
 

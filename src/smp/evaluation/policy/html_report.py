@@ -9,7 +9,7 @@ from typing import Any
 
 from smp.evaluation.policy.episode_plots import COLORS, curve
 from smp.evaluation.policy.protocol import COMMAND, PUSH
-from smp.evaluation.policy.summary import ALL, Figure, figures_of
+from smp.evaluation.policy.summary import ALL, Metric, metrics_of
 
 GROUPS = {"task": "Task", "naturalness": "Naturalness", "effort": "Effort"}
 SWEEPS = {COMMAND: "What is asked", PUSH: "Pushes"}
@@ -56,8 +56,8 @@ def render_report(result: dict[str, Any], strips: dict[tuple[int, str], bytes]) 
     strips: JPEG of each policy (by its place) and condition (by its label).
   """
   task, policies = result["protocol"]["task"], result["policies"]
-  figures = figures_of(task)
-  body = [_head(result), _overview(figures, policies)]
+  metrics = metrics_of(task)
+  body = [_head(result), _overview(metrics, policies)]
   for sweep, title in SWEEPS.items():
     axis = result["protocol"]["axes"][sweep]
     labels = [
@@ -67,11 +67,11 @@ def render_report(result: dict[str, Any], strips: dict[tuple[int, str], bytes]) 
     ]
     body.append(f"<h2>{title}: {escape(axis)}</h2>")
     body.append(_legend(policies))
-    body.append(_plots(figures, policies, sweep, axis))
+    body.append(_plots(metrics, policies, sweep, axis))
     body.append(_strips(labels, policies, strips, result["strips"]))
     body.append("<details><summary>All figures</summary>")
-    body.append(_table(figures, policies, sweep, labels) + "</details>")
-  body.append(_method(result, figures))
+    body.append(_table(metrics, policies, sweep, labels) + "</details>")
+  body.append(_method(result, metrics))
   title = f"Evaluation of {task}"
   return (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -117,9 +117,9 @@ def _head(result: dict[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def _overview(figures: Sequence[Figure], policies: Sequence[dict[str, Any]]) -> str:
+def _overview(metrics: Sequence[Metric], policies: Sequence[dict[str, Any]]) -> str:
   rows = []
-  for figure in figures:
+  for figure in metrics:
     if figure.short:
       cells = "".join(
         f"<td>{cell(figure, _find(p, COMMAND, ALL))}</td>" for p in policies
@@ -135,7 +135,7 @@ def _overview(figures: Sequence[Figure], policies: Sequence[dict[str, Any]]) -> 
 
 
 def _plots(
-  figures: Sequence[Figure],
+  metrics: Sequence[Metric],
   policies: Sequence[dict[str, Any]],
   sweep: str,
   axis: str,
@@ -143,7 +143,7 @@ def _plots(
   panels = [
     f"<figure><figcaption>{escape(_name(figure))}</figcaption>"
     f"{curve(figure, policies, sweep, axis)}</figure>"
-    for figure in figures
+    for figure in metrics
     if figure.short and any(_has(policy, sweep, figure.key) for policy in policies)
   ]
   return f'<div class="plots">{"".join(panels)}</div>'
@@ -179,7 +179,7 @@ def _strips(
 
 
 def _table(
-  figures: Sequence[Figure],
+  metrics: Sequence[Metric],
   policies: Sequence[dict[str, Any]],
   sweep: str,
   labels: Sequence[str],
@@ -187,7 +187,7 @@ def _table(
   labels = [*labels, ALL] if sweep == COMMAND else labels
   heads = "".join(f"<th>{escape(label)}</th>" for label in labels)
   rows, group = [f"<tr><th></th>{heads}</tr>"], ""
-  for figure in figures:
+  for figure in metrics:
     if figure.group != group:
       group = figure.group
       span = len(labels) + 1
@@ -212,17 +212,17 @@ def _find(policy: dict[str, Any], sweep: str, label: str) -> dict[str, Any]:
   )
 
 
-def _name(figure: Figure) -> str:
+def _name(figure: Metric) -> str:
   return f"{figure.label} ({figure.unit})" if figure.unit else figure.label
 
 
-def cell(figure: Figure, found: dict[str, Any]) -> str:
+def cell(figure: Metric, found: dict[str, Any]) -> str:
   """A figure and its interval as HTML."""
   value, interval = in_words(figure, found[figure.key])
   return f"{value} <small>{interval}</small>" if interval else value
 
 
-def in_words(figure: Figure, one: dict[str, Any]) -> tuple[str, str]:
+def in_words(figure: Metric, one: dict[str, Any]) -> tuple[str, str]:
   """A figure and its interval, as many digits as the interval lets count."""
   if one["value"] is None:
     return "–", ""
@@ -246,7 +246,7 @@ def _number(value: float) -> str:
   return f"{value:.4f}"
 
 
-def _method(result: dict[str, Any], figures: Sequence[Figure]) -> str:
+def _method(result: dict[str, Any], metrics: Sequence[Metric]) -> str:
   text = [f"<h2>How it was measured</h2><p>{escape(result['method'])}</p>"]
   data = result["data"]
   text.append(
@@ -261,7 +261,7 @@ def _method(result: dict[str, Any], figures: Sequence[Figure]) -> str:
   rows = "".join(
     f"<tr><td>{escape(_name(f))}</td><td>{f.better or '-'}</td>"
     f"<td>{ways[f.kind]}</td></tr>"
-    for f in figures
+    for f in metrics
   )
   text.append(
     '<details><summary>Figures and their intervals</summary><div class="scroll"><table>'

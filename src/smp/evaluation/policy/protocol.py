@@ -59,7 +59,7 @@ GETUP_PUSH_TIMES = (12.0,)
 
 
 @dataclass(frozen=True)
-class Condition:
+class EvalCondition:
   """One point of a sweep."""
 
   sweep: str
@@ -80,11 +80,11 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvalProtocol:
   """How a task is evaluated."""
 
   task: str
-  conditions: tuple[Condition, ...]
+  conditions: tuple[EvalCondition, ...]
   axes: dict[str, str]
   """What the values of each sweep are."""
   push_times: tuple[float, ...] = PUSH_TIMES
@@ -99,7 +99,7 @@ class Protocol:
     return round(self.seconds * fps)
 
 
-def protocol_of(task: str, seconds: float | None = None) -> Protocol:
+def protocol_of(task: str, seconds: float | None = None) -> EvalProtocol:
   """The protocol of a task.
 
   Args:
@@ -125,20 +125,21 @@ def protocol_of(task: str, seconds: float | None = None) -> Protocol:
   return make(seconds, min(SETTLE_S, seconds / 4), (note,))
 
 
-def _forward(seconds: float, settle: float, notes: tuple[str, ...]) -> Protocol:
+def _forward(seconds: float, settle: float, notes: tuple[str, ...]) -> EvalProtocol:
   bins = [
-    Condition(COMMAND, f"{speed:g} m/s", speed, speed=speed) for speed in FORWARD_SPEEDS
+    EvalCondition(COMMAND, f"{speed:g} m/s", speed, speed=speed)
+    for speed in FORWARD_SPEEDS
   ]
   axes = {COMMAND: "commanded speed (m/s)", PUSH: _push_axis("1.5 m/s")}
   conditions = (*bins, *_pushed(speed=FORWARD_PUSH_SPEED))
-  return Protocol(
+  return EvalProtocol(
     "Smp-Forward-G1", conditions, axes, seconds=seconds, settle=settle, notes=notes
   )
 
 
-def _steering(seconds: float, settle: float, notes: tuple[str, ...]) -> Protocol:
+def _steering(seconds: float, settle: float, notes: tuple[str, ...]) -> EvalProtocol:
   bins = [
-    Condition(COMMAND, f"{angle:g}°", angle, speed=STEERING_SPEED, angle=angle)
+    EvalCondition(COMMAND, f"{angle:g}°", angle, speed=STEERING_SPEED, angle=angle)
     for angle in STEERING_ANGLES
   ]
   axes = {
@@ -146,33 +147,35 @@ def _steering(seconds: float, settle: float, notes: tuple[str, ...]) -> Protocol
     PUSH: _push_axis("1.25 m/s"),
   }
   conditions = (*bins, *_pushed(speed=STEERING_SPEED))
-  return Protocol(
+  return EvalProtocol(
     "Smp-Steering-G1", conditions, axes, seconds=seconds, settle=settle, notes=notes
   )
 
 
-def _location(seconds: float, settle: float, notes: tuple[str, ...]) -> Protocol:
+def _location(seconds: float, settle: float, notes: tuple[str, ...]) -> EvalProtocol:
   bins = [
-    Condition(COMMAND, f"{low:g} to {high:g} m", 0.5 * (low + high), ring=(low, high))
+    EvalCondition(
+      COMMAND, f"{low:g} to {high:g} m", 0.5 * (low + high), ring=(low, high)
+    )
     for low, high in RINGS
   ]
   axes = {COMMAND: "goal at the start (m)", PUSH: _push_axis("a goal 5 m away")}
   conditions = (*bins, *_pushed(ring=PUSH_RING))
-  return Protocol(
+  return EvalProtocol(
     "Smp-Location-G1", conditions, axes, seconds=seconds, settle=settle, notes=notes
   )
 
 
-def _getup(seconds: float, settle: float, notes: tuple[str, ...]) -> Protocol:
+def _getup(seconds: float, settle: float, notes: tuple[str, ...]) -> EvalProtocol:
   kinds = ("prior", "prone", "supine", "left", "right")
   bins = [
-    Condition(COMMAND, kind, float(i), start=kind) for i, kind in enumerate(kinds)
+    EvalCondition(COMMAND, kind, float(i), start=kind) for i, kind in enumerate(kinds)
   ]
   axes = {
     COMMAND: "start pose",
     PUSH: "push 12 s after a start from the prior (m/s)",
   }
-  return Protocol(
+  return EvalProtocol(
     "Smp-Getup-G1",
     (*bins, *_pushed()),
     axes,
@@ -190,9 +193,9 @@ def _push_axis(what: str) -> str:
 
 def _pushed(
   speed: float = 0.0, ring: tuple[float, float] = (0.0, 0.0)
-) -> list[Condition]:
+) -> list[EvalCondition]:
   return [
-    Condition(PUSH, f"push {push:g} m/s", push, speed=speed, ring=ring, push=push)
+    EvalCondition(PUSH, f"push {push:g} m/s", push, speed=speed, ring=ring, push=push)
     for push in PUSHES
   ]
 
@@ -220,7 +223,7 @@ class EvalBatch:
   """(pushes, N, 2), m/s, world xy."""
 
 
-def assign(protocol: Protocol, num_envs: int, seed: int) -> EvalBatch:
+def assign(protocol: EvalProtocol, num_envs: int, seed: int) -> EvalBatch:
   """Share the environments out among the conditions, and draw what is left open.
 
   Raises:

@@ -22,7 +22,7 @@ from smp.evaluation.policy.protocol import (
   FALLS_PER_POSE,
   GSI_BUFFER_SIZES,
   EvalBatch,
-  Protocol,
+  EvalProtocol,
 )
 from smp.evaluation.policy.trajectory import Trajectory
 from smp.mdp.init_state_buffers import FallenStateBuffer
@@ -46,7 +46,7 @@ class Machine:
 
 
 def evaluation_cfg(
-  protocol: Protocol, assignment: EvalBatch, seed: int, prior: str | None = None
+  protocol: EvalProtocol, assignment: EvalBatch, seed: int, prior: str | None = None
 ) -> ManagerBasedRlEnvCfg:
   """The task's play environment, with what the protocol gives and without resets.
 
@@ -60,7 +60,7 @@ def evaluation_cfg(
   low, high = GSI_BUFFER_SIZES
   smp_term.gsi_buffer_size = min(max(cfg.scene.num_envs, low), high)
   smp_term.gsi_refresh_interval = 0
-  smp_term.composition, smp_term.fallen_init_prob = "task_only", 0.0
+  smp_term.reward_mode, smp_term.fallen_init_prob = "task_only", 0.0
   smp_term.update_statistics = False
   if prior is not None:
     smp_term.prior = prior
@@ -84,7 +84,7 @@ def evaluation_cfg(
 
 
 def rollout(
-  protocol: Protocol,
+  protocol: EvalProtocol,
   assignment: EvalBatch,
   seed: int,
   make_policy: MakePolicy,
@@ -96,7 +96,7 @@ def rollout(
   """One episode of every environment.
 
   Args:
-    statistics: ``mean`` and ``count`` of the guidance errors, of a checkpoint. None:
+    statistics: ``mean`` and ``count`` of the SDS losses, of a checkpoint. None:
       r_smp is not known.
     prior: Another prior than the task's.
     progress: Called with the number of steps done.
@@ -122,7 +122,7 @@ def _smp_term(env: ManagerBasedRlEnv) -> SmpTerm:
 
 def _prepare(
   env: ManagerBasedRlEnv,
-  protocol: Protocol,
+  protocol: EvalProtocol,
   assignment: EvalBatch,
   seed: int,
   make_policy: MakePolicy,
@@ -139,14 +139,14 @@ def _prepare(
       env.device,
       FALL_SEED + seed,
     )
-  fresh = _copy(smp_term.starts.state_dict())
+  fresh = _copy(smp_term.init_states.state_dict())
   wrapped = RslRlVecEnvWrapper(
     env, clip_actions=load_rl_cfg(protocol.task).clip_actions
   )
   policy = make_policy(wrapped)
   # The checkpoint's pool came with it: all policies shall start from the same states.
-  smp_term.starts.load_state_dict(fresh)
-  smp_term.starts = FixedInitStates(smp_term.pool, fallen, assignment.start)
+  smp_term.init_states.load_state_dict(fresh)
+  smp_term.init_states = FixedInitStates(smp_term.gsi_buffer, fallen, assignment.start)
   if statistics is not None:
     smp_term.load_means(statistics)
   # Building networks has drawn random numbers.
@@ -164,7 +164,7 @@ def _copy(state: dict[str, Any]) -> dict[str, Any]:
 @torch.inference_mode()
 def _run(
   wrapped: RslRlVecEnvWrapper,
-  protocol: Protocol,
+  protocol: EvalProtocol,
   assignment: EvalBatch,
   policy: Policy,
   recorder: _Recorder,
@@ -256,7 +256,7 @@ class _Recorder:
     for i, name in enumerate(self._ends):
       self._ended[step, :, i] = env.termination_manager.get_term(name)
 
-  def trajectory(self, fps: float, protocol: Protocol) -> Trajectory:
+  def trajectory(self, fps: float, protocol: EvalProtocol) -> Trajectory:
     return Trajectory(
       fps=fps,
       **{name: value.cpu() for name, value in self._kept.items()},

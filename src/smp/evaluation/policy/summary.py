@@ -14,7 +14,7 @@ from smp.evaluation.intervals import Interval
 from smp.evaluation.policy import episode_metrics as fig
 from smp.evaluation.policy import motion_similarity
 from smp.evaluation.policy.motion_similarity import LIMBS, Data
-from smp.evaluation.policy.protocol import COMMAND, Protocol
+from smp.evaluation.policy.protocol import COMMAND, EvalProtocol
 from smp.evaluation.policy.trajectory import Trajectory
 
 Group = Literal["task", "naturalness", "effort"]
@@ -23,7 +23,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
   """What one number is."""
 
   key: str
@@ -41,11 +41,11 @@ class Figure:
   """Whether it can be negative."""
 
 
-FIGURES: tuple[Figure, ...] = (
-  Figure(
+METRICS: tuple[Metric, ...] = (
+  Metric(
     "return", "task return, of its maximum", "", "task", better="higher", short="return"
   ),
-  Figure(
+  Metric(
     "velocity_error",
     "velocity error",
     "m/s",
@@ -54,7 +54,7 @@ FIGURES: tuple[Figure, ...] = (
     tasks="FS",
     short="v error (m/s)",
   ),
-  Figure(
+  Metric(
     "speed",
     "achieved speed",
     "m/s",
@@ -63,7 +63,7 @@ FIGURES: tuple[Figure, ...] = (
     short="speed (m/s)",
     signed=True,
   ),
-  Figure(
+  Metric(
     "speed_spread",
     "spread of speed within an episode",
     "m/s",
@@ -71,7 +71,7 @@ FIGURES: tuple[Figure, ...] = (
     better="lower",
     tasks="FS",
   ),
-  Figure(
+  Metric(
     "facing_error",
     "facing error",
     "°",
@@ -80,7 +80,7 @@ FIGURES: tuple[Figure, ...] = (
     tasks="S",
     short="facing (°)",
   ),
-  Figure(
+  Metric(
     "goal_reached",
     "came within 0.5 m of the goal",
     "%",
@@ -90,7 +90,7 @@ FIGURES: tuple[Figure, ...] = (
     "L",
     "reached (%)",
   ),
-  Figure(
+  Metric(
     "goal_time",
     "time to 0.5 m, of those who came there",
     "s",
@@ -99,7 +99,7 @@ FIGURES: tuple[Figure, ...] = (
     tasks="L",
     short="time (s)",
   ),
-  Figure(
+  Metric(
     "goal_distance",
     "distance to the goal at the end",
     "m",
@@ -108,7 +108,7 @@ FIGURES: tuple[Figure, ...] = (
     tasks="L",
     short="distance (m)",
   ),
-  Figure(
+  Metric(
     "stood_up",
     "stood up, the task's own criterion",
     "%",
@@ -118,7 +118,7 @@ FIGURES: tuple[Figure, ...] = (
     "G",
     "stood up (%)",
   ),
-  Figure(
+  Metric(
     "stood_strictly",
     "stood up, protocol strict",
     "%",
@@ -128,7 +128,7 @@ FIGURES: tuple[Figure, ...] = (
     "G",
     "strict (%)",
   ),
-  Figure(
+  Metric(
     "stood_sr3",
     "stood up, protocol SR3",
     "%",
@@ -138,7 +138,7 @@ FIGURES: tuple[Figure, ...] = (
     "G",
     "SR3 (%)",
   ),
-  Figure(
+  Metric(
     "stand_time",
     "time to stand, of those who stood up",
     "s",
@@ -147,7 +147,7 @@ FIGURES: tuple[Figure, ...] = (
     tasks="G",
     short="time (s)",
   ),
-  Figure(
+  Metric(
     "standing_at_end",
     "standing in the last half second",
     "%",
@@ -157,7 +157,7 @@ FIGURES: tuple[Figure, ...] = (
     "G",
     "at the end (%)",
   ),
-  Figure(
+  Metric(
     "fall_rate",
     "episodes that failed",
     "%",
@@ -167,7 +167,7 @@ FIGURES: tuple[Figure, ...] = (
     "FSL",
     "failed (%)",
   ),
-  Figure(
+  Metric(
     "falls_per_minute",
     "failures per minute",
     "1/min",
@@ -177,7 +177,7 @@ FIGURES: tuple[Figure, ...] = (
     "FSL",
     "per min",
   ),
-  Figure(
+  Metric(
     "root_too_low",
     "failed by a fall (pelvis under 0.3 m)",
     "%",
@@ -186,10 +186,10 @@ FIGURES: tuple[Figure, ...] = (
     "lower",
     "FSL",
   ),
-  Figure(
+  Metric(
     "self_collision", "failed by self-collision", "%", "task", "rate", "lower", "FSL"
   ),
-  Figure(
+  Metric(
     "out_of_distribution",
     "moved so that training would have ended the episode",
     "%",
@@ -198,15 +198,15 @@ FIGURES: tuple[Figure, ...] = (
     "lower",
     "G",
   ),
-  Figure("diverged", "physics diverged (not a number)", "%", "task", "rate", "lower"),
-  Figure("r_smp", "r_smp", "", "naturalness", better="higher", short="r_smp"),
+  Metric("diverged", "physics diverged (not a number)", "%", "task", "rate", "lower"),
+  Metric("r_smp", "r_smp", "", "naturalness", better="higher", short="r_smp"),
   *(
-    Figure(
+    Metric(
       f"sds_loss_t{t}", f"SDS loss at timestep {t}", "", "naturalness", better="lower"
     )
     for t in (8, 15, 22)
   ),
-  Figure(
+  Metric(
     "sds_loss",
     "SDS loss, mean",
     "",
@@ -214,7 +214,7 @@ FIGURES: tuple[Figure, ...] = (
     better="lower",
     short="SDS loss",
   ),
-  Figure(
+  Metric(
     "frechet",
     "Fréchet distance to the data, per feature",
     "",
@@ -223,7 +223,7 @@ FIGURES: tuple[Figure, ...] = (
     "lower",
     short="Fréchet",
   ),
-  Figure(
+  Metric(
     "nearest",
     "distance to the nearest window of the data",
     "",
@@ -231,7 +231,7 @@ FIGURES: tuple[Figure, ...] = (
     better="lower",
     short="nearest",
   ),
-  Figure(
+  Metric(
     "amplitude",
     "joint amplitude, policy to data",
     "",
@@ -240,7 +240,7 @@ FIGURES: tuple[Figure, ...] = (
     short="amplitude",
   ),
   *(
-    Figure(
+    Metric(
       f"amplitude_{limb}",
       f"joint amplitude, policy to data: {limb.replace('_', ' ')}",
       "",
@@ -249,7 +249,7 @@ FIGURES: tuple[Figure, ...] = (
     )
     for limb in LIMBS
   ),
-  Figure(
+  Metric(
     "asymmetry_posture",
     "left and right differ: mean angles",
     "°",
@@ -257,14 +257,14 @@ FIGURES: tuple[Figure, ...] = (
     better="lower",
     short="asymmetry (°)",
   ),
-  Figure(
+  Metric(
     "asymmetry_amplitude",
     "left and right differ: amplitudes",
     "°",
     "naturalness",
     better="lower",
   ),
-  Figure(
+  Metric(
     "foot_skate",
     "foot skate while in contact",
     "mm/s",
@@ -272,11 +272,11 @@ FIGURES: tuple[Figure, ...] = (
     better="lower",
     short="skate (mm/s)",
   ),
-  Figure("jerk", "joint jerk, mean", "rad/s³", "effort", better="lower", short="jerk"),
-  Figure("jerk_peak", "joint jerk, peak", "rad/s³", "effort", better="lower"),
-  Figure("torque", "torque, mean of joints", "Nm", "effort", better="lower"),
-  Figure("torque_peak", "torque, peak", "Nm", "effort", better="lower"),
-  Figure(
+  Metric("jerk", "joint jerk, mean", "rad/s³", "effort", better="lower", short="jerk"),
+  Metric("jerk_peak", "joint jerk, peak", "rad/s³", "effort", better="lower"),
+  Metric("torque", "torque, mean of joints", "Nm", "effort", better="lower"),
+  Metric("torque_peak", "torque, peak", "Nm", "effort", better="lower"),
+  Metric(
     "power",
     "mechanical power, mean",
     "W",
@@ -284,25 +284,25 @@ FIGURES: tuple[Figure, ...] = (
     better="lower",
     short="power (W)",
   ),
-  Figure("power_peak", "mechanical power, peak", "W", "effort", better="lower"),
-  Figure("joint_speed_peak", "joint speed, peak", "rad/s", "effort", better="lower"),
-  Figure("action_rate", "action, first difference", "", "effort", better="lower"),
-  Figure("action_rate2", "action, second difference", "", "effort", better="lower"),
+  Metric("power_peak", "mechanical power, peak", "W", "effort", better="lower"),
+  Metric("joint_speed_peak", "joint speed, peak", "rad/s", "effort", better="lower"),
+  Metric("action_rate", "action, first difference", "", "effort", better="lower"),
+  Metric("action_rate2", "action, second difference", "", "effort", better="lower"),
 )
 UPRIGHT_AT_END = 1.10
 """Height of the head, m, that counts as standing in the last half second."""
 
 
-def figures_of(task: str) -> list[Figure]:
+def metrics_of(task: str) -> list[Metric]:
   """The figures that a task has, in their order."""
   initial = task.removeprefix("Smp-")[0]
-  return [figure for figure in FIGURES if initial in figure.tasks]
+  return [figure for figure in METRICS if initial in figure.tasks]
 
 
 # One value per episode.
 
 
-def episode_values(trajectory: Trajectory, protocol: Protocol) -> dict[str, Tensor]:
+def episode_values(trajectory: Trajectory, protocol: EvalProtocol) -> dict[str, Tensor]:
   """Every figure that is a mean or a share, for each episode (N,); those that the task
   does not have are left out, those that need windows are added by `window_values`."""
   valid = trajectory.valid()
@@ -316,7 +316,7 @@ def episode_values(trajectory: Trajectory, protocol: Protocol) -> dict[str, Tens
     values |= _goal(trajectory, valid)
   if initial == "G":
     values |= _getup(trajectory, valid)
-  known = {figure.key for figure in figures_of(protocol.task)}
+  known = {figure.key for figure in metrics_of(protocol.task)}
   return {name: value for name, value in values.items() if name in known}
 
 
@@ -447,7 +447,7 @@ def summarise(
   trajectory: Trajectory,
   condition: np.ndarray,
   seed: np.ndarray,
-  protocol: Protocol,
+  protocol: EvalProtocol,
   data: Data,
 ) -> list[dict[str, Any]]:
   """Figures of every condition, and of the whole sweep over commands, as plain types.
@@ -465,14 +465,14 @@ def summarise(
   chosen.append((COMMAND, ALL, float("nan")))
   masks.append(sweeps[condition] == COMMAND)
   for (sweep, label, value), mask in zip(chosen, masks, strict=True):
-    figures = _condition(trajectory, values, mask, seed, protocol, data)
+    metrics = _condition(trajectory, values, mask, seed, protocol, data)
     rows.append(
       {
         "sweep": sweep,
         "label": label,
         "value": None if label == ALL else value,
         "episodes": int(mask.sum()),
-        "figures": figures,
+        "figures": metrics,
       }
     )
   return rows
@@ -483,7 +483,7 @@ def _condition(
   values: dict[str, Tensor],
   mask: np.ndarray,
   seed: np.ndarray,
-  protocol: Protocol,
+  protocol: EvalProtocol,
   data: Data,
 ) -> dict[str, Any]:
   choice = torch.from_numpy(mask)
@@ -492,7 +492,7 @@ def _condition(
   ours = {name: value[choice] for name, value in values.items()} | of_windows
   others = {"frechet": distance, "falls_per_minute": _falls_per_minute(part)}
   result: dict[str, Any] = {}
-  for figure in figures_of(protocol.task):
+  for figure in metrics_of(protocol.task):
     if figure.kind == "other":
       result[figure.key] = asdict(others[figure.key])
       continue
@@ -504,7 +504,7 @@ def _condition(
   return result
 
 
-def interval_of(figure: Figure, values: np.ndarray) -> Interval:
+def interval_of(figure: Metric, values: np.ndarray) -> Interval:
   """A figure of some episodes (n,) from its values in each."""
   if figure.kind == "rate":
     known = values[np.isfinite(values)]

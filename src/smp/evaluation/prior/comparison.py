@@ -86,10 +86,10 @@ def _column(report: dict[str, Any]) -> Column:
   knows_real = HELD_OUT in seen
   return {
     REAL: _real(report),
-    ALTERED_OWN: _told(own, ()),
-    ALTERED_HELD_OUT: _told(held_out, held_out if knows_real else ()),
-    OTHERS: _told(others, others if knows_real else seen),
-    SAMPLES: _samples(report["samples"], report["yardstick"]),
+    ALTERED_OWN: _separability(own, ()),
+    ALTERED_HELD_OUT: _separability(held_out, held_out if knows_real else ()),
+    OTHERS: _separability(others, others if knows_real else seen),
+    SAMPLES: _samples(report["samples"], report["held_out_reference"]),
   }
 
 
@@ -104,13 +104,13 @@ def _real(report: dict[str, Any]) -> dict[str, str]:
   return {**rows, "own samples": three_digits(report["samples"]["error"])}
 
 
-def _told(
+def _separability(
   kinds: dict[str, dict[str, float]], marked: Collection[str]
 ) -> dict[str, str]:
   return {
-    kind: f"{three_digits(told['median'])} ({three_digits(told['auc'])})"
+    kind: f"{three_digits(separability['median'])} ({three_digits(separability['auc'])})"
     + (SEEN if kind in marked else "")
-    for kind, told in kinds.items()
+    for kind, separability in kinds.items()
   }
 
 

@@ -1,7 +1,7 @@
 """What a prior finds familiar, what it tells from real motion, and what it generates.
 
 Every prior sees the same poses, in the features of its own spec (`source.convert_features`).
-Errors are raw ones, as guidance uses them: mean over timesteps 8, 15 and 22 and over
+Errors are SDS losses, as the reward uses them: mean over timesteps 8, 15 and 22 and over
 several draws of noise, which are the same for every prior and every kind of window.
 """
 
@@ -20,9 +20,9 @@ from smp.evaluation.prior.eval_windows import (
   HELD_OUT,
   OWN,
   EvalWindows,
+  evenly_spaced,
   rows_to_spec,
   speeds,
-  spread,
 )
 from smp.evaluation.prior.sample_quality import (
   Distances,
@@ -181,7 +181,7 @@ def poses_shuffled(
   """The poses of each window in random order, encoded as such a motion would be.
 
   Anchored at its new last frame, with the velocities that these poses have: what the
-  guidance would see of a robot that moved so.
+  the reward would see of a robot that moved so.
   """
   state = decode(time_shuffled(features, generator).double())
   lin, ang = window_velocities(state.root_pos_w, state.root_quat_w, spec.fps)
@@ -269,21 +269,21 @@ def evaluate_set(
     rows = ((speed >= low) & (speed < high)).nonzero().squeeze(1)
     median = None
     if len(rows):
-      chosen = rows[spread(len(rows), cfg.windows_per_bin)]
+      chosen = rows[evenly_spaced(len(rows), cfg.windows_per_bin)]
       median = float(errors(rows_to_spec(source, chosen, prior.spec)).median())
     bins.append(BinError(low, high, len(rows), median))
-  chosen = spread(len(source.features), cfg.auc_windows)
+  chosen = evenly_spaced(len(source.features), cfg.auc_windows)
   real = rows_to_spec(source, chosen, prior.spec)
   real_errors = errors(real)
   altered = {
-    name: told(len(source.features), errors(windows), real_errors)
+    name: separability(len(source.features), errors(windows), real_errors)
     for name, windows in altered_windows(real, prior.spec, cfg.seed).items()
   }
   report = SetReport(len(source.features), bins, float(real_errors.median()), altered)
   return report, real_errors
 
 
-def told(windows: int, errors: Tensor, real: Tensor) -> Separability:
+def separability(windows: int, errors: Tensor, real: Tensor) -> Separability:
   """The errors (n,) of some of so many windows, against those of real ones (m,)."""
   return Separability(windows, float(errors.median()), auc(real, errors))
 
@@ -309,10 +309,10 @@ def evaluate_prior(
   real = errors[HELD_OUT if HELD_OUT in errors else OWN]
   for kind, source in data.others.items():
     progress(f"{name}: {kind}")
-    rows = spread(len(source.features), cfg.auc_windows)
+    rows = evenly_spaced(len(source.features), cfg.auc_windows)
     windows = rows_to_spec(source, rows, prior.spec)
     scored = window_errors(prior, windows, cfg.draws, cfg.seed)
-    others[kind] = told(len(source.features), scored, real)
+    others[kind] = separability(len(source.features), scored, real)
   progress(f"{name}: own samples")
   return PriorReport(
     prior=name,
@@ -356,7 +356,7 @@ def seen_clips(prior: MotionPrior, data: EvaluationData) -> dict[str, list[str]]
 
 
 def _real(source: EvalWindows, count: int) -> Tensor:
-  chosen = source.features[spread(len(source.features), count)]
+  chosen = source.features[evenly_spaced(len(source.features), count)]
   return canonicalized(chosen, source.spec)
 
 

@@ -118,10 +118,10 @@ def _dots(report: PriorReport) -> list[_Dot]:
     dots.append((f"{name} clips", result.median, against, held_out))
   dots.append(("own samples", report.samples.error, None, False))
   for name, result in report.sets.items():
-    for kind, told in result.altered.items():
-      dots.append((kind, told.median, told.auc, name == HELD_OUT))
-  for kind, told in report.others.items():
-    dots.append((f"{kind} clips", told.median, told.auc, False))
+    for kind, separability in result.altered.items():
+      dots.append((kind, separability.median, separability.auc, name == HELD_OUT))
+  for kind, separability in report.others.items():
+    dots.append((f"{kind} clips", separability.median, separability.auc, False))
   return dots
 
 
@@ -131,9 +131,9 @@ def _kinds(error: Axes, auc: Axes, reports: Sequence[PriorReport]) -> None:
   labels = list(dict.fromkeys(dot[0] for part in dots for dot in part))
   for i, (report, part) in enumerate(zip(reports, dots, strict=True)):
     shift = 0.5 * ((i + 0.5) / len(reports) - 0.5)
-    for label, median, told, hollow in part:
+    for label, median, separability, hollow in part:
       place = labels.index(label) + shift
-      for axis, value in ((error, median), (auc, told)):
+      for axis, value in ((error, median), (auc, separability)):
         if value is not None:
           axis.plot(
             value,

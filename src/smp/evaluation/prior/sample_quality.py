@@ -2,7 +2,7 @@
 
 Samples are judged as they come out of the denoiser, before any repair. Distances between
 sets of windows depend on how many windows there are, so every prior gets the same
-numbers, and held-out motion in the place of the samples is the yardstick.
+numbers, and held-out motion in the place of the samples is the held_out_reference.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import tyro
 import smp.tasks  # noqa: F401
 from smp.cli import benchmark, evaluate, train
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "check_gpu.sh"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "check_gpu.sh"
 CHECKPOINTS = ("td3/e/run/model_7.pt", "ppo/e/run/model_9.pt")
 
 

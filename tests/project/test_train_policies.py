@@ -11,7 +11,7 @@ from mjlab.tasks.registry import list_tasks
 import smp.tasks  # noqa: F401
 from smp.cli import train
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_policies.sh"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train_policies.sh"
 
 
 def run_with_stub(tmp_path: Path, *options: str, status: int = 0, resume: str = ""):
