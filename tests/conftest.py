@@ -13,6 +13,7 @@ os.environ.setdefault("MJLAB_WARP_QUIET", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 import smp  # noqa: E402, F401  Chooses a rendering library before MuJoCo is imported.
+from smp.mdp.smp_reward import SmpReward  # noqa: E402
 from tests.simulated_gpu import SimulatedGpu  # noqa: E402
 
 
@@ -82,6 +83,12 @@ def getup_env() -> Iterator:
   env.reset()
   yield env
   env.close()
+
+
+def style_of(term) -> SmpReward:
+  """Return the style reward of an SMP term, which here is SMP's."""
+  assert isinstance(term.style, SmpReward)
+  return term.style
 
 
 def small_env_cfg(task: str, num_envs: int, play: bool = False):

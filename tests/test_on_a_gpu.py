@@ -126,7 +126,7 @@ def test_steps_and_resets_of_a_task_wait_for_nothing_of_ours(gpu, task):
     assert not ours
     assert any("termination_manager" in place for place in places)
   # Once in 2,400 steps, and may wait.
-  cast(SmpTerm, env.command_manager.get_term("smp")).gsi_buffer.refresh(4)
+  SmpTerm.of(env).init_states.refresh(4)
   env.close()
 
 

@@ -36,6 +36,7 @@ class ToySmpTerm:
 
   def __init__(self) -> None:
     self.cfg = SimpleNamespace(prior="loco")
+    self.prior = object()
     self.normalizer = SdsNormalizer(3, 5e7)
     shapes = {"root_pos": 3, "root_quat": 4, "joint_pos": 29}
     self.pool = {name: torch.randn(POOL, 10, size) for name, size in shapes.items()}
@@ -94,7 +95,9 @@ class OffPolicyToyEnv(ToyEnv):
     form = RewardForm("product", 6.0, 0.5, 0.5)
     smp_term.cfg = SimpleNamespace(prior="loco", timesteps=(1, 2, 3), form=lambda: form)
     smp_term.task_reward = smp_term.floor = torch.zeros(ENVS)
-    smp_term.scoring = SimpleNamespace(sds_loss=torch.rand(ENVS, 3))
+    smp_term.style = SimpleNamespace(
+      losses=torch.rand(ENVS, 3), scale=smp_term.normalizer.scale
+    )
     self.extras: dict[str, Any] = {"log": {}}
     self.observation_manager = SimpleNamespace(
       group_obs_dim={name: (size,) for name, size in SIZES.items()},

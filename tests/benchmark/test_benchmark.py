@@ -31,14 +31,14 @@ def test_the_plain_reward_gives_the_reward_that_ours_gives(prior, monkeypatch):
   )
   zero = torch.zeros(robots, 3)
   for pos, quat, joints in poses(12, robots):
-    ours.step(pos, quat, joints)
+    ours.run(pos, quat, joints)
     plain.push(pos, quat, zero, zero, joints)
-  features, want = plain.encode(), ours.buffer.window()
+  features, want = plain.encode(), ours.window.buffer.window()
   torch.testing.assert_close(plain.buffers[4], want.joint_pos)
-  noise = iter(torch.cat((ours.noise, ours.noise)))
+  noise = iter(torch.cat((ours.style.noise, ours.style.noise)))
   monkeypatch.setattr(torch, "randn_like", lambda _: next(noise))
   r_smp = plain.score(features)
-  error = ours.score(features, ours.noise)
+  error = ours.style.sds_loss_fn(features, ours.style.noise)
   relative = (error / error.mean(dim=0)).mean(dim=1)
   torch.testing.assert_close(r_smp, torch.exp(-6.0 * relative), rtol=1e-3, atol=1e-5)
   # The mean over all it has seen: twice the same batch leaves it where it was.

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from smp.data.read_clips import load_csv
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.reproduction import import_reproduction
 from smp.errors import UserError
 from smp.evaluation.prior.judge import time_shuffled
-from smp.motion.clips import clip_windows, load_csv, resample
+from smp.motion.clips import clip_windows, resample
 from smp.motion.features import SLICES
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "import_prior.py"

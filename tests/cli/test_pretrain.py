@@ -17,7 +17,7 @@ from smp import errors
 from smp.cli import pretrain as cli
 from smp.diffusion import trainer
 from smp.diffusion.prior import MotionPrior
-from smp.diffusion.reference import measure_reference
+from smp.diffusion.reference_errors import measure_reference
 from smp.diffusion.trainer import (
   Evaluation,
   Interrupted,

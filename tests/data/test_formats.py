@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from smp.data.checks import ISAAC
 from smp.data.formats import JOINTS_23, SourceCfg, find_files, joint_of, read_rows
+from smp.data.read_clips import clip_of
 from smp.errors import UserError
-from smp.motion.clips import Clip, clip_of
+from smp.motion.clips import Clip
 from smp.motion.kinematics import Kinematics
 from smp.robots import g1
 from tests.standing import standing_clip, table, text

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
 
 from smp.data.formats import CSV_COLUMNS, SourceCfg
+from smp.data.read_clips import load_clip, load_csv
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import METADATA_KEY, MotionPrior
 from smp.diffusion.reproduction import import_reproduction
 from smp.diffusion.training_state import read_state
 from smp.errors import UserError
-from smp.motion.clips import load_clip, load_csv
 from smp.motion.dataset import (
   NormStats,
   load_clip_windows,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from smp.data.read_clips import load_csv
 from smp.data.select_getups import (
   Getup,
   SelectGetupsCfg,
@@ -20,7 +21,7 @@ from smp.data.select_getups import (
   without_t_poses,
 )
 from smp.errors import UserError
-from smp.motion.clips import Clip, load_csv, mirror_clip
+from smp.motion.clips import Clip, mirror_clip
 from smp.motion.dataset import load_motions
 from smp.paths import MOTIONS
 from tests.motion.test_clips import write_csv

@@ -21,9 +21,8 @@ from smp.diffusion.prior import (
   MotionPrior,
   store_reference,
 )
-from smp.diffusion.reference import (
-  REFERENCE_KEY,
-  Reference,
+from smp.diffusion.reference import REFERENCE_KEY, Reference
+from smp.diffusion.reference_errors import (
   measure_reference,
   reference_on_samples,
   sds_losses,

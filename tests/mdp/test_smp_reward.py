@@ -12,11 +12,12 @@ from torch import Tensor
 
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.sds import Precision
+from smp.mdp.motion_window import MotionWindow
 from smp.mdp.sds_normalizer import SdsNormalizer
 from smp.mdp.smp_reward import SmpReward
-from smp.motion.buffer import MotionBuffer
+from smp.mdp.style_step import StyleStep
 from smp.motion.features import WINDOW, MotionState, encode, window_velocities
-from smp.motion.kinematics import Kinematics, mj_ee_positions
+from smp.motion.kinematics import mj_ee_positions
 from smp.motion.rotations import quat_normalize
 from smp.paths import resolve_prior
 from smp.robots import g1
@@ -25,20 +26,25 @@ ROBOTS = 5
 SDS_SCALE = 6.0
 
 
-def make(device: str = "cpu", robots: int = ROBOTS, **options) -> SmpReward:
+class Step(StyleStep):
+  """A step whose style reward is SMP's."""
+
+  style: SmpReward
+
+
+def make(device: str = "cpu", robots: int = ROBOTS, **options) -> Step:
   prior = MotionPrior.load(resolve_prior("loco")).to(device)
-  limbs = torch.full((1, g1.NUM_JOINTS), 1.0 / g1.NUM_JOINTS, device=device)
-  return SmpReward(
-    buffer=MotionBuffer(robots, g1.NUM_JOINTS, len(g1.EE_BODY_NAMES), device),
-    kinematics=Kinematics(g1.load_model()).to(device),
-    score=prior.sds_loss_at(SCORED_TIMESTEPS, options.pop("precision", "float32")),
+  precision = options.pop("precision", "float32")
+  style = SmpReward(
+    sds_loss_fn=prior.sds_loss_at(SCORED_TIMESTEPS, precision),
     normalizer=SdsNormalizer(len(SCORED_TIMESTEPS), 1e9).to(device),
-    heading=prior.spec.heading,
+    timesteps=SCORED_TIMESTEPS,
     sds_scale=SDS_SCALE,
     update=True,
-    limbs=limbs,
-    **options,
+    num_envs=robots,
+    window=WINDOW,
   )
+  return Step(MotionWindow(prior.spec, robots, device), style)
 
 
 def poses(steps: int, robots: int = ROBOTS) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -105,13 +111,13 @@ def test_a_step_is_what_a_plain_implementation_does():
   for i, (pos, quat, joints) in enumerate(poses(16)):
     if i == WINDOW - 1:
       # Windows with frames from before the first step are nobody's business here.
-      fast.normalizer.mean.zero_()
-      fast.normalizer.count.zero_()
-    fast.step(pos, quat, joints)
-    expected = plain.step(pos, quat, joints, fast.noise)
+      fast.style.normalizer.mean.zero_()
+      fast.style.normalizer.count.zero_()
+    fast.run(pos, quat, joints)
+    expected = plain.step(pos, quat, joints, fast.style.noise)
     if expected is not None:
-      torch.testing.assert_close(fast.sds_loss, expected[0], rtol=1e-3, atol=1e-4)
-      torch.testing.assert_close(fast.r_smp, expected[1], rtol=5e-3, atol=1e-6)
+      torch.testing.assert_close(fast.style.losses, expected[0], rtol=1e-3, atol=1e-4)
+      torch.testing.assert_close(fast.style.reward, expected[1], rtol=5e-3, atol=1e-6)
       compared += 1
   assert compared == 7
 
@@ -120,14 +126,14 @@ def test_preparing_leaves_no_trace(monkeypatch):
   monkeypatch.setattr(torch, "compile", lambda score: score)  # Runs a step to warm up.
   one, other = make(), make()
   other.prepare(compiled=True)
-  for tensor, same in zip(one._state(), other._state(), strict=True):
+  for tensor, same in zip(one.state(), other.state(), strict=True):
     assert torch.equal(tensor, same)
   for step in poses(3):
     for each in (one, other):
       torch.manual_seed(7)
-      each.step(*step)
-    assert torch.equal(one.r_smp, other.r_smp)
-    assert torch.equal(one.sds_loss, other.sds_loss)
+      each.run(*step)
+    assert torch.equal(one.style.reward, other.style.reward)
+    assert torch.equal(one.style.losses, other.style.losses)
 
 
 def test_memory_does_not_grow():
@@ -136,10 +142,10 @@ def test_memory_does_not_grow():
   term = make(robots=2)
   step = poses(1, robots=2)[0]
   for _ in range(50):
-    term.step(*step)
+    term.run(*step)
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   for _ in range(1000):
-    term.step(*step)
+    term.run(*step)
   grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
   # In KB on Linux: one set of windows kept in every step would be 14 MB.
   assert grown < 7_000
@@ -156,8 +162,8 @@ def test_a_compiler_that_fails_is_a_warning(monkeypatch):
   assert len(seen) == 1
   for each in (term, plain):
     torch.manual_seed(0)
-    each.step(*poses(1)[0])
-  assert torch.equal(term.r_smp, plain.r_smp)
+    each.run(*poses(1)[0])
+  assert torch.equal(term.style.reward, plain.style.reward)
 
 
 def test_a_compiler_that_works_is_used_and_timed(monkeypatch, capsys):
@@ -172,7 +178,7 @@ def test_a_compiler_that_works_is_used_and_timed(monkeypatch, capsys):
     warnings.simplefilter("error")
     term.prepare(compiled=True)
   used = len(calls)
-  term.step(*poses(1)[0])
+  term.run(*poses(1)[0])
   assert len(calls) == used + 1
   assert "took" in capsys.readouterr().out
 
@@ -210,11 +216,13 @@ def test_the_captured_graph_computes_what_the_eager_path_does(gpu, precision):
     on_gpu = [part.cuda() for part in step]
     for each in (eager, captured):
       torch.manual_seed(3)
-      each.step(*on_gpu)
-    assert torch.equal(eager.noise, captured.noise)
-    torch.testing.assert_close(eager.sds_loss, captured.sds_loss)
-    torch.testing.assert_close(eager.r_smp, captured.r_smp)
-  torch.testing.assert_close(eager.normalizer.mean, captured.normalizer.mean)
+      each.run(*on_gpu)
+    assert torch.equal(eager.style.noise, captured.style.noise)
+    torch.testing.assert_close(eager.style.losses, captured.style.losses)
+    torch.testing.assert_close(eager.style.reward, captured.style.reward)
+  torch.testing.assert_close(
+    eager.style.normalizer.mean, captured.style.normalizer.mean
+  )
 
 
 def test_a_step_never_waits_for_the_device(gpu):
@@ -227,15 +235,15 @@ def test_a_step_never_waits_for_the_device(gpu):
   torch.cuda.set_sync_debug_mode("error")
   try:
     for step in steps:
-      term.step(*step)
-      eager.step(*step)
-      term.normalizer.average_over_ranks()
+      term.run(*step)
+      eager.run(*step)
+      term.style.normalizer.average_over_ranks()
   finally:
     torch.cuda.set_sync_debug_mode("default")
-  assert term.r_smp.isfinite().all()
+  assert term.style.reward.isfinite().all()
   if gpu is not None:
     asked = gpu.launches
-    term.step(*steps[0])
+    term.run(*steps[0])
     # Three poses to copy, noise to draw, one graph to replay.
     assert gpu.launches == asked + 5
 
@@ -255,7 +263,7 @@ def test_nothing_is_collected_while_a_graph_is_captured(gpu, monkeypatch):
 def test_capturing_leaves_no_trace(gpu, robots):
   term, other = make("cuda", robots=robots), make("cuda", robots=robots)
   term.prepare()
-  for tensor, same in zip(term._state(), other._state(), strict=True):
+  for tensor, same in zip(term.state(), other.state(), strict=True):
     assert torch.equal(tensor, same)
 
 
@@ -265,11 +273,11 @@ def test_device_memory_does_not_grow():
   term.prepare()
   step = [part.cuda() for part in poses(1, robots=256)[0]]
   for _ in range(10):
-    term.step(*step)
+    term.run(*step)
   torch.cuda.synchronize()
   before = torch.cuda.memory_allocated()
   for _ in range(1000):
-    term.step(*step)
+    term.run(*step)
   torch.cuda.synchronize()
   assert torch.cuda.memory_allocated() == before
 

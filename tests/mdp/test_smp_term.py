@@ -22,7 +22,7 @@ from smp.motion.features import (
 from smp.motion.kinematics import mj_ee_positions
 from smp.paths import resolve_prior
 from smp.robots import g1
-from tests.conftest import small_env_cfg
+from tests.conftest import small_env_cfg, style_of
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def roll_out(env: ManagerBasedRlEnv, steps: int):
     qpos.append(env.sim.data.qpos[:].clone())
     qvel.append(env.sim.data.qvel[:].clone())
     resets.append(env.reset_buf.clone())
-    seen.append(encode(smp_term_of(env).buffer.window()).clone())
+    seen.append(encode(smp_term_of(env).window.buffer.window()).clone())
   return (torch.stack(part) for part in (qpos, qvel, resets, seen))
 
 
@@ -112,8 +112,10 @@ def test_body_poses_of_mjlab_do_lag(fresh_env):
 
 def test_one_score_per_step_however_many_ask(fresh_env, monkeypatch):
   term, calls = smp_term_of(fresh_env), []
-  push = term.buffer.push
-  monkeypatch.setattr(term.buffer, "push", lambda *a: (calls.append(1), push(*a)))
+  push = term.window.buffer.push
+  monkeypatch.setattr(
+    term.window.buffer, "push", lambda *a: (calls.append(1), push(*a))
+  )
   for _ in range(3):
     fresh_env.step(torch.zeros(fresh_env.num_envs, 29))
     first = term.r_smp().clone()
@@ -124,14 +126,18 @@ def test_one_score_per_step_however_many_ask(fresh_env, monkeypatch):
 
 def test_episodes_start_on_a_pool_window(fresh_env):
   term = smp_term_of(fresh_env)
-  window = term.buffer.window()
+  window = term.window.buffer.window()
   qpos = fresh_env.sim.data.qpos[:]
   origins = fresh_env.scene.env_origins
   torch.testing.assert_close(window.root_pos_w[:, -1] + origins, qpos[:, :3])
   torch.testing.assert_close(window.joint_pos[:, -1], qpos[:, 7:])
   assert torch.allclose(window.root_pos_w[:, -1, :2], torch.zeros(8, 2), atol=1e-4)
   for i in range(fresh_env.num_envs):
-    distance = (term.gsi_buffer.joint_pos - window.joint_pos[i]).abs().amax(dim=(1, 2))
+    distance = (
+      (term.init_states.generated.joint_pos - window.joint_pos[i])
+      .abs()
+      .amax(dim=(1, 2))
+    )
     assert distance.min() == 0.0
 
 
@@ -140,9 +146,9 @@ def test_score_is_meaningful_from_the_first_step_and_anywhere(fresh_env):
   term = smp_term_of(fresh_env)
   start, _ = term.init_states.draw(1)
   same = MotionState(*(part.expand(8, *part.shape[1:]) for part in start))
-  term.buffer.fill(torch.arange(8), same)
-  noise = torch.randn(term.scoring.noise[:, :1].shape).expand_as(term.scoring.noise)
-  error = term.scoring.score(encode(term.buffer.window()), noise)
+  term.window.buffer.fill(torch.arange(8), same)
+  noise = torch.randn(style_of(term).noise[:, :1].shape).expand_as(style_of(term).noise)
+  error = style_of(term).sds_loss_fn(encode(term.window.buffer.window()), noise)
   torch.testing.assert_close(error, error[:1].expand_as(error), rtol=1e-3, atol=1e-5)
   assert fresh_env.scene.env_origins[:, :2].std() > 0.5
 
@@ -162,7 +168,7 @@ def test_compositions(fresh_env, monkeypatch, composition, task, prior):
   monkeypatch.setattr(term.cfg, "task_reward_weight", 0.7)
   monkeypatch.setattr(term.cfg, "smp_reward_weight", 0.2)
   term.r_smp()
-  term.scoring.r_smp.fill_(0.25)
+  term.style.reward.fill_(0.25)
   value = term.compose_task(torch.full((8,), 0.5), weight=1.0)
   torch.testing.assert_close(value, torch.full((8,), task))
   torch.testing.assert_close(term.compose_prior(), torch.full((8,), prior))
@@ -178,7 +184,7 @@ def test_floor_under_the_prior_where_episodes_start_fallen(fresh_env, monkeypatc
   )
   term._resample_command(torch.arange(4))
   term.r_smp()
-  term.scoring.r_smp.fill_(0.25)
+  term.style.reward.fill_(0.25)
   value = term.compose_task(torch.full((8,), 0.5), weight=1.0)
   fallen, other = 0.5 * (0.4 + 0.6 * 0.25), 0.5 * 0.25
   expected = torch.tensor([other, fallen, fallen, other] + 4 * [other])
@@ -199,7 +205,7 @@ def test_reward_is_the_product(fresh_env):
 def test_r_smp_follows_its_formula(fresh_env):
   term = smp_term_of(fresh_env)
   fresh_env.step(torch.zeros(8, 29))
-  relative = term.sds_loss() / term.normalizer.mean.float()
+  relative = term.sds_loss() / style_of(term).normalizer.mean.float()
   torch.testing.assert_close(term.r_smp(), torch.exp(-6.0 * relative.mean(dim=1)))
 
 
@@ -233,11 +239,11 @@ def test_in_training_a_reference_scale_stays(capsys):
   try:
     term = smp_term_of(env)
     assert "held-out clips (loco)" in capsys.readouterr().out
-    scale = term.normalizer.scale()
+    scale = term.style.scale()
     env.reset()
     for _ in range(3):
       env.step(torch.randn(4, 29))
-    assert torch.equal(term.normalizer.scale(), scale)
+    assert torch.equal(term.style.scale(), scale)
     relative = (term.sds_loss() / scale).mean(dim=1)
     torch.testing.assert_close(term.r_smp(), torch.exp(-6.0 * relative))
     saved = term.state_dict()
@@ -246,7 +252,7 @@ def test_in_training_a_reference_scale_stays(capsys):
     # Of a run on the running scale.
     term.load_means({"mean": 3.0 * saved["mean"], "count": saved["count"]})
     assert "another scale of the errors" in capsys.readouterr().out
-    assert torch.equal(term.normalizer.scale(), scale)
+    assert torch.equal(term.style.scale(), scale)
   finally:
     env.close()
 
@@ -254,8 +260,8 @@ def test_in_training_a_reference_scale_stays(capsys):
 def test_a_running_mean_says_that_it_leaves_a_reference_scale(fresh_env, capsys):
   term = smp_term_of(fresh_env)
   before = {
-    "mean": term.normalizer.mean.clone(),
-    "count": term.normalizer.count.clone(),
+    "mean": style_of(term).normalizer.mean.clone(),
+    "count": style_of(term).normalizer.count.clone(),
   }
   term.load_means({**before, "sds_normalizer": "reference"})
   assert "--env.commands.smp.sds-normalizer reference" in capsys.readouterr().out
@@ -273,7 +279,7 @@ def test_log_has_what_every_iteration_needs(fresh_env):
 
 
 def test_pool_replaces_its_oldest(fresh_env):
-  pool = smp_term_of(fresh_env).gsi_buffer
+  pool = smp_term_of(fresh_env).init_states.generated
   before = pool.root_pos.clone()
   pool.refresh(20)
   changed = (pool.root_pos != before).any(dim=(1, 2)) if pool.size else None
@@ -286,7 +292,7 @@ def test_pool_replaces_its_oldest(fresh_env):
 
 
 def test_pool_end_effectors_are_those_of_its_joints(fresh_env):
-  pool = smp_term_of(fresh_env).gsi_buffer
+  pool = smp_term_of(fresh_env).init_states.generated
   model = g1.load_model()
   data = mujoco.MjData(model)
   qpos = torch.cat((pool.root_pos[3], pool.root_quat[3], pool.joint_pos[3]), dim=-1)
@@ -301,29 +307,35 @@ def test_checkpoint_restores_the_rewards_memory(fresh_env):
   term = smp_term_of(fresh_env)
   fresh_env.step(torch.zeros(8, 29))
   saved = {
-    "mean": term.normalizer.mean.clone(),
-    "count": term.normalizer.count.clone(),
+    "mean": style_of(term).normalizer.mean.clone(),
+    "count": style_of(term).normalizer.count.clone(),
     "init_states": {
       k: v.clone() if torch.is_tensor(v) else v
-      for k, v in term.gsi_buffer.state_dict().items()
+      for k, v in term.init_states.generated.state_dict().items()
     },
   }
-  poses, ee = term.gsi_buffer.root_pos.clone(), term.gsi_buffer.ee_pos.clone()
-  term.normalizer.mean.fill_(7.0)
-  term.gsi_buffer.refresh(32)
+  poses, ee = (
+    term.init_states.generated.root_pos.clone(),
+    term.init_states.generated.ee_pos.clone(),
+  )
+  style_of(term).normalizer.mean.fill_(7.0)
+  term.init_states.generated.refresh(32)
   term.load_state_dict(saved)
-  assert torch.equal(term.normalizer.mean, saved["mean"])
-  assert torch.equal(term.gsi_buffer.root_pos, poses)
-  torch.testing.assert_close(term.gsi_buffer.ee_pos, ee)
+  assert torch.equal(style_of(term).normalizer.mean, saved["mean"])
+  assert torch.equal(term.init_states.generated.root_pos, poses)
+  torch.testing.assert_close(term.init_states.generated.ee_pos, ee)
 
 
 def test_frozen_memory_does_not_move(fresh_env, monkeypatch):
   term = smp_term_of(fresh_env)
-  monkeypatch.setattr(term.scoring, "_update", False)
-  mean, count = term.normalizer.mean.clone(), term.normalizer.count.clone()
+  monkeypatch.setattr(term.style, "_update", False)
+  mean, count = (
+    style_of(term).normalizer.mean.clone(),
+    style_of(term).normalizer.count.clone(),
+  )
   fresh_env.step(torch.zeros(8, 29))
-  assert torch.equal(term.normalizer.mean, mean)
-  assert torch.equal(term.normalizer.count, count)
+  assert torch.equal(style_of(term).normalizer.mean, mean)
+  assert torch.equal(style_of(term).normalizer.count, count)
 
 
 def test_a_diverged_environment_harms_only_itself(fresh_env):
@@ -331,9 +343,9 @@ def test_a_diverged_environment_harms_only_itself(fresh_env):
   fresh_env.step(torch.zeros(8, 29))
   fresh_env.sim.data.qpos[2, 7:] = float("nan")
   term._scored_step = -1
-  count = term.normalizer.count.item()
+  count = style_of(term).normalizer.count.item()
   r_smp = term.r_smp()
   assert r_smp[2] == 0.0
   assert torch.isfinite(r_smp[[0, 1, 3, 4, 5, 6, 7]]).all()
-  assert torch.isfinite(term.normalizer.mean).all()
-  assert term.normalizer.count.item() == count + 7
+  assert torch.isfinite(style_of(term).normalizer.mean).all()
+  assert style_of(term).normalizer.count.item() == count + 7

@@ -34,7 +34,7 @@ from smp.mdp.terminations import out_of_distribution
 from smp.motion.features import MotionState, mirror_features, mirror_state
 from smp.robots import g1
 from smp.sim import make_env
-from tests.conftest import small_env_cfg
+from tests.conftest import small_env_cfg, style_of
 
 TASKS = [task for task in list_tasks() if task.startswith("Smp-")]
 STEPS = 4
@@ -115,14 +115,14 @@ class Twins:
     starts.draw = twins
 
   def _mirror_noise(self) -> None:
-    scoring = self.smp_term.scoring
-    compute = scoring._compute
+    step, style = self.smp_term.style_step, style_of(self.smp_term)
+    compute = step._compute
 
     def twins() -> None:
-      scoring.noise[:, N:] = mirror_features(scoring.noise[:, :N])
+      style.noise[:, N:] = mirror_features(style.noise[:, :N])
       compute()
 
-    scoring._compute = twins
+    step._compute = twins
 
   def _mirror_commands(self) -> None:
     if "command" not in self.env.command_manager.active_terms:

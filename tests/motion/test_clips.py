@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from smp.data import read_clips
 from smp.errors import UserError
 from smp.motion import clips
 from smp.motion.features import SLICES, WINDOW, encode, mirror_features
@@ -39,7 +40,7 @@ def write_csv(path: Path, clip: clips.Clip) -> Path:
 
 def test_csv_round_trip(tmp_path):
   clip = synthetic_clip()
-  read = clips.load_csv(write_csv(tmp_path / "a.csv", clip))
+  read = read_clips.load_csv(write_csv(tmp_path / "a.csv", clip))
   assert read.name == "a" and read.fps == 30
   np.testing.assert_allclose(read.root_pos, clip.root_pos, atol=1e-7)
   np.testing.assert_allclose(read.joint_pos, clip.joint_pos, atol=1e-7)
@@ -165,7 +166,7 @@ def test_bad_cells_are_named(tmp_path, column, value, message):
     lines[7] = lines[7].rsplit(",", 1)[0]
     path.write_text("\n".join(lines))
   with pytest.raises(UserError) as error:
-    clips.load_csv(path)
+    read_clips.load_csv(path)
   assert "clip.csv" in str(error.value) and message in str(error.value)
   assert "\n" not in str(error.value)
 
@@ -175,26 +176,26 @@ def test_zero_quaternion_header_empty_and_other_tables(tmp_path):
   for column in range(3, 7):
     corrupt(path, 4, column, "0.0")
   with pytest.raises(UserError, match="row 5: the root quaternion"):
-    clips.load_csv(path)
+    read_clips.load_csv(path)
   path.write_text("x,y,z\n" + path.read_text())
   with pytest.raises(UserError, match="row 6: the root quaternion"):
-    clips.load_csv(path)
+    read_clips.load_csv(path)
   path.write_text("1,2,3\n4,5,6\n")
   with pytest.raises(UserError, match="3 columns, expected 36"):
-    clips.load_csv(path)
+    read_clips.load_csv(path)
   path.write_text(" \n")
   with pytest.raises(UserError, match="empty file"):
-    clips.load_csv(path)
+    read_clips.load_csv(path)
   path.write_bytes(bytes(range(256)))
   with pytest.raises(UserError, match="clip.csv"):
-    clips.load_csv(path)
+    read_clips.load_csv(path)
   with pytest.raises(UserError, match="missing.csv"):
-    clips.load_csv(tmp_path / "missing.csv")
+    read_clips.load_csv(tmp_path / "missing.csv")
 
 
 def test_real_clip(lafan_dir):
   """Lines have some percent less mean |acceleration| than splines."""
-  clip = clips.load_csv(lafan_dir / "dance1_subject2.csv")
+  clip = read_clips.load_csv(lafan_dir / "dance1_subject2.csv")
   assert len(clip) == 3945
 
   def acceleration(method: clips.Resampling) -> float:
@@ -208,7 +209,7 @@ def test_real_clip(lafan_dir):
 
 def test_splines_restore_left_out_rows_better_than_lines(lafan_dir):
   """Real motion at 15 Hz, brought back to 30 Hz, against the rows that were left out."""
-  clip = clips.load_csv(lafan_dir / "walk1_subject1.csv").cut(0, 2001)
+  clip = read_clips.load_csv(lafan_dir / "walk1_subject1.csv").cut(0, 2001)
   half = replace(
     clip,
     fps=clip.fps / 2,

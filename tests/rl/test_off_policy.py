@@ -121,7 +121,7 @@ def test_the_stored_reward_is_the_environments(env, monkeypatch):
   for _ in range(12):
     obs = runner._step(obs)
   kept = stored(runner)
-  scale, form = smp_term.normalizer.scale(), smp_term.cfg.form()
+  scale, form = smp_term.style.scale(), smp_term.cfg.form()
   found = compose(kept["task"], kept["error"], kept["floor"], scale, form)
   expected = torch.stack(rewards) / env.unwrapped.step_dt
   torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from mjlab.tasks.registry import load_rl_cfg
 from smp.mdp.smp_term import SmpTerm
 from smp.rl.runner import SmpRunner
 from smp.sim.engine import make_env
-from tests.conftest import small_env_cfg
+from tests.conftest import small_env_cfg, style_of
 
 pytestmark = pytest.mark.slow
 ENVS, BROKEN = 4, 2
@@ -46,7 +46,7 @@ def native():
 
 
 def smp_term_of(env: ManagerBasedRlEnv) -> SmpTerm:
-  return cast(SmpTerm, env.command_manager.get_term("smp"))
+  return SmpTerm.of(env)
 
 
 def others(values: torch.Tensor) -> torch.Tensor:
@@ -67,8 +67,8 @@ def all_finite(*parts: torch.Tensor) -> bool:
 
 def test_nan_stays_in_its_environment_which_starts_anew(twins):
   sound, broken = twins
-  pool = smp_term_of(broken).gsi_buffer.root_pos.clone()
-  counts = smp_term_of(broken).normalizer.count.item()
+  pool = smp_term_of(broken).init_states.generated.root_pos.clone()
+  counts = style_of(smp_term_of(broken)).normalizer.count.item()
   for env in twins:
     step(env)
   before = broken.termination_manager.get_term_cfg("diverged").func.count.item()
@@ -85,12 +85,12 @@ def test_nan_stays_in_its_environment_which_starts_anew(twins):
   torch.testing.assert_close(others(reward), others(results[0][1]), rtol=0.5, atol=0.01)
   assert reward[BROKEN] == 0.0
   assert all_finite(reward, *obs.values(), broken.sim.data.qpos[:])
-  assert all_finite(smp_term_of(broken).buffer.window().root_pos_w)
+  assert all_finite(smp_term_of(broken).window.buffer.window().root_pos_w)
 
   term = smp_term_of(broken)
-  assert all_finite(term.normalizer.mean, term.r_smp())
-  assert term.normalizer.count.item() == counts + 2 * ENVS - 1
-  assert torch.equal(term.gsi_buffer.root_pos, pool)
+  assert all_finite(style_of(term).normalizer.mean, term.r_smp())
+  assert style_of(term).normalizer.count.item() == counts + 2 * ENVS - 1
+  assert torch.equal(term.init_states.generated.root_pos, pool)
   assert extras["log"]["Smp/diverged"] == before + 1
   assert "Smp/diverged" in results[0][4]["log"]
   assert bad_names(extras["log"]) == []

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from smp.data.select_getups import start_pose
 from smp.motion.contact import penetration
 from smp.motion.head import Head
+from smp.motion.pose_classes import start_pose
 from smp.robots import g1
 from smp.sim import fallen_states
 from smp.sim.fallen_states import FALLEN_POSES, FallenStates, sample_fallen_states

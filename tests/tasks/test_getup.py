@@ -231,11 +231,13 @@ def test_the_termination_sees_this_steps_error(getup_env, monkeypatch):
   """Of the step it ends, not of the one before: terminations run before rewards."""
   getup_env.reset()
   smp_term = getup_env.command_manager.get_term("smp")
-  monkeypatch.setattr(smp_term.scoring, "score", lambda *_: torch.zeros(16, 3))
+  monkeypatch.setattr(smp_term.style, "sds_loss_fn", lambda *_: torch.zeros(16, 3))
   for _ in range(6):
     *_, terminated, _, _ = getup_env.step(torch.zeros(16, 29))
     assert not terminated.any()
-  monkeypatch.setattr(smp_term.scoring, "score", lambda *_: torch.full((16, 3), 1.0))
+  monkeypatch.setattr(
+    smp_term.style, "sds_loss_fn", lambda *_: torch.full((16, 3), 1.0)
+  )
   *_, terminated, timed_out, extras = getup_env.step(torch.zeros(16, 29))
   assert terminated.all() and not timed_out.any()
   assert extras["log"]["Episode_Termination/out_of_distribution"] == 16

@@ -56,10 +56,10 @@ def test_task_runs(task: str, play: bool):
     assert all(torch.isfinite(value).all() for value in (*seen.values(), reward))
   if play:
     shown = dict(env.metrics_manager.get_active_iterable_terms(1))
-    scoring = cast(SmpTerm, env.command_manager.get_term("smp")).scoring
-    assert shown["r_smp"] == [scoring.r_smp[1].item()]
+    style = SmpTerm.of(env).style
+    assert shown["r_smp"] == [style.reward[1].item()]
     errors = [shown[f"sds_loss_t{timestep}"] for timestep in (8, 15, 22)]
-    assert errors == [[error] for error in scoring.sds_loss[1].tolist()]
+    assert errors == [[error] for error in style.losses[1].tolist()]
     assert len(shown) > 4  # The task's own.
   env.close()
 

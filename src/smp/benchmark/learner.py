@@ -102,7 +102,7 @@ def _fill(runner: OffPolicyRunner) -> None:
 
 def _sample(runner: OffPolicyRunner) -> Any:
   cfg, smp_term = runner.alg_cfg, runner._smp_term()
-  scale, form = smp_term.normalizer.scale(), smp_term.cfg.form()
+  scale, form = smp_term.style.scale(), smp_term.cfg.form()
   return runner.replay.sample(cfg.batch_size, cfg.n_step, cfg.gamma, scale, form)
 
 

@@ -67,7 +67,7 @@ def parts(env: ManagerBasedRlEnv, smp_term: SmpTerm) -> list[tuple[str, Any, str
     ("sensors", env.scene, "update"),
     ("controls", env.scene, "write_data_to_sim"),
     ("actions", env.action_manager, "apply_action"),
-    ("SMP reward", smp_term.scoring, "step"),
+    ("SMP reward", smp_term.style_step, "run"),
     ("rewards", env.reward_manager, "compute"),
     ("terminations", env.termination_manager, "compute"),
     ("metrics", env.metrics_manager, "compute"),

@@ -8,7 +8,7 @@ import resource
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import tyro
@@ -32,6 +32,7 @@ from smp.diffusion.sds import float32_products, products_in
 from smp.diffusion.trainer import PretrainCfg, TrainData, Trainer
 from smp.errors import UserError, atomic_path
 from smp.mdp import robot_state
+from smp.mdp.smp_reward import SmpReward
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.paths import resolve_prior
 from smp.rl.off_policy import OffPolicyRunner, OffPolicyRunnerCfg
@@ -154,17 +155,20 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
   """Everything that happens in a step, with one number of environments."""
   device = str(options.device)
   env = _build(options, robots, device)
-  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  smp_term = SmpTerm.of(env)
   cfg, robot = smp_term.cfg, smp_term.robot
-  plain = PlainSmpReward(smp_term.prior, cfg.timesteps, robots, device, cfg.sds_scale)
+  prior, style = smp_term.prior, smp_term.style
+  assert prior is not None and isinstance(style, SmpReward)
+  plain = PlainSmpReward(prior, cfg.timesteps, robots, device, cfg.sds_scale)
   pos = robot_state.root_pos_w(robot) - env.scene.env_origins
   quat, lin = robot_state.root_quat_w(robot), robot_state.root_lin_vel_w(robot)
   joints, ang = robot.data.joint_pos, robot.data.root_link_ang_vel_w
-  scoring, buffer = smp_term.scoring, smp_term.buffer
+  window = smp_term.window
   features = plain.encode()
 
   def push() -> None:
-    buffer.push(pos, quat, joints, scoring.kinematics.ee_positions(pos, quat, joints))
+    window.set_pose(pos, quat, joints)
+    window.push()
 
   def plain_push() -> None:
     plain.push(pos, quat, lin, ang, joints)
@@ -178,22 +182,22 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
     return Result(what, robots, spread(fast), spread(slow), ratio(slow, fast))
 
   def fast_step() -> None:
-    scoring.step(pos, quat, joints)
+    smp_term.style_step.run(pos, quat, joints)
 
   for _ in range(plain.prior.spec.window):
     plain_push()
     push()
   results = [
     compare("push", push, plain_push),
-    compare("encode", lambda: _encode(smp_term), plain.encode),
+    compare("encode", window.features, plain.encode),
     compare(
       "score",
-      lambda: scoring.score(features, scoring.noise.normal_()),
+      lambda: style.sds_loss_fn(features, style.noise.normal_()),
       lambda: plain.score(features),
     ),
     compare("SMP reward step", fast_step, plain_step),
   ]
-  more = _bounds(options, smp_term, robots, results[-1].ours, fast_step, plain_step)
+  more = _bounds(options, prior, style, robots, results[-1].ours, fast_step, plain_step)
   most = options.step_envs or (16384 if device.startswith("cuda") else 1024)
   if robots <= most:
     results += _whole_steps(env, smp_term, plain_step, options.seconds, device)
@@ -205,12 +209,6 @@ def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]
   return results, more
 
 
-def _encode(smp_term: SmpTerm) -> torch.Tensor:
-  from smp.motion.features import encode
-
-  return encode(smp_term.buffer.window(), heading=smp_term.prior.spec.heading)
-
-
 def _whole_steps(
   env: ManagerBasedRlEnv,
   smp_term: SmpTerm,
@@ -220,18 +218,18 @@ def _whole_steps(
 ) -> list[Result]:
   """Steps of the environment with our SMP reward, with the plain one, and without."""
   shape = (env.num_envs, env.action_manager.total_action_dim)
-  scoring, step = smp_term.scoring, smp_term.scoring.step
+  style_step, step = smp_term.style_step, smp_term.style_step.run
 
   def run(score: Any) -> Any:
     def call() -> None:
-      scoring.step = score
+      style_step.run = score
       env.step(0.3 * torch.randn(shape, device=device))
 
     return call
 
   calls = [run(step), run(lambda *_: plain_step()), run(lambda *_: None)]
   ours, slow, without = time_calls(calls, seconds, device)
-  scoring.step = step
+  style_step.run = step
   n = env.num_envs
   return [
     Result("env.step", n, spread(ours), spread(slow), ratio(slow, ours)),
@@ -241,7 +239,8 @@ def _whole_steps(
 
 def _bounds(
   options: Options,
-  smp_term: SmpTerm,
+  prior: MotionPrior,
+  style: SmpReward,
   robots: int,
   ours: Spread,
   fast_step: Any,
@@ -250,11 +249,11 @@ def _bounds(
   """How long the score must take at least on this device, and the share reached."""
   device = str(options.device)
   on_gpu = device.startswith("cuda")
-  precision = smp_term.scoring.score.precision
+  precision = style.sds_loss_fn.precision
   dtype, kind = products_in(precision)
   with float32_products(kind):
     rates = measure_rates(device, dtype, min(options.seconds, 1.0))
-  steps, denoiser = len(smp_term.cfg.timesteps), smp_term.prior.denoiser
+  steps, denoiser = style.losses.shape[1], prior.denoiser
   compute = 1e3 * score_flops(denoiser, robots * steps) / rates.flops
   memory = 1e3 * score_bytes(denoiser, robots, steps) / rates.bytes
   roofline = max(compute, memory)
@@ -339,10 +338,13 @@ def _rounding(task: str, device: str) -> list[Rounding]:
 def _smp_term_cfg(task: str) -> SmpTermCfg:
   smp_term = load_env_cfg(task).commands[SMP_TERM]
   assert isinstance(smp_term, SmpTermCfg)
+  if smp_term.prior is None:
+    raise UserError(f"{task}: has no motion prior, which is what is measured here")
   return smp_term
 
 
 def _prior(smp_term: SmpTermCfg, device: str) -> MotionPrior:
+  assert smp_term.prior is not None
   return MotionPrior.load(resolve_prior(smp_term.prior)).to(device)
 
 

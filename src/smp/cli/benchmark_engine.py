@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 import tyro
@@ -95,8 +94,8 @@ def measure(options: Options, engine: str, threads: int, robots: int) -> list[Ti
   env = build(options.task, engine, thread_count(threads), robots)
   action = torch.zeros(robots, env.action_manager.total_action_dim)
   generator = torch.Generator().manual_seed(0)
-  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
-  score = smp_term.scoring.step
+  smp_term = SmpTerm.of(env)
+  score = smp_term.style_step.run
 
   def step() -> None:
     action.copy_(0.3 * torch.randn(action.shape, generator=generator))
@@ -108,9 +107,9 @@ def measure(options: Options, engine: str, threads: int, robots: int) -> list[Ti
 
   timings = [timed("env.step", step)]
   # Without the score, which is the same network on both engines.
-  setattr(smp_term.scoring, "step", lambda *_: None)  # noqa: B010
+  setattr(smp_term.style_step, "run", lambda *_: None)  # noqa: B010
   timings.append(timed("env.step, no prior", step))
-  setattr(smp_term.scoring, "step", score)  # noqa: B010
+  setattr(smp_term.style_step, "run", score)  # noqa: B010
   # The state is that of the last step: robots in the middle of their episodes.
   state = [array[:].clone() for array in (env.sim.data.qpos, env.sim.data.qvel)]
 

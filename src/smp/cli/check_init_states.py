@@ -18,6 +18,8 @@ from smp.errors import UserError
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg
 
+  from smp.mdp.smp_term import SmpTerm
+
 FORCE = "start_force"
 """Name of the contact sensor that is added to the task."""
 
@@ -120,9 +122,9 @@ def _simulate(
 ) -> InitStatesReport:
   from mjlab.sensor import ContactSensor
 
-  from smp.mdp.smp_term import SMP_TERM, SmpTerm
+  from smp.mdp.smp_term import SmpTerm
 
-  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  smp_term = SmpTerm.of(env)
   env.reset()
   largest = torch.zeros(cfg.num_envs, device=env.device)
   alive = torch.ones(cfg.num_envs, dtype=torch.bool, device=env.device)
@@ -141,8 +143,15 @@ def _simulate(
   quantiles = torch.tensor([0.5, 0.95, 1.0], device=env.device)
   median, p95, most = largest.quantile(quantiles).tolist()
   ended = 1.0 - float(alive.float().mean())
-  pool = str(smp_term.gsi_buffer.report)
+  pool = _report(smp_term)
   return InitStatesReport(task, repair, pool, median, p95, most, ends, ended)
+
+
+def _report(smp_term: SmpTerm) -> str:
+  from smp.mdp.init_state_buffers import GsiBuffer
+
+  generated = smp_term.init_states.generated
+  return str(generated.report) if isinstance(generated, GsiBuffer) else "no prior"
 
 
 def print_report(reports: list[InitStatesReport]) -> None:

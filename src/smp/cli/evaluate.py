@@ -245,6 +245,10 @@ def load_data(task: str, args: EvaluateArgs) -> Data:
   name = args.prior
   if name is None:
     name = cast(SmpTermCfg, load_env_cfg(task).commands[SMP_TERM]).prior
+  if name is None:
+    raise UserError(
+      f"{task}: has no motion prior; give --windows NPZ to hold its motion against"
+    )
   prior = MotionPrior.load(paths.resolve_prior(name))
   windows = prior.sample(SAMPLES, torch.Generator().manual_seed(0))
   what = f"{SAMPLES} samples of the prior '{Path(name).stem}'"

@@ -25,8 +25,9 @@ from smp.data.checks import (
 from smp.data.clip_kinematics import find_poses
 from smp.data.convert import find_clips
 from smp.data.formats import SourceCfg, read_rows
+from smp.data.read_clips import clip_of
 from smp.errors import UserError
-from smp.motion.clips import Clip, clip_of
+from smp.motion.clips import Clip
 from smp.motion.contact import outside_limits, penetration
 
 UPRIGHT, LYING = 0.8, 0.5

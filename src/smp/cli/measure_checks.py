@@ -14,8 +14,9 @@ from smp.data.convert import find_clips, find_input
 from smp.data.damage import DAMAGE, change, resampling_change, table_of
 from smp.data.familiar import FAMILIAR
 from smp.data.fit_familiar import fit_familiar
+from smp.data.read_clips import load_csv
 from smp.errors import UserError
-from smp.motion.clips import Clip, load_csv
+from smp.motion.clips import Clip
 
 
 @dataclass(frozen=True)

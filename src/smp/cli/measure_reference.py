@@ -14,9 +14,8 @@ import tyro
 
 from smp import paths
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior, store_reference
-from smp.diffusion.reference import (
-  Reference,
-  WindowsOf,
+from smp.diffusion.reference import Reference, WindowsOf
+from smp.diffusion.reference_errors import (
   choose_windows,
   clips_of,
   measure_reference,

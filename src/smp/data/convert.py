@@ -29,14 +29,9 @@ from smp.data.formats import (
   SourceCfg,
   find_files,
 )
+from smp.data.read_clips import load_clip
 from smp.errors import UserError
-from smp.motion.clips import (
-  Resampling,
-  clip_windows,
-  load_clip,
-  mirror_clip,
-  resample,
-)
+from smp.motion.clips import Resampling, clip_windows, mirror_clip, resample
 from smp.motion.dataset import ClipEntry, load_motions, save_windows
 from smp.motion.features import FPS, WINDOW, g1_spec
 from smp.motion.rotations import HeadingKind

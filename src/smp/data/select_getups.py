@@ -15,7 +15,6 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,19 +24,14 @@ from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
 from smp.data.convert import find_clips, find_input
+from smp.data.read_clips import load_csv
 from smp.errors import UserError, atomic_path
-from smp.motion.clips import Clip, load_csv
+from smp.motion.clips import Clip
 from smp.motion.dataset import Split
 from smp.motion.kinematics import Kinematics
+from smp.motion.pose_classes import START_POSES, StartPose, start_pose
 from smp.motion.rotations import quat_to_matrix
 from smp.robots import g1
-
-StartPose = Literal["prone", "supine", "left", "right", "other"]
-START_POSES: tuple[StartPose, ...] = ("prone", "supine", "left", "right", "other")
-"""``left`` lies on the left side; ``other`` does not lie: sitting, or propped up."""
-
-MAX_RAISE = 30.0
-"""Who lies has the torso raised by no more than this from the horizontal, degrees."""
 
 SMOOTHING_S = 0.3
 STILLNESS_S = 0.15
@@ -152,20 +146,6 @@ class Getup:
   @property
   def rows(self) -> int:
     return self.stop - self.start
-
-
-def start_pose(torso_up: np.ndarray) -> StartPose:
-  """The kind of pose, from the vertical in the torso's frame (3,).
-
-  A torso near the horizontal lies on its front or back, or on a side, by which of its
-  axes is closer to the vertical.
-  """
-  if abs(torso_up[2]) > np.sin(np.radians(MAX_RAISE)):
-    return "other"
-  if abs(torso_up[0]) > abs(torso_up[1]):
-    return "supine" if torso_up[0] > 0 else "prone"
-  # The left side points up: the robot lies on its right.
-  return "right" if torso_up[1] > 0 else "left"
 
 
 def measure(clip: Clip) -> Measures:

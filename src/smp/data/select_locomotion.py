@@ -19,8 +19,9 @@ from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
 from smp.data.convert import find_clips, find_input
+from smp.data.read_clips import load_csv
 from smp.errors import UserError, atomic_path
-from smp.motion.clips import Clip, load_csv
+from smp.motion.clips import Clip
 from smp.motion.contact import penetration
 from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import heading, quat_to_matrix

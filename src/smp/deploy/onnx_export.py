@@ -18,6 +18,7 @@ from mjlab.managers.observation_manager import ObservationTermCfg
 from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.rl.exporter_utils import attach_metadata_to_onnx, get_base_metadata
 from mjlab.utils.noise import UniformNoiseCfg
+from torch import Tensor, nn
 
 from smp.deploy.policy_spec import (
   FORMAT,
@@ -30,9 +31,8 @@ from smp.deploy.policy_spec import (
 )
 from smp.errors import UserError, atomic_path
 from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
-from smp.mdp.smp_term import SMP_TERM, SmpTerm
+from smp.mdp.smp_term import SmpTerm
 from smp.mdp.terminations import root_too_low
-from smp.rl.actor import Actor, OnnxActor
 
 FILE_NAME = "policy.onnx"
 """Beside the checkpoints."""
@@ -90,7 +90,7 @@ OPSET = 18
 
 def export_policy(
   env: RslRlVecEnvWrapper,
-  actor: Actor,
+  actor: nn.Module,
   path: str | os.PathLike[str],
   task: str,
   iteration: int,
@@ -118,17 +118,30 @@ def export_policy(
   metadata = get_base_metadata(env.unwrapped, run_name)
   metadata[KEY] = spec.dumps()
   with atomic_path(path) as temporary:
-    write_onnx(actor, temporary)
+    write_onnx(actor, spec.observation_size, temporary)
     attach_metadata_to_onnx(str(temporary), metadata)
   return spec
 
 
-def write_onnx(actor: Actor, path: Path) -> None:
+class OnnxActor(nn.Module):
+  """An actor as it is exported, with the names that mjlab's exporter gives."""
+
+  input_names, output_names = ("obs",), ("actions",)
+
+  def __init__(self, actor: nn.Module) -> None:
+    super().__init__()
+    self.actor = actor
+
+  def forward(self, obs: Tensor) -> Tensor:
+    return self.actor(obs)
+
+
+def write_onnx(actor: nn.Module, observations: int, path: Path) -> None:
   """Write the network of ``actor`` for one observation at a time, without metadata."""
   module = OnnxActor(copy.deepcopy(actor).cpu()).eval()
   torch.onnx.export(
     module,
-    (torch.zeros(1, actor.sizes[0]),),
+    (torch.zeros(1, observations),),
     str(path),
     export_params=True,
     opset_version=OPSET,
@@ -150,11 +163,11 @@ def describe(
   robot = cast(Entity, env.scene["robot"])
   root = robot.data.default_root_state[0, :7].tolist()
   default = robot.data.default_joint_pos[0].tolist()
-  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  smp_term = SmpTerm.of(env)
   return PolicySpec(
     format=FORMAT,
     task=task,
-    prior=Path(smp_term.cfg.prior).name,
+    prior=Path(smp_term.cfg.prior or "none").name,
     iteration=iteration,
     control_hz=1.0 / env.step_dt,
     joints=_joints(env, robot),

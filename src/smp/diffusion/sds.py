@@ -17,18 +17,29 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from smp.diffusion.ddpm import CosineSchedule
 from smp.diffusion.denoiser import NORM_EPS, Block, Denoiser
 from smp.diffusion.native_denoiser import FusedDenoiser, fits, torch_on_one_thread
 from smp.errors import UserError
 
-if TYPE_CHECKING:
-  from smp.diffusion.prior import MotionPrior
+
+class Scorable(Protocol):
+  """What the errors of windows are computed from: a motion prior."""
+
+  denoiser: Denoiser
+  schedule: CosineSchedule
+  q_low: Tensor
+
+  def affine(self) -> tuple[Tensor, Tensor]:
+    """Return gain and offset (F,) that normalise features."""
+    ...
+
 
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 """Of the products; sums, norms and errors are float32 always. ``auto``: float16 on a
@@ -67,7 +78,7 @@ class SdsLoss(nn.Module):
   offset: Tensor
 
   def __init__(
-    self, prior: MotionPrior, timesteps: Sequence[int], precision: Precision = "auto"
+    self, prior: Scorable, timesteps: Sequence[int], precision: Precision = "auto"
   ):
     super().__init__()
     count = prior.schedule.num_timesteps

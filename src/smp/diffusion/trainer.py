@@ -13,7 +13,6 @@ import copy
 import hashlib
 import math
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +28,8 @@ from smp.diffusion.ddpm import NUM_TIMESTEPS, CosineSchedule
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior, check_heads
 from smp.diffusion.progress import Report
-from smp.diffusion.reference import Reference, choose_windows, measure_reference
+from smp.diffusion.reference import Reference
+from smp.diffusion.reference_errors import choose_windows, measure_reference
 from smp.diffusion.training_state import (
   MAY_DIFFER,
   STATE_VERSION,
@@ -39,6 +39,7 @@ from smp.diffusion.training_state import (
 from smp.errors import UserError
 from smp.motion.features import FeatureSpec
 from smp.utils.config import to_plain
+from smp.utils.git import git_revision
 from smp.utils.loggers import Logger, LoggerKind, NoLogger
 from smp.utils.tensor_files import save_tensors
 
@@ -518,10 +519,11 @@ def pretrain(
   trainer = Trainer(data, cfg)
   if cfg.resume:
     trainer.load()
-  with Report(trainer, logger) as report:
+  per_step = cfg.batch_size * cfg.draws
+  with Report(trainer.step, cfg.steps, per_step, logger) as report:
     while trainer.step < cfg.steps and not stop.requested:
       trainer.train_step()
-      report.advance()
+      report.advance(trainer.step)
       at_end = trainer.step == cfg.steps
       if at_end or trainer.step % cfg.eval_interval == 0:
         report.evaluated(trainer.evaluate(trainer.take_loss()))
@@ -574,19 +576,3 @@ def learning_rate(cfg: PretrainCfg, step: int) -> float:
     return cfg.learning_rate
   done = (step - cfg.warmup_steps) / max(cfg.steps - cfg.warmup_steps, 1)
   return cfg.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def git_revision() -> str:
-  """Commit of this program, with '+' if files differ from it; '' if unknown."""
-  try:
-    done = subprocess.run(
-      ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-      cwd=paths.ROOT,
-      capture_output=True,
-      text=True,
-      timeout=10,
-      check=True,
-    )
-  except (OSError, subprocess.SubprocessError):
-    return ""
-  return done.stdout.strip()

@@ -90,6 +90,17 @@ class InitStateBuffer:
       ee_pos_w=self.ee_pos[index],
     )
 
+  def refresh(self, count: int) -> None:
+    """Replace the ``count`` oldest windows: here none, as these stay."""
+
+  def state_dict(self) -> dict[str, Any]:
+    """Return what a checkpoint keeps: here nothing."""
+    return {}
+
+  def load_state_dict(self, state: dict[str, Any]) -> bool:
+    """Take what `state_dict` returned; False if it does not fit."""
+    return not state
+
   def _derive(self, slots: torch.Tensor) -> None:
     self.ee_pos[slots] = self._kinematics.ee_positions(
       self.root_pos[slots], self.root_quat[slots], self.joint_pos[slots]
@@ -123,6 +134,27 @@ class FallenStateBuffer(InitStateBuffer):
     self.root_quat.copy_(state.root_quat_w)
     self.joint_pos.copy_(state.joint_pos)
     self._derive(torch.arange(size, device=device))
+
+
+class DefaultPose(InitStateBuffer):
+  """One window at rest in a given pose: where episodes start without a prior.
+
+  Args:
+    qpos: (36,) root xyz (m, above the floor), root wxyz, joint angles (rad).
+  """
+
+  def __init__(
+    self,
+    qpos: torch.Tensor,
+    spec: FeatureSpec,
+    kinematics: Kinematics,
+    device: str | torch.device,
+  ) -> None:
+    super().__init__(1, spec, kinematics, device)
+    self.root_pos[..., 2] = qpos[2]
+    self.root_quat.copy_(qpos[3:7])
+    self.joint_pos.copy_(qpos[7:])
+    self._derive(torch.zeros(1, dtype=torch.long, device=device))
 
 
 def _poses(qpos: torch.Tensor) -> MotionState:
@@ -270,7 +302,7 @@ class GsiBuffer(InitStateBuffer):
     keep = torch.ones(n, dtype=torch.bool, device=device)
     lift = torch.zeros(n, device=device)
     if self._repair:
-      sound, depth = self._finite_or_zero(qpos_of(state)[:, -1])
+      sound, depth = self._usable(qpos_of(state)[:, -1])
       keep &= torch.from_numpy(sound).to(device)
       lift = torch.from_numpy(depth).float().to(device)
     if self._max_head_height is not None:
@@ -281,7 +313,7 @@ class GsiBuffer(InitStateBuffer):
       keep &= ~standing
     return keep, lift
 
-  def _finite_or_zero(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def _usable(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which poses (n,) physics can hold, and their depth in the floor (n,), m."""
     overlap = penetration(qpos)
     limits = outside_limits(qpos[:, 7:]) > 0.0

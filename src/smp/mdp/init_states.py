@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from smp.mdp.init_state_buffers import FallenStateBuffer, GsiBuffer
+from smp.mdp.init_state_buffers import FallenStateBuffer, InitStateBuffer
 from smp.motion.features import MotionState
 from smp.sim.fallen_states import FALLEN_POSES
 
@@ -40,12 +40,40 @@ def init_speed_weights(
   return gap.sub_(gap.amin(dim=-1, keepdim=True)).mul_(-0.5).exp_()
 
 
+class InitStates(Protocol):
+  """What episodes start from: windows of motion, the last frame of which is the state.
+
+  Attributes:
+    generated: The windows of mode 0.
+  """
+
+  generated: InitStateBuffer
+
+  def draw(
+    self, count: int, weights: torch.Tensor | None = None
+  ) -> tuple[MotionState, torch.Tensor]:
+    """Return windows (count, W, ...) and their modes (count,) in `INIT_MODES`."""
+    ...
+
+  def refresh(self, count: int) -> None:
+    """Replace the ``count`` oldest windows, if new ones can be made."""
+    ...
+
+  def state_dict(self) -> dict[str, Any]:
+    """Return what a checkpoint keeps."""
+    ...
+
+  def load_state_dict(self, state: dict[str, Any]) -> bool:
+    """Take what `state_dict` returned; False if it does not fit."""
+    ...
+
+
 class InitStateSampler:
-  """Draws start windows from two pools, and says which is which."""
+  """Draw initial windows from two buffers, and say which is which."""
 
   def __init__(
     self,
-    generated: GsiBuffer,
+    generated: InitStateBuffer,
     fallen: FallenStateBuffer | None = None,
     share: float = 0.0,
   ) -> None:
@@ -80,6 +108,10 @@ class InitStateSampler:
 
     state = MotionState(*(pick(a, b) for a, b in zip(state, fallen, strict=True)))
     return state, torch.where(chosen, self.fallen.pose[index] + 1, kind)
+
+  def refresh(self, count: int) -> None:
+    """Replace the ``count`` oldest generated windows."""
+    self.generated.refresh(count)
 
   def state_dict(self) -> dict[str, Any]:
     """What a checkpoint keeps: the generated windows. Falls are the same every time."""

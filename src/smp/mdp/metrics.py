@@ -9,7 +9,7 @@ from mjlab.entity import Entity
 
 from smp.mdp import robot_state
 from smp.mdp.commands import LocationCommand, SteeringCommand, TravelCommand
-from smp.mdp.smp_term import SMP_TERM, SmpTerm
+from smp.mdp.smp_term import SmpTerm
 from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def head_height(env: ManagerBasedRlEnv, entity_name: str = "robot") -> torch.Ten
 
 def r_smp(env: ManagerBasedRlEnv) -> torch.Tensor:
   """The prior's reward (N,), 0 to 1."""
-  return cast(SmpTerm, env.command_manager.get_term(SMP_TERM)).r_smp()
+  return SmpTerm.of(env).r_smp()
 
 
 def sds_loss(env: ManagerBasedRlEnv, index: int) -> torch.Tensor:
   """Denoising error (N,) at the scored timestep of this index."""
-  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  smp_term = SmpTerm.of(env)
   return _finite_or_zero(smp_term.sds_loss()[:, index])
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 
-from smp.mdp.smp_term import SMP_TERM, SmpTerm
+from smp.mdp.smp_term import SmpTerm
 from smp.mdp.symmetry import register_invariant
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def log_denoising_error(env: ManagerBasedRlEnv) -> torch.Tensor:
   frames. In the first observation of an episode there is no error yet, and mu stands
   in its place.
   """
-  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
-  error = smp_term.scoring.sds_loss.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
+  smp_term = SmpTerm.of(env)
+  error = smp_term.style.losses.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
   first = (env.episode_length_buf == 0).unsqueeze(-1)
-  error = torch.where(first, smp_term.normalizer.scale(), error)
+  error = torch.where(first, smp_term.style.scale(), error)
   return error.clamp(MIN_ERROR, MAX_ERROR).log()

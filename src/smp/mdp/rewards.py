@@ -11,7 +11,7 @@ from mjlab.managers.reward_manager import RewardTermCfg
 
 from smp.mdp import robot_state
 from smp.mdp.commands import LocationCommand, SteeringCommand, TravelCommand
-from smp.mdp.smp_term import SMP_TERM, SmpTerm
+from smp.mdp.smp_term import SmpTerm
 from smp.motion.rotations import heading
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class TaskReward:
 
   def __init__(self, cfg: RewardTermCfg, env: ManagerBasedRlEnv):
     self._cfg = cfg
-    self._smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+    self._smp_term = SmpTerm.of(env)
 
   def __call__(
     self, env: ManagerBasedRlEnv, task: Callable[..., torch.Tensor], **params: Any
@@ -41,7 +41,7 @@ class TaskReward:
 
 def smp_reward(env: ManagerBasedRlEnv) -> torch.Tensor:
   """The prior's own summand (N,): zero unless the composition asks for one."""
-  return cast(SmpTerm, env.command_manager.get_term(SMP_TERM)).compose_prior()
+  return SmpTerm.of(env).compose_prior()
 
 
 def track_velocity(

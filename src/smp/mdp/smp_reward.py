@@ -1,173 +1,139 @@
-"""From the robots' poses to the prior's reward: what happens once in every step."""
+"""The style reward of SMP: r_smp, from the errors of a frozen denoiser."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
 import time
 import warnings
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from smp.diffusion.sds import SdsLoss
 from smp.mdp.composition import smp_reward_of
-from smp.mdp.sds_normalizer import SdsNormalizer
-from smp.motion.buffer import MotionBuffer
-from smp.motion.features import encode
-from smp.motion.kinematics import Kinematics
-from smp.motion.rotations import HeadingKind
-
-_WARM_UP = 3
-"""Runs before a CUDA graph is captured: libraries choose their kernels in them."""
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-  """What is collected might free memory of the device (an environment from before),
-  which no capture survives."""
-  was_on = gc.isenabled()
-  gc.disable()
-  try:
-    yield
-  finally:
-    if was_on:
-      gc.enable()
+from smp.mdp.sds_normalizer import ReferenceSdsNormalizer, SdsNormalizer
 
 
 class SmpReward:
-  """Pushes the poses at hand, encodes and scores the windows, forms r_smp.
+  """Score encoded windows under a frozen motion prior (`smp.mdp.style_reward`).
 
-  All of it is arithmetic on the device with static shapes. On a GPU it is captured in a
-  CUDA graph when `prepare` is called, and one replay computes a step; on a CPU the same
-  code runs as it stands.
+  Source: the SMP paper (Mu et al., arXiv 2512.03028).
 
   Args:
-    buffer: The rolling windows, one row per environment.
-    kinematics: For the end effectors of the current poses.
-    score: The prior's errors of windows.
-    normalizer: Their scale.
-    heading: How the prior finds headings.
-    sds_scale: w_s in r_smp = exp(-w_s * mean over K of error / μ).
+    sds_loss_fn: The prior's denoising errors of windows.
+    normalizer: Their scale, mu.
+    timesteps: The K diffusion timesteps, for the names in the log.
+    sds_scale: w_s in r_smp = exp(-w_s * mean over K of error / mu).
     update: Whether the scale moves, if it is a running one.
-    limbs: (L, J) that averages joint amplitudes over limbs, for the log.
+    num_envs: N.
+    window: W.
+
+  Attributes:
+    reward: (N,) r_smp, in [0, 1].
+    losses: (N, K) SDS losses, not divided by anything.
+    noise: (K, N, W, F) what is added to the windows; drawn in every step.
   """
 
   def __init__(
     self,
-    buffer: MotionBuffer,
-    kinematics: Kinematics,
-    score: SdsLoss,
+    sds_loss_fn: SdsLoss,
     normalizer: SdsNormalizer,
-    heading: HeadingKind,
+    timesteps: Sequence[int],
     sds_scale: float,
     update: bool,
-    limbs: Tensor,
+    num_envs: int,
+    window: int,
   ) -> None:
-    self.buffer, self.kinematics, self.normalizer = buffer, kinematics, normalizer
-    self.score = score
-    self._heading: HeadingKind = heading
-    self._sds_scale, self._update, self._limbs = sds_scale, update, limbs
-    n, device = buffer.num_envs, limbs.device
-    steps, joints = len(normalizer.mean), limbs.shape[1]
-    features = score.gain.shape[0]
-    self.noise = torch.empty(steps, n, buffer.window_size, features, device=device)
-    self._pos = torch.zeros(n, 3, device=device)
-    self._quat = torch.zeros(n, 4, device=device)
-    self._quat[:, 0] = 1.0
-    self._joints = torch.zeros(n, joints, device=device)
-    self.r_smp = torch.zeros(n, device=device)
-    """(N,) in [0, 1]."""
-    self.sds_loss = torch.zeros(n, steps, device=device)
-    """(N, K), not divided by anything."""
-    self.amplitude = torch.zeros(len(limbs), device=device)
-    """(L,) standard deviation of the joints over a window, mean over environments."""
-    self._graph: torch.cuda.CUDAGraph | None = None
+    self.sds_loss_fn, self.normalizer = sds_loss_fn, normalizer
+    self._timesteps = tuple(timesteps)
+    self._sds_scale, self._update = sds_scale, update
+    steps, features = len(normalizer.mean), sds_loss_fn.gain.shape[0]
+    device = sds_loss_fn.gain.device
+    self.noise = torch.empty(steps, num_envs, window, features, device=device)
+    self.reward = torch.zeros(num_envs, device=device)
+    self.losses = torch.zeros(num_envs, steps, device=device)
 
-  def step(self, pos: Tensor, quat: Tensor, joints: Tensor) -> None:
-    """Record one frame of every environment and score its window.
-
-    Args:
-      pos: (N, 3), m, pelvis relative to the environment's own origin.
-      quat: (N, 4), wxyz.
-      joints: (N, J), rad.
-    """
-    self._pos.copy_(pos)
-    self._quat.copy_(quat)
-    self._joints.copy_(joints)
-    # Outside the graph, so that torch's generator works as it always does.
+  def draw(self) -> None:
+    """Draw the noise of a step: outside a graph, so that torch's generator works."""
     self.noise.normal_()
-    if self._graph is not None:
-      self._graph.replay()
-    else:
-      self._compute()
 
   @torch.no_grad()
-  def _compute(self) -> None:
-    ee = self.kinematics.ee_positions(self._pos, self._quat, self._joints)
-    self.buffer.push(self._pos, self._quat, self._joints, ee)
-    window = self.buffer.window()
-    error = self.score(encode(window, heading=self._heading), self.noise)
+  def score(self, features: Tensor) -> None:
+    """Set ``losses`` and ``reward`` for windows (N, W, F); a running scale moves."""
+    error = self.sds_loss_fn(features, self.noise)
     if self._update:
       self.normalizer.update(error)
-    self.sds_loss.copy_(error)
-    # A diverged simulation earns nothing, and spoils no mean in the log.
-    scale = self.normalizer.scale()
-    self.r_smp.copy_(smp_reward_of(error, scale, self._sds_scale))
-    amplitude = window.joint_pos.std(dim=1).nanmean(dim=0)
-    torch.mv(self._limbs, amplitude, out=self.amplitude)
+    self.losses.copy_(error)
+    # A diverged simulation earns nothing.
+    self.reward.copy_(smp_reward_of(error, self.scale(), self._sds_scale))
 
-  def prepare(self, compiled: bool = False) -> None:
-    """Warm up and, on a GPU, capture the graph. Leaves no trace in any state.
+  def scale(self) -> Tensor:
+    """Return mu (K,)."""
+    return self.normalizer.scale()
 
-    Args:
-      compiled: Hand the score to ``torch.compile`` first. Where that fails, a warning
-        says so once and the score stays as it is.
-    """
-    kept = [tensor.clone() for tensor in self._state()]
-    if compiled:
-      self._compile()
-    if self.r_smp.is_cuda:
-      self._capture()
-    for tensor, value in zip(self._state(), kept, strict=True):
-      tensor.copy_(value)
+  def state(self) -> list[Tensor]:
+    """Return the tensors that `score` changes."""
+    return [*self.normalizer.buffers(), self.reward, self.losses]
 
-  def _state(self) -> list[Tensor]:
-    """What a step changes and the next one, or a checkpoint, looks at."""
-    outputs = [self.r_smp, self.sds_loss, self.amplitude]
-    return [*self.buffer.state(), *self.normalizer.buffers(), *outputs]
+  def synchronize(self) -> None:
+    """Let the running means of several processes grow together."""
+    if self._update:
+      self.normalizer.average_over_ranks()
 
-  def _capture(self) -> None:
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    self.noise.normal_()
-    with torch.cuda.stream(stream):
-      for _ in range(_WARM_UP):
-        self._compute()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with _no_garbage_collection(), torch.cuda.graph(graph):
-      self._compute()
-    self._graph = graph
+  def state_dict(self) -> dict[str, Any]:
+    """Return mu: ``mean`` (K,), ``count`` (1,), and which ``sds_normalizer`` it is."""
+    return {
+      "mean": self.normalizer.mean,
+      "count": self.normalizer.count,
+      "sds_normalizer": "reference" if self._is_reference() else "running",
+    }
 
-  def _compile(self) -> None:
-    start, plain = time.perf_counter(), self.score
+  def load_state_dict(self, saved: dict[str, Any]) -> None:
+    """Take mu from a checkpoint. A scale that is the prior's own stays as it is."""
+    if saved["mean"].shape != self.normalizer.mean.shape:
+      kept = "stay the prior's" if self._is_reference() else "start anew"
+      print(f"[WARN] checkpoint has other timesteps: means of errors {kept}")
+      return
+    moves = self._update and not self._is_reference()
+    if moves and saved.get("sds_normalizer") == "reference":
+      print(
+        "[WARN] checkpoint was trained on the prior's reference scale, which now becomes "
+        "a running mean; --env.commands.smp.sds-normalizer reference goes on as before"
+      )
+    self.normalizer.load(saved["mean"], saved["count"])
+
+  def log(self) -> dict[str, Tensor]:
+    """Return mean r_smp, and the SDS loss and mu of each timestep."""
+    error = self.losses.where(self.losses.isfinite(), torch.nan).nanmean(dim=0)
+    scale = self.scale()
+    values = {"Smp/r_smp": self.reward.mean()}
+    for k, timestep in enumerate(self._timesteps):
+      values[f"Smp/sds_loss_t{timestep}"] = error[k]
+      values[f"Smp/mu_t{timestep}"] = scale[k]
+    return values
+
+  def _is_reference(self) -> bool:
+    return isinstance(self.normalizer, ReferenceSdsNormalizer)
+
+  def compile(self) -> None:
+    """Hand the denoiser to ``torch.compile``; where that fails, warn once and go on."""
+    start, plain = time.perf_counter(), self.sds_loss_fn
     if torch.backends.cuda.matmul.fp32_precision == "tf32":
-      # The same said in the old way: compilers ask in it, and torch then refuses to tell.
+      # Also set the legacy flag: torch.compile reads it, and raises if only the new one
+      # is set.
       torch.set_float32_matmul_precision("high")
     try:
-      self.score = cast(SdsLoss, torch.compile(plain))
-      self.noise.normal_()
-      self._compute()
-      if not math.isfinite(float(self.r_smp.sum())):
+      self.sds_loss_fn = cast(SdsLoss, torch.compile(plain))
+      self.draw()
+      self.score(torch.zeros_like(self.noise[0]))
+      if not math.isfinite(float(self.reward.sum())):
         raise RuntimeError("the compiled score is not finite")
     except Exception as error:  # Compilers fail in as many ways as there are machines.
-      self.score = plain
+      self.sds_loss_fn = plain
       reason = " ".join(str(error).split())[:200] or type(error).__name__
       warnings.warn(f"torch.compile failed, going on without: {reason}", stacklevel=2)
       return
     seconds = time.perf_counter() - start
-    print(f"[INFO] torch.compile of the score took {seconds:.0f} s")
+    print(f"[INFO] torch.compile of the denoiser took {seconds:.0f} s")

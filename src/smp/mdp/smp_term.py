@@ -20,15 +20,15 @@ from smp.mdp.composition import (
   smp_share,
   task_share,
 )
-from smp.mdp.init_state_buffers import FallenStateBuffer, GsiBuffer
-from smp.mdp.init_states import InitStateSampler, init_speed_weights
+from smp.mdp.init_state_buffers import DefaultPose, FallenStateBuffer, GsiBuffer
+from smp.mdp.init_states import InitStates, InitStateSampler, init_speed_weights
+from smp.mdp.motion_window import LIMBS, MotionWindow
 from smp.mdp.sds_normalizer import ReferenceSdsNormalizer, SdsNormalizer
 from smp.mdp.smp_reward import SmpReward
-from smp.motion.buffer import MotionBuffer
-from smp.motion.features import g1_spec
-from smp.motion.kinematics import Kinematics
+from smp.mdp.style_reward import NoStyle, StyleReward
+from smp.mdp.style_step import StyleStep
+from smp.motion.features import FeatureSpec, g1_spec
 from smp.paths import resolve_prior
-from smp.robots import g1
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -41,8 +41,10 @@ SMP_TERM = "smp"
 class SmpTermCfg(CommandTermCfg):
   """The prior, how its score enters the reward, and how episodes start."""
 
-  prior: str
-  """Name of a shipped prior (``datasets/priors/NAME.safetensors``), or a path."""
+  prior: str | None
+  """Name of a shipped prior (``datasets/priors/NAME.safetensors``), or a path. None: no
+  prior; the reward is the task's alone (``reward_mode`` ``task_only``), and episodes
+  start in the robot's default pose."""
 
   entity_name: str = "robot"
 
@@ -134,100 +136,128 @@ class SmpTermCfg(CommandTermCfg):
 
 
 class SmpTerm(CommandTerm):
-  """Scores the last frames of every environment under a frozen motion prior.
+  """The motion prior in an environment: its window, its reward, its initial states.
 
-  The term owns the rolling window of poses, the pool of generated start states, and
-  the running scale of the errors. Rewards and terminations ask `r_smp` and `sds_loss`;
-  whichever asks first in a step has the current frame recorded and scored, once.
+  Each of the three is a part with one purpose: `MotionWindow` records and encodes poses,
+  a `StyleReward` judges them, `InitStates` are what episodes start from. Rewards and
+  terminations ask `r_smp` and `sds_loss`; whichever asks first in a step has the current
+  frame recorded and judged, once.
 
   As a "command" it is what the viewer plots live: r_smp, then the SDS loss of each
   timestep. No policy observes it. It must be the first command of a task, because it
-  writes the start state that others may place their goals around.
+  writes the initial state that others place their goals around.
+
+  Raises:
+    UserError: it is not the first command; the prior does not fit; a setting makes no
+      sense.
   """
 
   cfg: SmpTermCfg
 
   def __init__(self, cfg: SmpTermCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
+    _check_order(cfg, env)
     _check_init_speeds(cfg, env)
     self.robot = cast(Entity, env.scene[cfg.entity_name])
-    self.prior = _load_prior(cfg.prior, self.robot, env.step_dt).to(self.device)
-    spec = self.prior.spec
-    self._kinematics = Kinematics(g1.load_model()).to(self.device)
-    score = self.prior.sds_loss_at(cfg.timesteps, cfg.precision)
-    self.normalizer = _make_normalizer(cfg, self.prior).to(self.device)
-    self.buffer = MotionBuffer(
-      self.num_envs, len(spec.joint_names), len(spec.ee_body_names), self.device
-    )
-    self._limbs = _limb_means(spec.joint_names).to(self.device)
-    self.scoring = SmpReward(
-      buffer=self.buffer,
-      kinematics=self._kinematics,
-      score=score,
-      normalizer=self.normalizer,
-      heading=spec.heading,
-      sds_scale=cfg.sds_scale,
-      update=cfg.update_statistics,
-      limbs=self._limbs,
-    )
+    self.prior = _load_prior(cfg.prior, self.robot, env.step_dt, self.device)
+    spec = self._spec(env.step_dt)
+    self.window = MotionWindow(spec, self.num_envs, self.device)
+    self.style = self._make_style(spec)
+    self.style_step = StyleStep(self.window, self.style)
     self.task_reward = torch.zeros(self.num_envs, device=self.device)
     """(N,) weighted sum of the task terms of the current step, before composition."""
     self._scored_step = -1
-    self.gsi_buffer = GsiBuffer(
-      self.prior,
-      self._kinematics,
-      cfg.gsi_buffer_size,
-      self.device,
-      cfg.filter_init_states,
-      cfg.max_init_head_height,
-    )
-    self.gsi_buffer.refresh(cfg.gsi_buffer_size)
-    print(f"[INFO] Start states: {self.gsi_buffer.report}")
-    self.init_states = InitStateSampler(
-      self.gsi_buffer, self._fallen_states(), cfg.fallen_init_prob
-    )
+    self.init_states: InitStates = self._make_init_states(spec)
     self.init_mode = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
-    """(N,) where each episode started, in `smp.mdp.init_states.INIT_MODES`."""
+    """(N,) how each episode started, in `smp.mdp.init_states.INIT_MODES`."""
     self.floor = torch.zeros(self.num_envs, device=self.device)
-    """(N,) floor under r_smp in the current episodes."""
-    self._data_amplitude = self._limbs @ self.gsi_buffer.joint_pos.std(dim=1).mean(
-      dim=0
+    """(N,) lower bound of r_smp in the current episodes."""
+    generated = self.init_states.generated.joint_pos
+    self._data_amplitude = self.window.limbs @ generated.std(dim=1).mean(dim=0)
+    self.style_step.prepare(self._wants_compiling())
+
+  @classmethod
+  def of(cls, env: ManagerBasedRlEnv) -> SmpTerm:
+    """Return the term of an environment of one of this project's tasks."""
+    return cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+
+  # Building.
+
+  def _spec(self, step_dt: float) -> FeatureSpec:
+    if self.prior is not None:
+      return self.prior.spec
+    return g1_spec(joint_names=tuple(self.robot.joint_names), fps=round(1 / step_dt, 6))
+
+  def _make_style(self, spec: FeatureSpec) -> StyleReward:
+    cfg = self.cfg
+    if self.prior is None:
+      return NoStyle(self.num_envs, self.device)
+    return SmpReward(
+      sds_loss_fn=self.prior.sds_loss_at(cfg.timesteps, cfg.precision),
+      normalizer=_make_normalizer(cfg, self.prior).to(self.device),
+      timesteps=cfg.timesteps,
+      sds_scale=cfg.sds_scale,
+      update=cfg.update_statistics,
+      num_envs=self.num_envs,
+      window=spec.window,
     )
-    self.scoring.prepare(self._wants_compiling())
+
+  def _make_init_states(self, spec: FeatureSpec) -> InitStateSampler:
+    if self.prior is None:
+      robot = self.robot.data
+      pose = torch.cat((robot.default_root_state[0, :7], robot.default_joint_pos[0]))
+      generated = DefaultPose(pose, spec, self.window.kinematics, self.device)
+    else:
+      generated = GsiBuffer(
+        self.prior,
+        self.window.kinematics,
+        self.cfg.gsi_buffer_size,
+        self.device,
+        self.cfg.filter_init_states,
+        self.cfg.max_init_head_height,
+      )
+      generated.refresh(self.cfg.gsi_buffer_size)
+      print(f"[INFO] Initial states: {generated.report}")
+    return InitStateSampler(
+      generated, self._fallen_states(spec), self.cfg.fallen_init_prob
+    )
+
+  def _fallen_states(self, spec: FeatureSpec) -> FallenStateBuffer | None:
+    share = self.cfg.fallen_init_prob
+    if not 0.0 <= share <= 1.0:
+      raise UserError(f"fallen_init_prob is {share}, expected a share from 0 to 1")
+    if share == 0.0:
+      return None
+    size = self.cfg.fallen_buffer_size
+    buffer = FallenStateBuffer(size, spec, self.window.kinematics, self.device)
+    print(
+      f"[INFO] Initial states: {100 * share:.0f} % of episodes start as one of {size} "
+      "falls"
+    )
+    return buffer
 
   def _wants_compiling(self) -> bool:
     on_cpu = torch.device(self.device).type == "cpu"
     if self.cfg.compile_score and on_cpu:
-      print("[INFO] The score is compiled C on a CPU already: compile_score is ignored")
-    return self.cfg.compile_score and not on_cpu
-
-  def _fallen_states(self) -> FallenStateBuffer | None:
-    if not 0.0 <= self.cfg.fallen_init_prob <= 1.0:
-      raise UserError(
-        f"fallen_init_prob is {self.cfg.fallen_init_prob}, expected a share from 0 to 1"
+      print(
+        "[INFO] The denoiser is compiled C on a CPU already: compile_score is ignored"
       )
-    if self.cfg.fallen_init_prob == 0.0:
-      return None
-    size, spec = self.cfg.fallen_buffer_size, self.prior.spec
-    pool = FallenStateBuffer(size, spec, self._kinematics, self.device)
-    share = f"{100 * self.cfg.fallen_init_prob:.0f} %"
-    print(f"[INFO] Start states: {share} of episodes start as one of {size} falls")
-    return pool
+    return self.cfg.compile_score and not on_cpu
 
   # What rewards and terminations ask for.
 
   def r_smp(self) -> torch.Tensor:
-    """Prior reward of the current step (N,), in (0, 1]."""
+    """Return the prior's reward of the current step (N,), in (0, 1]; 1 without one."""
     self._score_current_step()
-    return self.scoring.r_smp
+    return self.style.reward
 
   def sds_loss(self) -> torch.Tensor:
-    """Denoising errors of the current step (N, K), not divided by anything."""
+    """Return the SDS losses of the current step (N, K), not divided by anything."""
     self._score_current_step()
-    return self.scoring.sds_loss
+    return self.style.losses
 
   def compose_task(self, value: torch.Tensor, weight: float) -> torch.Tensor:
-    """A task term's value (N,) as the composition lets it enter the reward.
+    """Return a task term's value (N,) as it enters the reward.
 
     Args:
       value: The term's own value, without its weight.
@@ -238,65 +268,48 @@ class SmpTerm(CommandTerm):
     return value * task_share(r_smp, self.floor, self.cfg.form())
 
   def compose_prior(self) -> torch.Tensor:
-    """What r_smp adds to the reward beside the task terms (N,)."""
+    """Return what r_smp adds to the reward beside the task terms (N,)."""
     return smp_share(self.r_smp(), self.cfg.form())
 
   # Checkpoints.
 
   def state_dict(self) -> dict[str, Any]:
-    """The reward's memory: running means and pool."""
-    return {
-      "mean": self.normalizer.mean,
-      "count": self.normalizer.count,
-      "sds_normalizer": self.cfg.sds_normalizer,
-      "init_states": self.init_states.state_dict(),
-    }
+    """Return what the reward and the initial states remember."""
+    return {**self.style.state_dict(), "init_states": self.init_states.state_dict()}
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
-    """Restore the reward's memory, so that a resumed run goes on without a jump."""
+    """Restore what `state_dict` returned, so that a resumed run goes on without a jump."""
     self.load_means(saved)
     if not self.init_states.load_state_dict(saved["init_states"]):
-      print("[INFO] checkpoint has a pool of another size: keeping the fresh one")
+      print("[INFO] checkpoint has a GSI buffer of another size: keeping the fresh one")
 
   def load_means(self, saved: dict[str, Any]) -> None:
-    """Restore the running means alone: the scale of the reward.
+    """Restore the scale of the reward alone.
 
     A scale that is the prior's own stays as it is.
     """
-    if saved["mean"].shape != self.normalizer.mean.shape:
-      kept = (
-        "start anew" if self.cfg.sds_normalizer == "running" else "stay the prior's"
-      )
-      print(f"[WARN] checkpoint has other timesteps: means of errors {kept}")
-      return
-    moves = self.cfg.sds_normalizer == "running" and self.cfg.update_statistics
-    if moves and saved.get("sds_normalizer") == "reference":
-      print(
-        "[WARN] checkpoint was trained on the prior's reference scale, which now becomes "
-        "a running mean; --env.commands.smp.sds-normalizer reference goes on as before"
-      )
-    self.normalizer.load(saved["mean"], saved["count"])
+    self.style.load_state_dict(saved)
 
   # mjlab's command interface.
 
   @property
   def command(self) -> torch.Tensor:
-    return torch.cat((self.scoring.r_smp.unsqueeze(-1), self.scoring.sds_loss), dim=-1)
+    return torch.cat((self.style.reward.unsqueeze(-1), self.style.losses), dim=-1)
 
   def _update_metrics(self) -> None:
-    """Nothing: means over environments go to the log every step instead."""
+    """Do nothing: means over environments go to the log every step instead."""
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
     """Start episodes: the last frame of a drawn window becomes the state."""
-    start, kind = self.init_states.draw(len(env_ids), self._init_weights(env_ids))
-    self.init_mode[env_ids] = kind
-    self.floor[env_ids] = self.cfg.min_smp_reward_fallen * (kind > 0)
-    self.buffer.fill(env_ids, start)
+    start, mode = self.init_states.draw(len(env_ids), self._init_weights(env_ids))
+    self.init_mode[env_ids] = mode
+    self.floor[env_ids] = self.cfg.min_smp_reward_fallen * (mode > 0)
+    self.window.fill(env_ids, start)
     last = start.root_pos_w[:, -1] + self._env.scene.env_origins[env_ids]
     velocity = torch.cat(
       (start.root_lin_vel_w[:, -1], start.root_ang_vel_w[:, -1]), dim=-1
     )
-    fps = self.prior.spec.fps
+    fps = self.window.spec.fps
     joint_vel = (start.joint_pos[:, -1] - start.joint_pos[:, -2]) * fps
     self.robot.write_root_link_pose_to_sim(
       torch.cat((last, start.root_quat_w[:, -1]), dim=-1), env_ids=env_ids
@@ -307,9 +320,9 @@ class SmpTerm(CommandTerm):
     )
 
   def _init_weights(self, env_ids: torch.Tensor) -> torch.Tensor | None:
-    """How likely each generated window is for each start (n, pool); None: all alike.
+    """Return how likely each generated window is for each start (n, P); None: all alike.
 
-    Commands are drawn after the start states that their goals may lie around; so the
+    Commands are drawn after the initial states that their goals may lie around; so the
     speed among them is drawn ahead.
     """
     bandwidth = self.cfg.init_speed_bandwidth
@@ -318,23 +331,19 @@ class SmpTerm(CommandTerm):
     manager = self._env.command_manager
     terms = (manager.get_term(name) for name in manager.active_terms)
     command = next(term for term in terms if isinstance(term, TravelCommand))
-    speed = command.speed_along(self.gsi_buffer.velocity)
+    speed = command.speed_along(self.init_states.generated.velocity)
     return init_speed_weights(speed, command.draw_next(env_ids), bandwidth)
 
   def _update_command(self, env_ids: torch.Tensor | None) -> None:
     if env_ids is not None:
       return  # A reset, not a step.
     self._log()
-    self._sync_statistics()
-    step, interval = self._env.common_step_counter, self.cfg.gsi_refresh_interval
+    step = self._env.common_step_counter
+    if step % self.cfg.sync_interval == 0:
+      self.style.synchronize()
+    interval = self.cfg.gsi_refresh_interval
     if interval > 0 and step > 0 and step % interval == 0:
-      self.gsi_buffer.refresh(self.cfg.gsi_refresh_size)
-
-  def _sync_statistics(self) -> None:
-    """With several processes, let their running means grow together."""
-    interval = self.cfg.sync_interval
-    if self.cfg.update_statistics and self._env.common_step_counter % interval == 0:
-      self.normalizer.average_over_ranks()
+      self.init_states.refresh(self.cfg.gsi_refresh_size)
 
   # The score.
 
@@ -345,23 +354,32 @@ class SmpTerm(CommandTerm):
     self.task_reward.zero_()
     pos = robot_state.root_pos_w(self.robot) - self._env.scene.env_origins
     quat, joints = robot_state.root_quat_w(self.robot), self.robot.data.joint_pos
-    self.scoring.step(pos, quat, joints)
+    self.style_step.run(pos, quat, joints)
 
   def _log(self) -> None:
     log = self._env.extras["log"]
-    log["Smp/r_smp"] = self.scoring.r_smp.mean()
     # Without robots that diverged.
     task = self.task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     log["Smp/task_reward"] = task.mean()
-    sds_loss = self.scoring.sds_loss
-    error = sds_loss.where(sds_loss.isfinite(), torch.nan).nanmean(dim=0)
-    scale = self.normalizer.scale()
-    for k, timestep in enumerate(self.cfg.timesteps):
-      log[f"Smp/sds_loss_t{timestep}"] = error[k]
-      log[f"Smp/mu_t{timestep}"] = scale[k]
-    ratio = self.scoring.amplitude / self._data_amplitude.clamp(min=1e-6)
-    for i, limb in enumerate(LIMBS):
+    log.update(self.style.log())
+    ratio = self.window.amplitude / self._data_amplitude.clamp(min=1e-6)
+    for i, limb in enumerate(LIMBS if self.prior is not None else ()):
       log[f"Smp/amplitude_{limb}"] = ratio[i]
+
+
+def _check_order(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
+  """Refuse a term that others come before, and a reward that needs a prior without one."""
+  first = next(iter(env.cfg.commands))
+  if env.cfg.commands[first] is not cfg:
+    raise UserError(
+      f"env.commands: '{SMP_TERM}' must come first, not '{first}': it writes the initial "
+      "state that other commands place their goals around"
+    )
+  if cfg.prior is None and cfg.reward_mode != "task_only":
+    raise UserError(
+      f"reward_mode {cfg.reward_mode} needs a motion prior and prior is None; give "
+      "--env.commands.smp.prior, or --env.commands.smp.reward-mode task_only"
+    )
 
 
 def _check_init_speeds(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
@@ -380,12 +398,16 @@ def _check_init_speeds(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
     )
 
 
-def _load_prior(name: str, robot: Entity, step_dt: float) -> MotionPrior:
-  """A prior that fits the robot and the control rate.
+def _load_prior(
+  name: str | None, robot: Entity, step_dt: float, device: str
+) -> MotionPrior | None:
+  """Return a prior that fits the robot and the control rate; None: none was named.
 
   Raises:
     UserError: names the file and the field that does not fit, with both values.
   """
+  if name is None:
+    return None
   path = resolve_prior(name)
   prior = MotionPrior.load(path)
   expected = g1_spec(
@@ -399,7 +421,7 @@ def _load_prior(name: str, robot: Entity, step_dt: float) -> MotionPrior:
     prior.spec.check(expected)
   except UserError as error:
     raise UserError(f"{path} does not fit this environment: {error}") from None
-  return prior
+  return prior.to(device)
 
 
 def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:
@@ -410,7 +432,7 @@ def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:
   """
   if cfg.sds_normalizer == "running":
     return SdsNormalizer(len(cfg.timesteps), cfg.freeze_after_samples)
-  path = resolve_prior(cfg.prior)
+  path = resolve_prior(cast(str, cfg.prior))
   if prior.reference is None:
     raise UserError(
       f"{path}: has no reference errors, which scale 'reference' needs; add them with "
@@ -418,18 +440,3 @@ def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:
     )
   print(f"[INFO] Scale of the errors: that of {prior.reference.what()} ({path.stem})")
   return ReferenceSdsNormalizer(prior.reference.at(cfg.timesteps))
-
-
-LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")
-"""Parts whose joint amplitude is logged as a ratio, policy to prior."""
-
-
-def _limb_means(joint_names: tuple[str, ...]) -> torch.Tensor:
-  """Matrix (limbs, joints) that averages joints over each limb."""
-  rows = torch.zeros(len(LIMBS), len(joint_names))
-  for j, name in enumerate(joint_names):
-    side = name.split("_")[0]
-    part = "leg" if any(p in name for p in ("hip", "knee", "ankle")) else "arm"
-    limb = "waist" if side == "waist" else f"{side}_{part}"
-    rows[LIMBS.index(limb), j] = 1.0
-  return rows / rows.sum(dim=1, keepdim=True)

@@ -11,7 +11,7 @@ from mjlab.managers.termination_manager import TerminationTermCfg
 from smp.mdp import robot_state
 from smp.mdp.init_states import INIT_MODES
 from smp.mdp.metrics import head_height
-from smp.mdp.smp_term import SMP_TERM, SmpTerm
+from smp.mdp.smp_term import SmpTerm
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -57,7 +57,7 @@ def out_of_distribution(
   The SDS loss is this step's, mean over the scored timesteps. Source: the get-up task
   of the G1 reproduction of SMP.
   """
-  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  smp_term = SmpTerm.of(env)
   familiar = torch.exp(-sds_scale * smp_term.sds_loss().mean(dim=-1))
   return (familiar < minimum) & (env.episode_length_buf > grace_steps)
 
@@ -78,7 +78,7 @@ class StandUpSuccess:
   """Episodes of a kind that the logged share reaches back."""
 
   def __init__(self, cfg: TerminationTermCfg, env: ManagerBasedRlEnv):
-    self._smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+    self._smp_term = SmpTerm.of(env)
     shape, device = env.num_envs, env.device
     self.steps = torch.zeros(shape, dtype=torch.long, device=device)
     """(N,) steps in a row of standing."""

@@ -1,11 +1,9 @@
-"""Motion clips: read, check, cut, mirror, resample, and slice into windows."""
+"""Motion clips: cut, mirror, resample, and slice into windows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import mujoco
@@ -14,8 +12,6 @@ import torch
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline, Slerp
 
-from smp.data.checks import Rows, joint_limits, judge, report
-from smp.data.formats import SourceCfg, read_rows
 from smp.motion.features import FPS, WINDOW, MotionState, encode, window_velocities
 from smp.motion.kinematics import mj_ee_positions
 from smp.motion.rotations import HeadingKind
@@ -49,59 +45,6 @@ class Clip:
       root_quat=self.root_quat[part],
       joint_pos=self.joint_pos[part],
     )
-
-
-# Reading.
-
-
-def load_csv(path: str | Path, fps: float | None = None) -> Clip:
-  """Read a motion file: by itself, a LAFAN1-on-G1 CSV or what `smp.data.formats` knows.
-
-  What it means is not judged, but for joints far outside their limits: `load_clip` does.
-
-  Args:
-    path: A file.
-    fps: Rows per second. None: what the file says, or else 30.
-
-  Raises:
-    UserError: names the file and the row (1 is the first line) of what is wrong.
-  """
-  rows = read_rows(Path(path), SourceCfg(fps=fps))
-  report(rows, list(joint_limits(rows)))
-  return clip_of(rows)
-
-
-def load_clip(
-  path: Path,
-  source: SourceCfg,
-  accept: bool = False,
-  ranges: Sequence[tuple[int, int]] = (),
-) -> tuple[Clip, list[str]]:
-  """Read a motion file and judge what it means.
-
-  Args:
-    path: A file.
-    source: How to read it.
-    accept: Take what is impossible for doubtful.
-    ranges: Rows [start, stop) that are used; what is wrong elsewhere does not count.
-
-  Returns:
-    The clip, and what is doubtful about it: messages that name the file.
-
-  Raises:
-    UserError: names the file and the row of what is impossible.
-  """
-  rows = read_rows(path, source)
-  return clip_of(rows), report(rows, judge(rows), accept, ranges)
-
-
-def clip_of(rows: Rows) -> Clip:
-  """The clip of a file's rows, quaternions normalised."""
-  quat = rows.root_quat / np.linalg.norm(rows.root_quat, axis=1, keepdims=True)
-  return Clip(rows.path.stem, rows.fps, rows.root_pos, quat, rows.joint_pos)
-
-
-# Transforming.
 
 
 def mirror_clip(clip: Clip) -> Clip:

@@ -150,16 +150,3 @@ def _sizes(weights: dict[str, Any]) -> tuple[int, ...]:
   if not shapes:
     raise ValueError("it has no linear layers")
   return (int(shapes[0][1]), *(int(shape[0]) for shape in shapes))
-
-
-class OnnxActor(nn.Module):
-  """An actor as it is exported, with the names that mjlab's exporter gives."""
-
-  input_names, output_names = ("obs",), ("actions",)
-
-  def __init__(self, actor: Actor) -> None:
-    super().__init__()
-    self.actor = actor
-
-  def forward(self, obs: Tensor) -> Tensor:
-    return self.actor(obs)

@@ -21,7 +21,6 @@ _ENTRIES: dict[tuple[str, ...], type] = {
 """What the checkpoint of any task holds, mjlab's own included, and as what."""
 
 _PRIOR_ENTRIES: dict[tuple[str, ...], type] = {
-  ("infos", "progress", "total_steps"): int,
   ("infos", "smp", "mean"): torch.Tensor,
   ("infos", "smp", "count"): torch.Tensor,
   ("infos", "smp", "init_states", "root_pos"): torch.Tensor,
@@ -98,6 +97,8 @@ def _expected(loaded: dict[str, Any], path: object) -> dict[tuple[str, ...], typ
   entries |= {(name,): kind for name, kind in _LEARNER_ENTRIES[learner].items()}
   infos = loaded.get("infos")
   if isinstance(infos, dict) and (infos.keys() & {"smp", "progress"}):
+    entries["infos", "progress", "total_steps"] = int
+  if isinstance(infos, dict) and "smp" in infos:
     entries |= _PRIOR_ENTRIES
   if isinstance(infos, dict) and "origin" in infos:
     entries["infos", "origin"] = dict

@@ -220,7 +220,7 @@ class OffPolicyRunner(CheckpointedRunner):
       last, reward, terminated, truncated, _ = env.step(action)
       log = env.extras["log"]
       task = _finite_or_zero(smp_term.task_reward)
-      error = smp_term.scoring.sds_loss.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
+      error = smp_term.style.losses.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
       self.replay.push(
         Step(
           obs=actor_obs,
@@ -248,7 +248,7 @@ class OffPolicyRunner(CheckpointedRunner):
     env, smp_term = self.env.unwrapped, self._smp_term()
     if all(name in self._composed() for name in env.reward_manager.active_terms):
       return torch.zeros_like(task)
-    scale = smp_term.normalizer.scale()
+    scale = smp_term.style.scale()
     composed = compose(task, error, smp_term.floor, scale, smp_term.cfg.form())
     step = env.step_dt if env.cfg.scale_rewards_by_dt else 1.0
     return _finite_or_zero(reward / step - composed)
@@ -286,7 +286,7 @@ class OffPolicyRunner(CheckpointedRunner):
     if self.replay.size < self._learning_starts:
       return []
     smp_term, cfg = self._smp_term(), self.alg_cfg
-    scale, form = smp_term.normalizer.scale(), smp_term.cfg.form()
+    scale, form = smp_term.style.scale(), smp_term.cfg.form()
     losses: list[tuple[str, Tensor]] = []
     for _ in range(cfg.updates_per_step):
       batch = self.replay.sample(cfg.batch_size, cfg.n_step, cfg.gamma, scale, form)
@@ -448,7 +448,7 @@ def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
         f"--agent.algorithm.value-range {cfg.value_range}: give (LOW,HIGH), LOW < HIGH"
       )
     return low, high
-  smp_term = cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  smp_term = SmpTerm.of(env)
   form, manager = smp_term.cfg.form(), env.reward_manager
   task = sum(
     manager.get_term_cfg(name).weight

@@ -38,8 +38,10 @@ def save_policy(
   """
   loaded = read_checkpoint(checkpoint, "cpu")
   infos = loaded["infos"]
-  if "smp" not in infos:
-    raise UserError(f"{checkpoint}: not a checkpoint of this project (no infos.smp)")
+  if "progress" not in infos:
+    raise UserError(
+      f"{checkpoint}: not a checkpoint of this project (no infos.progress)"
+    )
   origin = infos.get("origin", {})
   card = {
     "task": task,
@@ -52,13 +54,13 @@ def save_policy(
       name: str(origin.get(name, _UNKNOWN)) for name in ("prior", "commit", "command")
     },
   }
-  smp_term = infos["smp"]
+  means = infos.get("smp", {"mean": torch.zeros(0), "count": torch.zeros(1)})
   policy = {
     "format": FORMAT,
     "actor_state_dict": loaded["actor_state_dict"],
     "actor_spec": loaded.get("actor_spec", ActorSpec().to_dict()),
-    "mean": smp_term["mean"],
-    "count": smp_term["count"],
+    "mean": means["mean"],
+    "count": means["count"],
     "card": card,
   }
   _check(Path(output), policy)
@@ -98,7 +100,11 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
     means, iteration = loaded, loaded["card"].get("iteration")
   else:
     loaded = read_checkpoint(path, "cpu")
-    means, iteration = loaded["infos"]["smp"], loaded["iter"]
+    means, iteration = loaded["infos"].get("smp"), loaded["iter"]
+    if means is None:
+      raise UserError(
+        f"{path}: trained without a motion prior: there is no r_smp to scale"
+      )
   return {"mean": means["mean"], "count": means["count"], "iteration": iteration}
 
 
@@ -130,7 +136,7 @@ def load_trained(
   loaded = load_tensors(path, "policy", "cpu")
   if _is_policy(loaded):
     _check(Path(path), loaded)
-    card, means = loaded["card"], loaded
+    card, means = loaded["card"], loaded if loaded["mean"].numel() else None
     if task is not None and card["task"] != task:
       raise UserError(f"{path}: a policy of {card['task']}, not of {task}")
   else:

@@ -19,12 +19,12 @@ from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 
 from smp.deploy.onnx_export import FILE_NAME, export_policy
 from smp.deploy.policy_spec import PolicySpec
-from smp.diffusion.trainer import git_revision
 from smp.errors import UserError
 from smp.mdp.curriculums import curriculum_state, load_curriculum_state
-from smp.mdp.smp_term import SMP_TERM, SmpTerm
+from smp.mdp.smp_term import SmpTerm
 from smp.rl.actor import Actor, actor_from
 from smp.rl.checkpoint import read_checkpoint
+from smp.utils.git import git_revision
 from smp.utils.tensor_files import save_tensors
 from smp.utils.wandb_mode import choose_wandb_mode
 
@@ -113,7 +113,6 @@ class CheckpointedRunner:
     saved["infos"] = {
       **(infos or {}),
       "env_state": {"common_step_counter": env.common_step_counter},
-      "smp": self._smp_term().state_dict(),
       "curriculum": curriculum_state(env),
       "origin": self._origin,
       "progress": {
@@ -121,6 +120,8 @@ class CheckpointedRunner:
         "total_time": self.logger.tot_time,
       },
     }
+    if self._smp_term().prior is not None:
+      saved["infos"]["smp"] = self._smp_term().state_dict()
     save_tensors(path, saved)
     self._upload(path)
     # After the checkpoint, which must not be lost to whatever goes wrong here.
@@ -169,11 +170,16 @@ class CheckpointedRunner:
         f"--learner {learner}"
       )
     infos = loaded["infos"]
-    if "smp" not in infos:
-      raise UserError(f"{path}: not a checkpoint of this project (no infos.smp)")
+    has_prior = self._smp_term().prior is not None
+    if has_prior and "smp" not in infos:
+      raise UserError(
+        f"{path}: trained without a motion prior, or not a checkpoint of this project (no "
+        "infos.smp)"
+      )
     try:
       resume = self.load_learner(loaded, load_cfg)
-      self._smp_term().load_state_dict(infos["smp"])
+      if has_prior:
+        self._smp_term().load_state_dict(infos["smp"])
       if resume:
         self._go_on_from(loaded)
     except MISFITS as error:
@@ -201,14 +207,14 @@ class CheckpointedRunner:
   def _origin(self) -> dict[str, str]:
     """Where a checkpoint comes from."""
     return {
-      "prior": Path(self._smp_term().cfg.prior).stem,
+      "prior": Path(self._smp_term().cfg.prior or "none").stem,
       "commit": git_revision(),
       "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
   def _smp_term(self) -> SmpTerm:
     env = cast(ManagerBasedRlEnv, self.env.unwrapped)
-    return cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+    return SmpTerm.of(env)
 
   def _save_and_stop(self) -> None:
     if self.logger.writer is None or self.logger.log_dir is None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from smp.data.select_getups import StartPose, start_pose
+from smp.motion.pose_classes import StartPose, start_pose
 from smp.robots import g1
 
 FALLEN_POSES: tuple[StartPose, ...] = ("prone", "supine", "left", "right")

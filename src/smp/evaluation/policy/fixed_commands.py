@@ -19,7 +19,7 @@ from smp.mdp.commands import (
   SteeringCommand,
   SteeringCommandCfg,
 )
-from smp.mdp.init_state_buffers import FallenStateBuffer, GsiBuffer
+from smp.mdp.init_state_buffers import FallenStateBuffer, InitStateBuffer
 from smp.mdp.init_states import INIT_MODES, InitStateSampler
 from smp.motion.features import MotionState
 
@@ -118,7 +118,10 @@ class FixedInitStates(InitStateSampler):
   """Starts of the kind that each environment is given; drawn for all at once."""
 
   def __init__(
-    self, generated: GsiBuffer, fallen: FallenStateBuffer | None, kinds: tuple[str, ...]
+    self,
+    generated: InitStateBuffer,
+    fallen: FallenStateBuffer | None,
+    kinds: tuple[str, ...],
   ) -> None:
     super().__init__(generated, fallen)
     device = generated.root_pos.device

@@ -117,7 +117,7 @@ def rollout(
 
 
 def _smp_term(env: ManagerBasedRlEnv) -> SmpTerm:
-  return cast(SmpTerm, env.command_manager.get_term(SMP_TERM))
+  return SmpTerm.of(env)
 
 
 def _prepare(
@@ -134,8 +134,8 @@ def _prepare(
   if set(assignment.start) != {INIT_MODES[0]}:
     fallen = FallenStateBuffer(
       FALLS_PER_POSE * (len(INIT_MODES) - 1),
-      smp_term.prior.spec,
-      smp_term._kinematics,
+      smp_term.window.spec,
+      smp_term.window.kinematics,
       env.device,
       FALL_SEED + seed,
     )
@@ -146,7 +146,9 @@ def _prepare(
   policy = make_policy(wrapped)
   # The checkpoint's pool came with it: all policies shall start from the same states.
   smp_term.init_states.load_state_dict(fresh)
-  smp_term.init_states = FixedInitStates(smp_term.gsi_buffer, fallen, assignment.start)
+  smp_term.init_states = FixedInitStates(
+    smp_term.init_states.generated, fallen, assignment.start
+  )
   if statistics is not None:
     smp_term.load_means(statistics)
   # Building networks has drawn random numbers.
@@ -201,7 +203,7 @@ class _Recorder:
   def __init__(self, env: ManagerBasedRlEnv, steps: int, knows_means: bool) -> None:
     smp_term = _smp_term(env)
     self.steps, self._knows_means = steps, knows_means
-    self._timesteps = smp_term.cfg.timesteps
+    self._timesteps = smp_term.cfg.timesteps if smp_term.prior else ()
     self._ends = tuple(env.termination_manager.active_terms)
     sizes = {
       "qpos": (36,),
@@ -210,7 +212,7 @@ class _Recorder:
       "torque": (29,),
       "foot_force": (2,),
       "task_reward": (),
-      "sds_loss": (len(self._timesteps),),
+      "sds_loss": (smp_term.style.losses.shape[1],),
       "r_smp": (),
     }
     shape, device = (steps, env.num_envs), env.device

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
-from smp.diffusion.reference import clips_of, sds_losses
+from smp.diffusion.reference_errors import clips_of, sds_losses
 from smp.errors import UserError
 from smp.evaluation.prior.eval_windows import (
   HELD_OUT,
   OWN,
   EvalWindows,
-  evenly_spaced,
   rows_to_spec,
   speeds,
 )
@@ -41,6 +40,7 @@ from smp.motion.features import (
   mirror_features,
   window_velocities,
 )
+from smp.utils.rows import evenly_spaced
 
 BIN_WIDTH = 0.5
 """m/s."""

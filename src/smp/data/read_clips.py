@@ -1,0 +1,59 @@
+"""Read motion files and judge what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from smp.data.checks import Rows, joint_limits, judge, report
+from smp.data.formats import SourceCfg, read_rows
+from smp.motion.clips import Clip
+
+
+def load_csv(path: str | Path, fps: float | None = None) -> Clip:
+  """Read a motion file: by itself, a LAFAN1-on-G1 CSV or what `smp.data.formats` knows.
+
+  What it means is not judged, but for joints far outside their limits: `load_clip` does.
+
+  Args:
+    path: A file.
+    fps: Rows per second. None: what the file says, or else 30.
+
+  Raises:
+    UserError: names the file and the row (1 is the first line) of what is wrong.
+  """
+  rows = read_rows(Path(path), SourceCfg(fps=fps))
+  report(rows, list(joint_limits(rows)))
+  return clip_of(rows)
+
+
+def load_clip(
+  path: Path,
+  source: SourceCfg,
+  accept: bool = False,
+  ranges: Sequence[tuple[int, int]] = (),
+) -> tuple[Clip, list[str]]:
+  """Read a motion file and judge what it means.
+
+  Args:
+    path: A file.
+    source: How to read it.
+    accept: Take what is impossible for doubtful.
+    ranges: Rows [start, stop) that are used; what is wrong elsewhere does not count.
+
+  Returns:
+    The clip, and what is doubtful about it: messages that name the file.
+
+  Raises:
+    UserError: names the file and the row of what is impossible.
+  """
+  rows = read_rows(path, source)
+  return clip_of(rows), report(rows, judge(rows), accept, ranges)
+
+
+def clip_of(rows: Rows) -> Clip:
+  """The clip of a file's rows, quaternions normalised."""
+  quat = rows.root_quat / np.linalg.norm(rows.root_quat, axis=1, keepdims=True)
+  return Clip(rows.path.stem, rows.fps, rows.root_pos, quat, rows.joint_pos)

@@ -1,0 +1,90 @@
+"""The window of motion: the last frames of every environment, as a prior sees them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from smp.motion.buffer import MotionBuffer
+from smp.motion.features import FeatureSpec, MotionState, encode
+from smp.motion.kinematics import Kinematics
+from smp.robots import g1
+
+LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")
+"""Parts of the robot whose joint amplitude is logged."""
+
+
+class MotionWindow:
+  """Record poses and encode the last W of every environment.
+
+  `set_pose` copies the poses of a step into tensors of fixed address; `push` and
+  `features` are arithmetic with static shapes, so that they can be captured in a CUDA
+  graph.
+
+  Args:
+    spec: Layout of the features, and how headings are found.
+    num_envs: N.
+    device: Where to compute.
+
+  Attributes:
+    amplitude: (L,) standard deviation of the joints of each of `LIMBS` over a window,
+      mean over environments, rad.
+  """
+
+  def __init__(
+    self, spec: FeatureSpec, num_envs: int, device: str | torch.device
+  ) -> None:
+    joints, ee = len(spec.joint_names), len(spec.ee_body_names)
+    self.spec = spec
+    self.kinematics = Kinematics(g1.load_model()).to(device)
+    self.buffer = MotionBuffer(num_envs, joints, ee, device)
+    self.limbs = limb_means(spec.joint_names).to(device)
+    self.amplitude = torch.zeros(len(LIMBS), device=device)
+    self._pos = torch.zeros(num_envs, 3, device=device)
+    self._quat = torch.zeros(num_envs, 4, device=device)
+    self._quat[:, 0] = 1.0
+    self._joints = torch.zeros(num_envs, joints, device=device)
+
+  def set_pose(self, pos: Tensor, quat: Tensor, joints: Tensor) -> None:
+    """Take the poses that the next `push` records.
+
+    Args:
+      pos: (N, 3), m, pelvis relative to the environment's own origin.
+      quat: (N, 4), wxyz.
+      joints: (N, J), rad.
+    """
+    self._pos.copy_(pos)
+    self._quat.copy_(quat)
+    self._joints.copy_(joints)
+
+  def push(self) -> None:
+    """Record the poses that `set_pose` took, with their end effectors."""
+    ee = self.kinematics.ee_positions(self._pos, self._quat, self._joints)
+    self.buffer.push(self._pos, self._quat, self._joints, ee)
+
+  def features(self) -> Tensor:
+    """Return the encoded windows (N, W, F), and note the amplitude of the limbs."""
+    window = self.buffer.window()
+    # A robot that diverged spoils no mean in the log.
+    amplitude = window.joint_pos.std(dim=1).nanmean(dim=0)
+    torch.mv(self.limbs, amplitude, out=self.amplitude)
+    return encode(window, heading=self.spec.heading)
+
+  def fill(self, env_ids: Tensor, windows: MotionState) -> None:
+    """Replace the windows of ``env_ids`` (n,) by ``windows`` (n, W, ...)."""
+    self.buffer.fill(env_ids, windows)
+
+  def state(self) -> list[Tensor]:
+    """Return the tensors that a step changes."""
+    return [*self.buffer.state(), self.amplitude]
+
+
+def limb_means(joint_names: tuple[str, ...]) -> Tensor:
+  """Return the matrix (L, J) that averages joints over each of `LIMBS`."""
+  rows = torch.zeros(len(LIMBS), len(joint_names))
+  for j, name in enumerate(joint_names):
+    side = name.split("_")[0]
+    part = "leg" if any(p in name for p in ("hip", "knee", "ankle")) else "arm"
+    limb = "waist" if side == "waist" else f"{side}_{part}"
+    rows[LIMBS.index(limb), j] = 1.0
+  return rows / rows.sum(dim=1, keepdim=True)
