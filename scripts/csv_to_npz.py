@@ -2,8 +2,8 @@
 
 import tyro
 
-from smp.data.convert import ConvertCfg, convert
 from smp.errors import run
+from smp.data.convert import ConvertCfg, convert
 
 if __name__ == "__main__":
   run(lambda: convert(tyro.cli(ConvertCfg, description=ConvertCfg.__doc__)))

@@ -2,8 +2,8 @@
 
 import tyro
 
-from smp.data.select_locomotion import SelectCfg, select
 from smp.errors import run
+from smp.data.select_locomotion import SelectCfg, select
 
 if __name__ == "__main__":
   run(lambda: select(tyro.cli(SelectCfg, description=SelectCfg.__doc__)))

@@ -2,8 +2,8 @@
 
 import tyro
 
-from smp.data.select_getups import SelectGetupsCfg, select
 from smp.errors import run
+from smp.data.select_getups import SelectGetupsCfg, select
 
 if __name__ == "__main__":
   run(lambda: select(tyro.cli(SelectGetupsCfg, description=SelectGetupsCfg.__doc__)))
