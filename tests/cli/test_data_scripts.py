@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from scipy.spatial.transform import Rotation
 
+from smp.data.convert import ConvertCfg, convert
+from smp.data.stats import doubt_stats
 from smp.motion import dataset
-from smp.paths import ROOT
+from smp.motion.clips import clip_windows, resample
+from smp.motion.dataset import load_stats
+from smp.motion.features import SLICES
+from smp.paths import MOTIONS, NORM_STATS, ROOT
 from tests.motion.test_clips import corrupt, synthetic_clip, write_csv
+from tests.standing import standing_clip
 
 
 @pytest.fixture
@@ -179,13 +187,74 @@ def test_a_table_of_clips(script, folder, tmp_path):
   code, out, _ = script("inspect_clips", folder, "--clips", "clip1")
   assert code == 0 and "clip1" in out and "2.0" in out
   assert "--view x" in refused(script("inspect_clips", folder, "--view", "x"))
+  short = "a_name_of_a_clip_that_is_longer_than_its_column"
+  write_csv(folder / f"{short}.csv", synthetic_clip(5))
+  code, out, _ = script("inspect_clips", folder, "--clips", "a_*")
+  assert code == 0 and "too short" in out
+  firsts = [line.split("│")[1].strip() for line in out.splitlines() if "│" in line]
+  assert "".join(firsts) == short, "the whole name, in however many lines"
 
 
-def test_statistics_that_do_not_fit():
-  rng = np.random.default_rng(0)
-  windows = rng.normal(size=(200, 10, 59)).astype(np.float32)
-  stats = dataset.compute_norm_stats(windows)
-  assert dataset.doubt_stats(windows, stats) == ""
-  assert dataset.doubt_stats(windows[:20] * 0.5, stats) == ""
-  for other in (100 * windows, windows + 5, windows / 1000):
-    assert dataset.doubt_stats(other.astype(np.float32), stats)
+@pytest.fixture
+def windows() -> np.ndarray:
+  """(N, 10, 59) of a robot that sways about on the spot."""
+  clip = resample(standing_clip(300))
+  t = np.arange(len(clip))[:, None]
+  pos = clip.root_pos + 0.2 * np.sin(t / (5, 7, 1e9))
+  turns = Rotation.from_euler("xyz", 0.2 * np.sin(t / (6, 8, 11)))
+  quat = turns.as_quat()[:, [3, 0, 1, 2]]
+  return clip_windows(replace(clip, root_pos=pos, root_quat=quat)).numpy()
+
+
+def test_a_robot_that_stands_still_fits_its_statistics():
+  clip = standing_clip(300)
+  still = replace(clip, joint_pos=0 * clip.joint_pos, root_pos=0 * clip.root_pos + 0.78)
+  assert doubts_of(clip_windows(still).numpy(), clip_windows(still).numpy()) == ""
+
+
+def doubts_of(windows: np.ndarray, foreign: np.ndarray) -> str:
+  return doubt_stats(windows, dataset.compute_norm_stats(foreign))
+
+
+def test_statistics_of_the_same_clips_fit(windows):
+  assert doubts_of(windows, windows) == ""
+  assert doubts_of(windows[20:80], windows) == ""
+  # The ends of a range are not those of half of the clips.
+  assert doubts_of(windows, windows[: len(windows) // 2]) == ""
+
+
+@pytest.mark.parametrize(
+  "what, change, expected",
+  [
+    ("root_pos", lambda v: 100 * v, "z = "),
+    ("root_pos", lambda v: v - (0, 0, 0.6), "root_pos z: 100 %"),
+    ("joint_pos", np.degrees, "its limits are"),
+    ("joint_pos", lambda v: v - np.resize((-0.4, 0, 0, 0.9, -0.5, 0), 29), "_joint"),
+    ("joint_pos", lambda v: v[..., ::-1], "lie outside"),
+    ("root_lin_vel", lambda v: 100 * v, "root_lin_vel fills 1.0 %"),
+    ("root_ang_vel", lambda v: v / 50, "root_ang_vel: "),
+  ],
+)
+def test_statistics_of_other_units_or_clips_do_not_fit(windows, what, change, expected):
+  foreign = windows.copy()
+  foreign[..., SLICES[what]] = change(foreign[..., SLICES[what]])
+  assert expected in doubts_of(windows, foreign)
+
+
+def test_shipped_statistics_fit_the_shipped_motion_sets(lafan_dir, tmp_path):
+  """Each clip by itself; and those of who lies do not fit who walks."""
+  stats, sets = load_stats(NORM_STATS), {}
+  for name in ("loco", "getup"):
+    cfg = ConvertCfg(
+      tmp_path / name, lafan_dir, MOTIONS / f"{name}.yaml", stride=5, workers=1
+    )
+    convert(cfg)
+    sets[name] = dataset.load_windows([tmp_path / name])
+    own = dataset.compute_norm_stats(sets[name].windows)
+    for clip in range(len(sets[name].clips)):
+      part = sets[name].windows[sets[name].clip_index == clip]
+      assert doubt_stats(part, stats) == "" and doubt_stats(part, own) == ""
+  getup, loco = sets["getup"].windows, sets["loco"].windows
+  lying = getup[(getup[..., SLICES["root_pos"]][..., 2] < 0.3).all(axis=1)]
+  assert "root_pos z: 100 %" in doubts_of(loco, lying)
+  assert doubts_of(getup, loco)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smp.cli.inspect_clips import summarise
 from smp.cli.measure_checks import noticed, rows_of
 from smp.data.checks import ISAAC, Finding, Rows, judge, report
 from smp.data.damage import DAMAGE, change, resampling_change, table_of
@@ -63,6 +64,19 @@ def test_order_of_the_quaternion():
   assert "upside down" in text and "--quaternion-order wxyz" in text
 
 
+@pytest.mark.parametrize(
+  "order, other, index",
+  [("xyzw", "wxyz", [3, 0, 1, 2]), ("wxyz", "xyzw", [1, 2, 3, 0])],
+)
+def test_the_order_that_a_file_was_read_with_is_not_proposed(order, other, index):
+  rows = rows_of(table(standing_clip(yaw=2.0)))
+  rows = replace(rows, root_quat=rows.root_quat[:, index], quaternion_order=order)
+  assert f"--quaternion-order {other} it" in judge(rows)[0].text
+  for tried in (other, ""):
+    text = judge(replace(rows, quaternion_order=tried))[0].text
+    assert f"read with --quaternion-order {other}" not in text
+
+
 def test_up_is_y():
   values = table(standing_clip())
   turned = values.copy()
@@ -82,6 +96,16 @@ def test_heights(lift, refuse):
   assert found and found[0].refuse == refuse and "floor" in found[0].text
 
 
+@pytest.mark.parametrize("lift", [1.0, 0.3, 0.1, -0.3])
+def test_another_floor_is_told_with_its_height(lift):
+  values = table(standing_clip())
+  values[:, 2] += lift
+  found = findings(values)
+  how = "lower" if lift > 0 else "higher"
+  assert f"read with z {abs(lift):.2f} m {how} it looks right" in found[0].text
+  assert found[0].refuse == (lift == 1.0), "a height may be meant"
+
+
 def test_jumps_name_the_second_row_and_ranges_leave_them_out():
   values = table(standing_clip())
   values[20:, 0] += 3.0
@@ -95,6 +119,38 @@ def test_jumps_name_the_second_row_and_ranges_leave_them_out():
     report(rows, found, ranges=[(10, 30)])
 
 
+def test_a_pelvis_under_the_floor():
+  values = table(standing_clip())
+  values[9, 2] = -0.9
+  assert "the pelvis is at z = -0.90 m" in refusal(values)
+
+
+def test_turns_of_the_root_and_of_joints():
+  values = table(standing_clip())
+  values[20:, 3:7] = table(standing_clip(yaw=1.3))[20:, 3:7]
+  assert "the root turns 57 degrees" in refusal(values)
+  values = table(standing_clip())
+  elbow = 7 + g1.JOINT_NAMES.index("left_elbow_joint")
+  values[:20, elbow], values[20:, elbow] = -0.5, 1.7
+  assert "left_elbow_joint turns 2.20 rad" in refusal(values)
+
+
+def test_a_row_that_is_elsewhere():
+  values = table(standing_clip())
+  values[20, 0] += 0.25
+  found = findings(values)
+  assert "the bodies jump" in found[0].text and not found[0].refuse
+  values[20, 0] -= 0.15
+  assert findings(values) == [], "what a fast motion may do"
+
+
+def test_rows_repeated_at_a_standstill_are_none():
+  values = np.repeat(table(standing_clip())[:1], 36, axis=0)
+  values[:, 0] += 1e-4 * np.arange(36)
+  values[20:23] = values[20]
+  assert findings(values) == []
+
+
 def test_speeds_are_by_the_frame_rate():
   """What is possible at 30 rows a second is not at 6000."""
   values = table(standing_clip())
@@ -105,7 +161,7 @@ def test_speeds_are_by_the_frame_rate():
 def test_repeated_rows():
   values = table(standing_clip())
   found = findings(np.repeat(values, 2, axis=0)[:39])
-  assert "15 instead of 30" in found[0].text and not found[0].refuse
+  assert "the others are 15 a second" in found[0].text and not found[0].refuse
   moving = values.copy()
   moving[:, 0] += np.arange(len(values)) / 30
   found = findings(np.insert(moving, 20, moving[20], axis=0))
@@ -142,6 +198,27 @@ def test_likelihoods_of_exchanges_are_those_of_exchanged_motions():
   order[list(part)] = [g1.MIRROR_INDEX[j] for j in part]
   rise = _Fit.of(x[:, order], model).rarity - fit.rarity
   assert fit.sides(part) == pytest.approx(rise)
+
+
+def test_a_summary_says_what_a_motion_does():
+  values = table(standing_clip())
+  plain = summarise(rows_of(values))
+  assert (plain.rows, plain.seconds) == (36, pytest.approx(1.2))
+  assert (plain.upright, plain.lying, plain.jumps, plain.over) == (1.0, 0.0, 0, 0.0)
+  assert plain.depth < 0.02 and plain.speed[1] == pytest.approx(0.1, abs=0.02)
+  assert plain.height == pytest.approx(np.quantile(values[:, 2], (0, 0.5, 1)))
+  values[:18, 2] -= 0.1
+  values[20, 0] += 0.25
+  knee = 7 + g1.JOINT_NAMES.index("left_knee_joint")
+  values[30, knee] = -0.5
+  worse = summarise(rows_of(values), every=1)
+  assert worse.depth - plain.depth == pytest.approx(0.1, abs=0.02)
+  assert worse.jumps > 0 and worse.over == pytest.approx(0.5 - 0.087, abs=0.01)
+  values[:, 3:7] = (0.5, 0.5, 0.5, 0.5)
+  assert (summarise(rows_of(values)).lying, summarise(rows_of(values)).upright) == (
+    1,
+    0,
+  )
 
 
 # Real clips.
@@ -181,6 +258,14 @@ def test_joints_of_another_order(walk):
   order = [g1.JOINT_NAMES.index(name) for name in ISAAC]
   values[:, 7:] = values[:, 7:][:, order]
   assert "--joint-order isaac" in refusal(values)
+
+
+def test_what_looks_right_otherwise_is_no_doubt_any_more(walk):
+  values = table_of(walk.cut(600, 690))
+  values[:, 3:7] = values[:, [6, 3, 4, 5]]
+  with pytest.raises(UserError, match="--quaternion-order wxyz it looks right"):
+    report(rows_of(values), judge(rows_of(values)))
+  assert not any(f.refuse for f in judge(rows_of(values), explain=False))
 
 
 def test_made_up_joints_are_no_exchange(walk, tmp_path):

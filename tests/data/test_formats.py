@@ -84,10 +84,10 @@ def test_units_in_the_heading_and_times(tmp_path):
   same(path, fps=50.0)
 
 
-def seed_file(path: Path) -> Path:
+def seed_file(path: Path, values: np.ndarray = VALUES) -> Path:
   names = ["Frame", *(f"root_translate{a}" for a in "XYZ")]
   names += [f"root_rotate{a}" for a in "XYZ"] + [f"{n}_dof" for n in g1.JOINT_NAMES]
-  euler = Rotation.from_quat(VALUES[:, 3:7]).as_euler("xyz", degrees=True)
+  euler = Rotation.from_quat(values[:, 3:7]).as_euler("xyz", degrees=True)
   parts = (100 * CLIP.root_pos, euler, np.degrees(CLIP.joint_pos))
   values = np.column_stack((np.arange(len(VALUES)), *parts))
   path.write_text(text(values, ",", ",".join(names) + "\n"))
@@ -98,6 +98,33 @@ def test_bones_seed(tmp_path):
   path = seed_file(tmp_path / "walk.csv")
   same(path, fps=120.0)
   same(path, SourceCfg(format="seed", fps=60.0), fps=60.0)
+
+
+def test_euler_angles_are_about_fixed_axes(tmp_path):
+  values = VALUES.copy()
+  turns = Rotation.from_rotvec((0.3, -0.4, 0.5)) * Rotation.from_quat(VALUES[:, 3:7])
+  values[:, 3:7] = turns.as_quat()
+  clip = clip_of(read_rows(seed_file(tmp_path / "walk.csv", values)))
+  read = Rotation.from_quat(clip.root_quat[:, [1, 2, 3, 0]])
+  assert (read * turns.inv()).magnitude().max() < 1e-6
+
+
+@pytest.mark.parametrize("step, fps", [(0.02, 50.0), (20.0, 50.0), (1 / 120, 120.0)])
+def test_times_in_seconds_or_milliseconds(tmp_path, step, fps):
+  names = ["time", "x", "y", "z", "qx", "qy", "qz", "qw", *g1.JOINT_NAMES]
+  values = np.column_stack((np.arange(len(VALUES)) * step, VALUES))
+  path = tmp_path / "walk.csv"
+  path.write_text(text(values, ",", ",".join(names) + "\n"))
+  same(path, fps=fps)
+
+
+def test_a_column_named_twice(tmp_path):
+  names = ["x", "y", "z", "qx", "qy", "qz", "qw", *g1.JOINT_NAMES]
+  names[10] = "left_hip_pitch"
+  path = tmp_path / "walk.csv"
+  path.write_text(text(VALUES, ",", ",".join(names) + "\n"))
+  with pytest.raises(UserError, match="two columns are called 'left_hip_pitch_joint'"):
+    read_rows(path)
 
 
 def test_options_for_plain_files(tmp_path):
@@ -114,6 +141,24 @@ def test_options_for_plain_files(tmp_path):
     SourceCfg(joint_order=("left_toe", "left_knee")).check()
   with pytest.raises(UserError, match="twice"):
     SourceCfg(joint_order=("left_knee", "left_knee_joint")).check()
+
+
+def test_up_is_y_on_request(tmp_path):
+  turn = Rotation.from_euler("x", -90, degrees=True)
+  values = VALUES.copy()
+  values[:, :3] = turn.apply(VALUES[:, :3])
+  values[:, 3:7] = (turn * Rotation.from_quat(VALUES[:, 3:7])).as_quat()
+  path = tmp_path / "walk.csv"
+  path.write_text(text(values))
+  same(path, SourceCfg(up_axis="y"))
+
+
+def test_rows_know_the_order_of_their_quaternion(tmp_path):
+  path = tmp_path / "walk.csv"
+  path.write_text(text(VALUES))
+  assert read_rows(path).quaternion_order == "xyzw"
+  assert read_rows(path, SourceCfg(quaternion_order="wxyz")).quaternion_order == "wxyz"
+  assert read_rows(seed_file(path)).quaternion_order == ""
 
 
 def test_23_joints_on_request_only(tmp_path):
@@ -171,6 +216,37 @@ def test_tracking_archives_of_both_orders(tmp_path, order):
   body_quat[:, 0] = CLIP.root_quat
   np.savez(path, fps=[50], joint_pos=joints, body_pos_w=body_pos, body_quat_w=body_quat)
   same(path, fps=50.0)
+
+
+def test_the_root_of_tracking_archives_is_found_by_name(tmp_path):
+  bodies = np.stack((CLIP.root_pos + 1, CLIP.root_pos), axis=1)
+  quats = np.stack((CLIP.root_quat[:, [1, 0, 3, 2]], CLIP.root_quat), axis=1)
+  path, names = tmp_path / "a.npz", ["torso_link", "pelvis"]
+  np.savez(
+    path,
+    fps=[50],
+    body_names=names,
+    joint_names=list(g1.JOINT_NAMES),
+    joint_pos=CLIP.joint_pos,
+    body_pos_w=bodies,
+    body_quat_w=quats,
+  )
+  same(path, fps=50.0)
+
+
+def test_coordinates_of_mujoco(tmp_path):
+  qpos = np.column_stack((CLIP.root_pos, CLIP.root_quat, CLIP.joint_pos))
+  path = tmp_path / "a.npz"
+  np.savez(path, qpos=qpos)
+  same(path)
+
+
+@pytest.mark.parametrize("fps", [0, -30, 1e6, np.nan, np.inf])
+def test_rates_that_cannot_be(tmp_path, fps):
+  path = tmp_path / "walk.pkl"
+  path.write_bytes(pickle.dumps(gmr(fps=fps)))
+  with pytest.raises(UserError, match="'fps' is"):
+    read_rows(path)
 
 
 class Runs:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from smp.data.formats import SourceCfg
 from smp.data.read_clips import load_csv
 from smp.data.select_getups import (
   Getup,
@@ -20,6 +21,8 @@ from smp.data.select_getups import (
   start_pose,
   without_t_poses,
 )
+from smp.data.select_locomotion import SelectCfg
+from smp.data.select_locomotion import select as select_locomotion
 from smp.errors import UserError
 from smp.motion.clips import Clip, mirror_clip
 from smp.motion.dataset import load_motions
@@ -272,6 +275,49 @@ def test_the_picture_has_a_row_of_rest_poses_per_kind(tmp_path, monkeypatch):
   np.testing.assert_allclose(qpos[:3], clip.root_pos[getup.rest], atol=1e-6)
   np.testing.assert_allclose(np.abs(qpos[3:7] @ clip.root_quat[getup.rest]), 1.0)
   assert qpos.shape == (36,)
+
+
+def test_files_of_one_name_in_two_folders_are_two_clips(tmp_path):
+  for folder, pose in (("x", "left"), ("y", "prone")):
+    (tmp_path / folder).mkdir()
+    write_csv(tmp_path / folder / "a.csv", fall_and_rise(turns=POSES[pose]))
+
+  def chosen(*val: str) -> dict[str, str]:
+    options = {"output": tmp_path / "m.yaml", "input_dir": tmp_path, "clips": ("a",)}
+    select(SelectGetupsCfg(**options, val=val))
+    return {e.clip: e.split for e in load_motions(tmp_path / "m.yaml").clips}
+
+  assert chosen() == {"x__a": "train", "y__a": "train"}
+  assert chosen("y__a") == {"x__a": "train", "y__a": "val"}
+  with pytest.raises(UserError, match="--val a: several clips .x__a, y__a"):
+    chosen("a")
+  write_csv(tmp_path / "y" / "b.csv", fall_and_rise())
+  (tmp_path / "y" / "a.csv").unlink()
+  assert chosen("a") == {"x__a": "val"}
+
+
+def test_clips_are_judged_before_anything_is_chosen(tmp_path, capsys):
+  clip = fall_and_rise()
+  clip.root_pos[60:, 0] += 5.0
+  write_csv(tmp_path / "a.csv", clip)
+  options = {"output": tmp_path / "m.yaml", "input_dir": tmp_path, "clips": ("a",)}
+  with pytest.raises(UserError, match="a.csv: row 61: the root moves 5"):
+    select(SelectGetupsCfg(**options))
+  assert not (tmp_path / "m.yaml").exists()
+  with pytest.raises(UserError, match="a.csv: row 61"):
+    select_locomotion(SelectCfg(**options))
+  assert select(SelectGetupsCfg(**options, accept_doubtful=True))
+  assert "warning: " in capsys.readouterr().err
+
+
+def test_clips_are_read_by_the_options(tmp_path):
+  clip = fall_and_rise()
+  write_csv(tmp_path / "a.csv", clip)
+  options = {"output": tmp_path / "m.yaml", "input_dir": tmp_path, "clips": ("a",)}
+  (getup,) = select(SelectGetupsCfg(**options))
+  (other,) = select(SelectGetupsCfg(**options, source=SourceCfg(fps=60.0)))
+  # The second before and the second after are 60 rows each.
+  assert other.rows > getup.rows + 1.8 * FPS
 
 
 def test_bad_options(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +21,15 @@ from smp.data.checks import (
   report,
   warn,
 )
+from smp.data.choice import matching
 from smp.data.clip_kinematics import find_poses
 from smp.data.convert import find_clips
 from smp.data.formats import SourceCfg, read_rows
 from smp.data.read_clips import clip_of
 from smp.errors import UserError
-from smp.motion.clips import Clip
+from smp.motion.clips import Clip, resampled_length
 from smp.motion.contact import outside_limits, penetration
+from smp.motion.features import FPS, WINDOW
 
 UPRIGHT, LYING = 0.8, 0.5
 """z of the pelvis' vertical: above the one it is upright, below the other it lies."""
@@ -40,7 +41,7 @@ class InspectCfg:
 
   Example: uv run scripts/inspect_clips.py datasets/csv/g1
 
-  Heights and speeds are of the pelvis. Exit code 2 if a file cannot be read or would be
+  Heights and speeds are of the pelvis; ``too short`` is what makes no window. Exit code 2 if a file cannot be read or would be
   refused by csv_to_npz.py."""
 
   folder: Annotated[Path, tyro.conf.Positional]
@@ -138,7 +139,11 @@ COLUMNS = (
 def cells(name: str, summary: Summary, findings: list[Finding]) -> list[str]:
   """A row of the table as text."""
   s = summary
-  refused = any(finding.refuse for finding in findings)
+  verdict = "doubtful" if findings else "fine"
+  if any(finding.refuse for finding in findings):
+    verdict = "refused"
+  elif resampled_length(s.rows, s.fps, FPS) < WINDOW:
+    verdict = "too short"
   return [
     name,
     str(s.rows),
@@ -153,7 +158,7 @@ def cells(name: str, summary: Summary, findings: list[Finding]) -> list[str]:
     f"{s.skate:.2f}",
     str(s.jumps),
     f"{s.over:.2f}",
-    "refused" if refused else "doubtful" if findings else "fine",
+    verdict,
   ]
 
 
@@ -172,12 +177,13 @@ def inspect(cfg: InspectCfg) -> None:
   if cfg.view is not None:
     _view(cfg, found)
     return
-  chosen = [n for n in found if any(fnmatch.fnmatchcase(n, p) for p in cfg.clips)]
+  chosen = matching(found, cfg.clips)
   if not chosen:
     raise UserError(f"{cfg.folder}: no clip matches {', '.join(cfg.clips)}")
   table = Table(title=f"{cfg.folder}: height least, middle, most; speed mean, most")
   for column in COLUMNS:
-    table.add_column(column, justify="left" if column == "clip" else "right")
+    left = column == "clip"
+    table.add_column(column, justify="left" if left else "right", overflow="fold")
   messages, bad, total = [], 0, 0.0
   for name in chosen:
     try:
@@ -207,7 +213,7 @@ def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:
   from smp.viz.offscreen import MotionBatch
 
   assert cfg.view is not None
-  names = [name for name in found if fnmatch.fnmatchcase(name, cfg.view)]
+  names = list(matching(found, (cfg.view,)))
   if len(names) != 1:
     what = f"matches {len(names)} clips" if names else "is none of the clips"
     raise UserError(

@@ -13,6 +13,7 @@ import torch
 import tyro
 
 from smp.cli.upload import UploadCfg, upload_file
+from smp.data.stats import doubt_stats
 from smp.diffusion.trainer import (
   Interrupted,
   PretrainCfg,
@@ -22,7 +23,7 @@ from smp.diffusion.trainer import (
 )
 from smp.errors import UserError
 from smp.evaluation.prior.prior_plots import save_training_picture
-from smp.motion.dataset import WindowSet, doubt_stats, load_stats, load_windows
+from smp.motion.dataset import WindowSet, load_stats, load_windows
 from smp.utils.config import load_config, to_plain
 from smp.utils.loggers import make_logger
 from smp.utils.wandb_files import check_names

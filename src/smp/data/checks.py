@@ -24,6 +24,7 @@ from smp.data.familiar import (
   JOINTS,
   LENGTHS,
   RATE,
+  STANDING_UP,
   STATISTICS,
   Familiar,
   Statistic,
@@ -42,6 +43,8 @@ JOINT_TOLERANCE = 0.5
 Retargeted motion may graze a limit; half a radian beyond one is another robot's file."""
 MAX_HEIGHT, MIN_HEIGHT = 1.5, -0.3
 """Of the pelvis, m. Real clips: 0.03 to 0.97."""
+LEAST_HEIGHT = 0.1
+"""Of the pelvis in the highest row, m, for a unit to be what is wrong."""
 MAX_LIFT = 0.5
 """The lowest part of the robot, in every row, m: nothing holds it up there."""
 MAX_FLOAT = 0.06
@@ -108,6 +111,8 @@ class Rows:
   """(T,): line of the file of each row, from 1."""
   filled: tuple[int, ...] = ()
   """Joints that the file has not, and that are taken as zero."""
+  quaternion_order: str = "xyzw"
+  """That the file was read with; empty: it has no quaternion."""
 
   def __len__(self) -> int:
     return len(self.root_pos)
@@ -131,10 +136,14 @@ def judge(
   if option:
     # As it is it is wrong, and read otherwise nothing is: that is no doubt any more.
     first = findings[0]
-    certain = len(rows) >= LENGTHS[0] and not option.startswith("--input-fps")
+    certain = len(rows) >= LENGTHS[0] and option.startswith(_CERTAIN)
     text = f"{first.text}; read with {option} it looks right"
     findings[0] = replace(first, text=text, refuse=first.refuse or certain)
   return findings
+
+
+_CERTAIN = ("--length", "--angle", "--quaternion", "--joint", "--up")
+"""Options that say what numbers mean. Another frame rate or height fits many motions."""
 
 
 def _judge(rows: Rows, familiar: Familiar) -> list[Finding]:
@@ -165,7 +174,8 @@ def _better_reading(rows: Rows, familiar: Familiar) -> str:
 def _readings(rows: Rows) -> Iterator[tuple[str, Rows]]:
   """A motion as other options would have read it."""
   for unit, size in (("cm", 0.01), ("mm", 0.001), ("in", 0.0254)):
-    if np.abs(rows.root_pos[:, 2]).max() * size < MAX_HEIGHT:
+    # A pelvis that never gets off the floor in that unit is wrong in another way.
+    if LEAST_HEIGHT < np.abs(rows.root_pos[:, 2]).max() * size < MAX_HEIGHT:
       small = replace(rows, root_pos=rows.root_pos * size)
       yield f"--length-unit {unit}", small
   degrees = replace(rows, joint_pos=np.radians(rows.joint_pos))
@@ -173,18 +183,40 @@ def _readings(rows: Rows) -> Iterator[tuple[str, Rows]]:
     yield "--angle-unit deg", degrees
     scaled = replace(degrees, root_pos=rows.root_pos * 0.01)
     yield "--angle-unit deg --length-unit cm", scaled
-  quat = rows.root_quat
-  yield "--quaternion-order wxyz", replace(rows, root_quat=quat[:, [1, 2, 3, 0]])
-  yield "--quaternion-order xyzw", replace(rows, root_quat=quat[:, [3, 0, 1, 2]])
+  lowered, upright = _lowered(rows)
+  # Who is upright needs no other axes to be put on the floor.
+  if upright:
+    yield from lowered
+  for order, index in (("wxyz", [1, 2, 3, 0]), ("xyzw", [3, 0, 1, 2])):
+    if rows.quaternion_order not in ("", order):
+      quat = rows.root_quat[:, index]
+      yield f"--quaternion-order {order}", replace(rows, root_quat=quat)
   index = [ISAAC.index(name) for name in g1.JOINT_NAMES]
   other = rows.joint_pos[:, index]
   yield "--joint-order isaac", replace(rows, joint_pos=other)
   if np.median(np.abs(rows.root_pos[:, 1])) < MAX_HEIGHT:
     yield "--up-axis y", _y_up(rows)
+  if not upright:
+    yield from lowered
   for fps in (15.0, 20.0, 30.0, 50.0, 60.0, 100.0, 120.0):
     # Of too short a motion little is asked, and any rate would do.
     if fps != rows.fps and len(rows) * RATE / fps >= LENGTHS[1]:
       yield f"--input-fps {fps:g}", replace(rows, fps=fps)
+
+
+def _lowered(rows: Rows) -> tuple[list[tuple[str, Rows]], bool]:
+  """A motion whose floor is elsewhere, put on the floor; and whether it is upright."""
+  length = np.linalg.norm(rows.root_quat, axis=1, keepdims=True)
+  if length.min() < 0.5 or np.abs(rows.root_pos).max() > 1e4:
+    return [], False
+  poses = find_poses(rows.root_pos, rows.root_quat / length, rows.joint_pos)
+  upright = float(np.median(poses.up[:, 2])) > STANDING_UP
+  off = float(np.quantile(poses.lowest, 0.25))
+  if abs(off) <= MAX_FLOAT:
+    return [], upright
+  how = "lower" if off > 0 else "higher"
+  moved = replace(rows, root_pos=rows.root_pos - (0.0, 0.0, off))
+  return [(f"z {abs(off):.2f} m {how}", moved)], upright
 
 
 def _y_up(rows: Rows) -> Rows:
@@ -420,8 +452,9 @@ def _repeated(rows: Rows, speed: np.ndarray) -> Iterator[Finding]:
       return  # A pose that is held: nobody takes it for motion.
     every = len(same) / max(len(moving), 1)
     yield Finding(
-      f"{count} of {len(rows)} rows repeat the row before them: is the frame rate "
-      f"{rows.fps / every:.0f} instead of {rows.fps:g} (--input-fps), or frames dropped?",
+      f"{count} of {len(rows)} rows repeat the row before them: a motion of fewer rows "
+      f"written at a higher rate? leave them out; at {rows.fps:g} rows a second the others "
+      f"are {rows.fps / every:.0f} a second (--input-fps)",
       False,
     )
     return

@@ -578,6 +578,7 @@ def _to_rows(path: Path, raw: _Raw, source: SourceCfg) -> Rows:
   ) == "deg"
   pos = raw.pos * _METRES[length]
   joints = np.radians(raw.joints) if degrees else raw.joints
+  order = ""
   if raw.quat is not None:
     wanted = source.quaternion_order
     order = wanted if wanted != "auto" else raw.quaternion_order
@@ -593,10 +594,10 @@ def _to_rows(path: Path, raw: _Raw, source: SourceCfg) -> Rows:
     unit = quat / np.maximum(rolled, 1e-9)
     quat = (turn * Rotation.from_quat(unit[:, [1, 2, 3, 0]])).as_quat()[:, [3, 0, 1, 2]]
     quat = quat * rolled
-  order = source.order() or raw.order
-  joints, filled = _all_joints(path, joints, order, source.fill_missing_joints)
+  names = source.order() or raw.order
+  joints, filled = _all_joints(path, joints, names, source.fill_missing_joints)
   fps = source.fps or raw.fps
-  return Rows(path, fps, pos, quat, joints, raw.lines, filled)
+  return Rows(path, fps, pos, quat, joints, raw.lines, filled, order)
 
 
 def _all_joints(

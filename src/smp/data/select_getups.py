@@ -12,19 +12,20 @@ before it, and the next fall after it, are left out.
 
 from __future__ import annotations
 
-import fnmatch
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 import yaml
 from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
-from smp.data.convert import find_clips, find_input
-from smp.data.read_clips import load_csv
+from smp.data.choice import read_clips
+from smp.data.formats import SourceCfg
 from smp.errors import UserError, atomic_path
 from smp.motion.clips import Clip
 from smp.motion.dataset import Split
@@ -70,6 +71,13 @@ class SelectGetupsCfg:
 
   val: tuple[str, ...] = ()
   """Clips to hold back, whole, for validation."""
+
+  source: Annotated[SourceCfg, tyro.conf.arg(name="")] = field(
+    default_factory=SourceCfg
+  )
+
+  accept_doubtful: bool = False
+  """Choose from clips that the checks would refuse, with a warning."""
 
   low: float = 0.35
   """On the ground: the pelvis is below this, m."""
@@ -268,27 +276,18 @@ def select(cfg: SelectGetupsCfg) -> list[Getup]:
     Every rise that was found, those with a fault too.
 
   Raises:
-    UserError: no clip matches, a validation clip is not among them, or no get-up.
+    UserError: no clip matches, one is not fit to be used, a validation clip is not among
+      them, or no get-up.
   """
-  folder = find_input(cfg.input_dir)
-  found_files = find_clips(folder)
-  files = [
-    path
-    for name, path in found_files.items()
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in cfg.clips)
-  ]
-  if not files:
-    raise UserError(f"{folder}: no clip matches {', '.join(cfg.clips)}")
-  names = [path.stem for path in files]
-  for name in cfg.val:
-    if name not in names:
-      raise UserError(f"--val {name}: not among the clips ({', '.join(names)})")
-  clips = {path.stem: load_csv(path) for path in files}
+  clips, val = read_clips(
+    cfg.input_dir, cfg.clips, cfg.val, cfg.source, cfg.accept_doubtful
+  )
+  cfg = replace(cfg, val=val)
   found = [getup for clip in clips.values() for getup in find_getups(clip, cfg)]
   chosen = [getup for getup in found if not getup.fault]
   if not chosen:
     raise UserError(
-      f"{folder}: no get-up in {', '.join(names)}; {len(found)} rises are outside the "
+      f"no get-up in {', '.join(clips)}; {len(found)} rises are outside the "
       "limits, see --help"
     )
   _write(cfg, chosen)

@@ -7,19 +7,21 @@ high the pelvis is, and, for standing, how quiet the joints are.
 
 from __future__ import annotations
 
-import fnmatch
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 import yaml
 from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
-from smp.data.convert import find_clips, find_input
-from smp.data.read_clips import load_csv
+from smp.data.choice import read_clips
+from smp.data.formats import SourceCfg
 from smp.errors import UserError, atomic_path
 from smp.motion.clips import Clip
 from smp.motion.contact import penetration
@@ -49,6 +51,13 @@ class SelectCfg:
 
   val: tuple[str, ...] = ()
   """Clips to hold back, whole, for validation."""
+
+  source: Annotated[SourceCfg, tyro.conf.arg(name="")] = field(
+    default_factory=SourceCfg
+  )
+
+  accept_doubtful: bool = False
+  """Choose from clips that the checks would refuse, with a warning."""
 
   max_turn: float = 0.8
   """Fastest turn of the heading, rad/s."""
@@ -221,28 +230,23 @@ def select(cfg: SelectCfg) -> None:
   """Choose, write the motion set, print how much there is of each speed.
 
   Raises:
-    UserError: no clip matches, or a validation clip is not among them.
+    UserError: no clip matches or has such a stretch, one is not fit to be used, or a
+      validation clip is not among them.
   """
-  folder = find_input(cfg.input_dir)
-  found_files = find_clips(folder)
-  files = [
-    path
-    for name, path in found_files.items()
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in cfg.clips)
-  ]
-  if not files:
-    raise UserError(f"{folder}: no clip matches {', '.join(cfg.clips)}")
-  names = [path.stem for path in files]
-  for name in cfg.val:
-    if name not in names:
-      raise UserError(f"--val {name}: not among the clips ({', '.join(names)})")
-  found = [piece for path in files for piece in pieces_of(load_csv(path), cfg)]
-  train = balance([p for p in found if p.clip not in cfg.val], cfg)
-  val = balance([p for p in found if p.clip in cfg.val], cfg)
+  clips, val_clips = read_clips(
+    cfg.input_dir, cfg.clips, cfg.val, cfg.source, cfg.accept_doubtful
+  )
+  found = [piece for clip in clips.values() for piece in pieces_of(clip, cfg)]
+  if not found:
+    raise UserError(
+      f"no stretch of {', '.join(clips)} is within the limits, see --help"
+    )
+  train = balance([p for p in found if p.clip not in val_clips], cfg)
+  val = balance([p for p in found if p.clip in val_clips], cfg)
   _write(cfg, train, val)
   _print_table(cfg, found, train, val)
   if cfg.plot is not None:
-    _plot(cfg, folder, found, train, val)
+    _plot(cfg, clips, found, train, val)
 
 
 def _write(cfg: SelectCfg, train: list[Piece], val: list[Piece]) -> None:
@@ -292,7 +296,11 @@ def _print_table(
 
 
 def _plot(
-  cfg: SelectCfg, folder: Path, found: list[Piece], train: list[Piece], val: list[Piece]
+  cfg: SelectCfg,
+  clips: Mapping[str, Clip],
+  found: list[Piece],
+  train: list[Piece],
+  val: list[Piece],
 ) -> None:
   """Speed over time with the chosen stretches, and how much there is of each speed."""
   import matplotlib
@@ -317,7 +325,7 @@ def _plot(
   axes[0].set(xlabel="speed (m/s)", ylabel="seconds")
   axes[0].legend()
   for axis, name in zip(axes[1:], names, strict=True):
-    clip = load_csv(folder / f"{name}.csv")
+    clip = clips[name]
     axis.plot(
       np.arange(len(clip)) / clip.fps, measure(clip).speed, "0.7", linewidth=0.8
     )

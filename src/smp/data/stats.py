@@ -1,4 +1,4 @@
-"""Ranges of the features over a set of clips, and how two such ranges differ."""
+"""Ranges of the features over a set of clips: how two differ, whether they fit windows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from smp.motion.dataset import (
+  HIGH_QUANTILE,
+  LOW_QUANTILE,
   NormStats,
   compute_norm_stats,
   load_stats,
@@ -19,6 +21,22 @@ from smp.motion.dataset import (
 from smp.motion.features import SLICES
 from smp.paths import NORM_STATS
 from smp.robots import g1
+
+MAX_OUTSIDE, GROUP_OUTSIDE, FAR_OUTSIDE = 0.15, 0.3, 0.6
+"""Largest share of values outside their ranges: of all, of a group of `SLICES`, of one
+feature. Single clips of the shipped motion sets under the shipped statistics, or under
+those of their set: 0.07, 0.15, 0.48."""
+MIN_FILLED = 0.03
+"""Least share of its range that the middle feature of a group fills. The same clips, at
+the least 50 windows: 0.09; values 100 times too small: 0.01."""
+BEYOND_LIMITS = 0.3
+"""How far, in rad, a range may reach beyond the limits of its joint. Of real clips: not
+at all; angles from another pose: 0.4."""
+STILL = 1e-3
+"""Features that change less (m, rad, m/s, rad/s) are constant."""
+HEIGHTS = (-0.3, 1.5)
+"""Of the pelvis, m. Real clips: 0.05 to 0.83."""
+_FEW = 200_000
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,76 @@ def print_comparison(ours: NormStats, theirs: NormStats) -> None:
       "*" if max(abs(low), abs(high)) > 2 else "",
     )
   Console(width=100).print(table)
+
+
+def doubt_stats(windows: np.ndarray, stats: NormStats) -> str:
+  """Why statistics do not fit windows (N, W, 59) of this robot; empty: they do."""
+  frames = windows.reshape(-1, windows.shape[-1])
+  frames = frames[:: max(1, len(frames) // _FEW)]
+  if not len(frames) or frames.shape[1:] != stats.q_low.shape:
+    return ""
+  return _impossible(frames, stats) or _far_off(frames, stats)
+
+
+def _impossible(frames: np.ndarray, stats: NormStats) -> str:
+  """What statistics of these frames (N, 59) cannot be; empty: nothing."""
+  part = SLICES["joint_pos"]
+  low, high = stats.q_low[part], stats.q_high[part]
+  limits = g1.load_model().jnt_range[1:]
+  least = np.minimum(limits[:, 0], frames[:, part].min(axis=0))
+  most = np.maximum(limits[:, 1], frames[:, part].max(axis=0))
+  over = np.where(_moves(frames)[part], np.maximum(least - low, high - most), 0.0)
+  j = int(over.argmax())
+  if over[j] > BEYOND_LIMITS:
+    return (
+      f"{g1.JOINT_NAMES[j]} ranges over [{low[j]:.2f}, {high[j]:.2f}], its limits are "
+      f"[{limits[j, 0]:.2f}, {limits[j, 1]:.2f}] rad: another unit, order or zero of joints?"
+    )
+  height = SLICES["root_pos"].start + 2
+  low, high = stats.q_low[height], stats.q_high[height]
+  least, most = frames[:, height].min(), frames[:, height].max()
+  if low < min(HEIGHTS[0], least - 0.1) or high > max(HEIGHTS[1], most + 0.1):
+    return (
+      f"the pelvis ranges over z = {low:.2f} to {high:.2f}, in the windows {least:.2f} to "
+      f"{most:.2f} m: another unit?"
+    )
+  return ""
+
+
+def _moves(frames: np.ndarray) -> np.ndarray:
+  """Which features (59,) of frames (N, 59) are not constant."""
+  return np.ptp(frames, axis=0) > STILL
+
+
+def _far_off(frames: np.ndarray, stats: NormStats) -> str:
+  """How the values of frames (N, 59) lie in the ranges, if badly."""
+  scaled = 2 * (frames - stats.q_low) / (stats.q_high - stats.q_low) - 1
+  # A hair outside is what rounding does to a feature that hardly moves.
+  outside = (np.abs(scaled) > 1.05).mean(axis=0)
+  low, high = np.quantile(scaled, (LOW_QUANTILE, HIGH_QUANTILE), axis=0)
+  # A feature that does not move fills nothing, whatever its range.
+  filled = np.where(_moves(frames), (high - low) / 2, 1.0)
+  worst = int(outside.argmax())
+  groups = {name: float(outside[part].mean()) for name, part in SLICES.items()}
+  far = max(groups, key=lambda name: groups[name])
+  if (
+    outside.mean() > MAX_OUTSIDE
+    or groups[far] > GROUP_OUTSIDE
+    or outside[worst] > FAR_OUTSIDE
+  ):
+    return (
+      f"{100 * outside.mean():.0f} % of the values lie outside their ranges "
+      f"({far}: {100 * groups[far]:.0f} %, {feature_labels()[worst]}: "
+      f"{100 * outside[worst]:.0f} %), expected 2 %"
+    )
+  middle = {name: float(np.median(filled[part])) for name, part in SLICES.items()}
+  least = min(middle, key=lambda name: middle[name])
+  if middle[least] < MIN_FILLED:
+    return (
+      f"{least} fills {100 * middle[least]:.1f} % of its ranges, expected 100 %: "
+      "another unit?"
+    )
+  return ""
 
 
 def run_stats(cfg: StatsCfg) -> None:

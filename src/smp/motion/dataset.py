@@ -315,34 +315,3 @@ def load_stats(path: str | Path) -> NormStats:
   if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
     raise UserError(f"{path}: q_high must be above q_low, and both finite")
   return NormStats(low.astype(np.float32), high.astype(np.float32))
-
-
-MAX_OUTSIDE, FAR_OUTSIDE, MIN_FILLED = 0.25, 0.5, 0.05
-"""Statistics fit windows of which at most the first share of all values lies outside
-their ranges and of no feature the second, and of which the middle feature fills at least
-the third of its range. Parts of the clips that statistics are of: below 0.1, 0.4 and
-above 0.1; the clips themselves: 0.02, 0.02 and 1."""
-_FEW = 200_000
-
-
-def doubt_stats(windows: np.ndarray, stats: NormStats) -> str:
-  """Why statistics do not fit windows (N, W, F); empty: they do."""
-  frames = windows.reshape(-1, windows.shape[-1])
-  frames = frames[:: max(1, len(frames) // _FEW)]
-  if not len(frames) or frames.shape[1:] != stats.q_low.shape:
-    return ""
-  span = stats.q_high - stats.q_low
-  scaled = 2 * (frames - stats.q_low) / span - 1
-  # A hair outside is what rounding does to a feature that hardly moves.
-  outside = (np.abs(scaled) > 1.05).mean(axis=0)
-  low, high = np.quantile(scaled, (LOW_QUANTILE, HIGH_QUANTILE), axis=0)
-  filled = float(np.median(high - low)) / 2
-  worst = int(outside.argmax())
-  if outside.mean() > MAX_OUTSIDE or outside[worst] > FAR_OUTSIDE:
-    return (
-      f"{100 * outside.mean():.0f} % of the values lie outside their ranges (feature "
-      f"{worst}: {100 * outside[worst]:.0f} %), expected 2 %"
-    )
-  if filled < MIN_FILLED:
-    return f"the values fill {100 * filled:.1f} % of their ranges, expected 100 %"
-  return ""

@@ -1,0 +1,82 @@
+"""The clips that scripts choose stretches from: named, read, judged."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from smp.data.checks import warn
+from smp.data.convert import find_clips, find_input
+from smp.data.formats import SourceCfg
+from smp.data.read_clips import load_clip
+from smp.errors import UserError
+from smp.motion.clips import Clip
+
+
+def matching(found: Mapping[str, Path], patterns: Sequence[str]) -> dict[str, Path]:
+  """The files whose clip name, or own name in whatever folder, matches a pattern."""
+  return {
+    name: path
+    for name, path in found.items()
+    if any(
+      fnmatch.fnmatchcase(each, pattern)
+      for each in (name, path.stem)
+      for pattern in patterns
+    )
+  }
+
+
+def clip_called(word: str, files: Mapping[str, Path], option: str) -> str:
+  """The name of the clip called ``word``: its name, or the own name of one file only.
+
+  Raises:
+    UserError: names the option and the clips there are.
+  """
+  if word in files:
+    return word
+  named = [name for name, path in files.items() if path.stem == word]
+  if len(named) == 1:
+    return named[0]
+  what = f"several clips ({', '.join(named)})" if named else "not among the clips"
+  others = "" if named else f" ({', '.join(files)})"
+  raise UserError(f"{option} {word}: {what}{others}")
+
+
+def read_clips(
+  input_dir: Path | None,
+  patterns: Sequence[str],
+  val: Sequence[str],
+  source: SourceCfg,
+  accept: bool,
+) -> tuple[dict[str, Clip], tuple[str, ...]]:
+  """Read and judge the clips of a folder that match; warn of what is doubtful.
+
+  Args:
+    input_dir: None: the environment's, see `find_input`.
+    patterns: Of clip names, or of files' own names.
+    val: Clips to hold back, which must be among them.
+    source: How files are read.
+    accept: Take what is impossible for doubtful.
+
+  Returns:
+    Clips by name, under that name (``a__walk`` of ``a/walk.csv``), and the names of those
+    held back.
+
+  Raises:
+    UserError: nothing matches, a clip of ``val`` is not there, or a file is not fit to
+      be used; names it.
+  """
+  source.check()
+  folder = find_input(input_dir)
+  files = matching(find_clips(folder), patterns)
+  if not files:
+    raise UserError(f"{folder}: no clip matches {', '.join(patterns)}")
+  held_back = tuple(clip_called(word, files, "--val") for word in val)
+  clips = {}
+  for name, path in files.items():
+    clip, doubts = load_clip(path, source, accept)
+    warn(doubts)
+    clips[name] = replace(clip, name=name)
+  return clips, held_back
