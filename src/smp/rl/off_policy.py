@@ -146,7 +146,7 @@ class OffPolicyRunner(CheckpointedRunner):
       obs_dim,
       critic_dim,
       env.num_actions,
-      len(smp_term.cfg.timesteps),
+      smp_term.style.losses.shape[1],
       device,
     )
     self.logger = Logger(

@@ -1,0 +1,98 @@
+"""A task without a motion prior: trained, saved, exported and resumed as any other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from mjlab.rl import RslRlVecEnvWrapper
+
+from smp.errors import UserError
+from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
+from smp.rl.checkpoint import read_checkpoint
+from smp.rl.learners import LEARNERS
+from smp.rl.off_policy import OffPolicyRunner
+from smp.rl.policy_file import load_trained, save_policy
+from smp.rl.runner import CheckpointedRunner, SmpRunner
+from smp.sim.engine import make_env
+from tests.conftest import small_env_cfg
+
+pytestmark = pytest.mark.slow
+TASK = "Smp-Forward-G1"
+ENVS = 4
+SMALL: dict[str, dict[str, Any]] = {
+  "ppo": {},
+  "td3": {"replay_steps": 20, "learning_starts": 1},
+}
+
+
+def without_prior(learner: str = "ppo") -> Any:
+  cfg = small_env_cfg(TASK, num_envs=ENVS)
+  smp_term = cast(SmpTermCfg, cfg.commands[SMP_TERM])
+  smp_term.prior, smp_term.reward_mode = None, "task_only"
+  LEARNERS[learner].prepare(cfg)
+  return cfg
+
+
+def runner_of(learner: str, log_dir: Path | None) -> CheckpointedRunner:
+  env = RslRlVecEnvWrapper(make_env(without_prior(learner), "native", "cpu", 1))
+  agent = asdict(LEARNERS[learner].make_cfg("forward"))
+  agent.update(logger="tensorboard", num_steps_per_env=4, **SMALL[learner])
+  if learner == "ppo":
+    agent["algorithm"].update(num_learning_epochs=1, num_mini_batches=1)
+  else:
+    agent["algorithm"].update(batch_size=4, updates_per_step=1, actor_delay=0)
+  kind = {"ppo": SmpRunner, "td3": OffPolicyRunner}[learner]
+  return kind(env, agent, None if log_dir is None else str(log_dir), "cpu")
+
+
+def test_the_reward_is_the_tasks_alone_and_episodes_start_standing():
+  env = make_env(without_prior(), "native", "cpu", 1)
+  env.reset()
+  term, robot = SmpTerm.of(env), cast(Any, env.scene["robot"])
+  torch.testing.assert_close(robot.data.joint_pos, robot.data.default_joint_pos)
+  assert torch.equal(robot.data.joint_vel, torch.zeros(ENVS, 29))
+  _, reward, *_ = env.step(torch.zeros(ENVS, 29))
+  assert torch.equal(term.r_smp(), torch.ones(ENVS))
+  assert term.sds_loss().shape == (ENVS, 0)
+  torch.testing.assert_close(reward, term.task_reward * env.step_dt)
+  assert reward.sum() > 0.0
+  env.close()
+
+
+@pytest.mark.parametrize("learner", ["ppo", "td3"])
+def test_a_policy_is_trained_saved_exported_and_resumed(learner, tmp_path, capsys):
+  runner = runner_of(learner, tmp_path)
+  runner.learn(2)
+  path = tmp_path / "model_1.pt"
+  assert "smp" not in read_checkpoint(path, "cpu")["infos"]
+  assert (tmp_path / "policy.onnx").is_file()
+  other = runner_of(learner, None)
+  cast(Any, other).load(str(path))
+  assert other.current_learning_iteration == 2
+  save_policy(path, tmp_path / "forward.pt", TASK)
+  for file in (path, tmp_path / "forward.pt"):
+    trained = load_trained(file, TASK)
+    assert trained.means is None
+    assert trained.actor(torch.zeros(1, trained.actor.sizes[0])).isfinite().all()
+  assert "not exported" not in capsys.readouterr().out
+
+
+def test_a_reward_that_needs_a_prior_is_refused_without_one():
+  cfg = without_prior()
+  cast(SmpTermCfg, cfg.commands[SMP_TERM]).reward_mode = "product"
+  with pytest.raises(UserError, match="product needs a motion prior"):
+    make_env(cfg, "native", "cpu", 1)
+
+
+def test_goals_may_not_be_placed_before_the_state_is_written():
+  cfg = without_prior()
+  cfg.commands = {
+    "command": cfg.commands["command"],
+    SMP_TERM: cfg.commands[SMP_TERM],
+  }
+  with pytest.raises(UserError, match="'smp' must come first, not 'command'"):
+    make_env(cfg, "native", "cpu", 1)
