@@ -10,13 +10,16 @@
 # under logs/ goes on from its newest run, and the others begin.
 set -eu
 cd "$(dirname "$0")/.."
-for name in forward getup location steering; do
-  task="Smp-$(printf %s "$name" | cut -c1 | tr a-z A-Z)$(printf %s "$name" | cut -c2-)-G1"
+tasks=$(uv run python -m smp.tasks)
+# Not through a pipe: the loop shall end the script where a training fails.
+while read -r task experiment <&3; do
   resume=""
-  if [ -n "${RESUME:-}" ] && ls "logs/rsl_rl/smp_${name}_g1"/*/model_*.pt >/dev/null 2>&1; then
+  if [ -n "${RESUME:-}" ] && ls "logs/rsl_rl/$experiment"/*/model_*.pt >/dev/null 2>&1; then
     resume="--agent.resume True"
   fi
   echo "== $task $resume"
   # shellcheck disable=SC2086  # Two words, or none.
   uv run scripts/train.py "$task" --agent.save-interval 100 $resume "$@"
-done
+done 3<<TASKS
+$tasks
+TASKS

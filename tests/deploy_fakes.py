@@ -13,21 +13,20 @@ from onnx import TensorProto, helper, numpy_helper
 from smp.deploy.policy_spec import (
   FORMAT,
   KEY,
-  Component,
   Joints,
   Observation,
   Physics,
   PolicySpec,
 )
 from smp.robots import g1
+from smp.utils.components import Component, direction, point, scalar
 
-DEGREES = "deg, from world x"
-DIRECTION = Component(
-  "direction", 2, "1", "heading", DEGREES, (0.0,), -180.0, 180.0, True
+DIRECTION = direction("direction", "where to go")
+SPEED = scalar(
+  "speed", "m/s", "how fast", 0.5, 2.0, default=1.0, least=0.0, along="direction"
 )
-SPEED = Component("speed", 1, "m/s", "", "m/s", (1.0,), 0.5, 2.0, True)
-FACING = Component("facing", 2, "1", "heading", DEGREES, (0.0,), -180.0, 180.0, True)
-GOAL = Component("goal", 2, "m", "heading", "m, world", (2.0, 0.0), 1.0, 10.0, True)
+FACING = direction("facing", "where to face")
+GOAL = point("goal", "where to go", 1.0, 10.0)
 
 
 def g1_policy(

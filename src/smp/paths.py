@@ -16,14 +16,6 @@ POLICIES = DATASETS / "policies"
 MOTIONS = ROOT / "configs" / "motions"
 
 
-def policy_path(task: str) -> Path:
-  """Where the shipped policy of a task is, if there is one.
-
-  Smp-Forward-G1: datasets/policies/forward.pt.
-  """
-  return POLICIES / f"{task.removeprefix('Smp-').removesuffix('-G1').lower()}.pt"
-
-
 def resolve_prior(name_or_path: str) -> Path:
   """The file of a prior given by the name of a shipped one, or by its path.
 

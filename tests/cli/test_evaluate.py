@@ -18,9 +18,10 @@ from smp.cli import evaluate as cli
 from smp.cli.evaluate import EvaluateArgs, evaluate
 from smp.errors import UserError
 from smp.evaluation.policy import recording as rollouts
-from smp.evaluation.policy.protocol import assign, protocol_of
+from smp.evaluation.policy.protocol import assign, unit
 from smp.evaluation.policy.recording import FOOT_FORCE, Machine, rollout
 from smp.evaluation.policy.trajectory import Trajectory
+from smp.tasks.registry import protocol_of
 from tests.fakes import checkpoint_content
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ def test_everyone_starts_alike_and_gets_what_the_protocol_says():
   assert apart.max() < 0.2
   between = (zero.qpos[0, 1:, 7:] - zero.qpos[0, :-1, 7:]).abs().amax(dim=-1)
   assert between.median() > 0.3
-  speeds = zero.velocity_command[:, 0].tolist()
+  speeds = zero.command["speed"][:, 0].tolist()
   assert speeds[:10] == [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]
   assert zero.qpos[0, :, :2].abs().max() < 0.5  # From their own origins.
   assert 0.0 < zero.task_reward.max() <= 1.0 and zero.max_reward == 1.0
@@ -135,13 +136,14 @@ def test_getup_starts_lie_as_they_should_and_not_as_in_training(monkeypatch):
 def test_steering_and_location_get_what_the_protocol_says():
   steering = recorded("Smp-Steering-G1", 10, 1.0)
   given = assign(protocol_of("Smp-Steering-G1"), 10, seed=0)
-  velocity = given.speed[:, None] * given.direction
-  np.testing.assert_allclose(steering.velocity_command, velocity, atol=1e-6)
-  np.testing.assert_allclose(steering.facing_command, given.facing, atol=1e-6)
+  np.testing.assert_allclose(steering.command["speed"], given.command["speed"])
+  for name in ("direction", "facing"):
+    angle = np.radians(given.command[name][:, 0])
+    np.testing.assert_allclose(steering.command[name], unit(angle), atol=1e-6)
   location = recorded("Smp-Location-G1", 9, 1.0)
   given = assign(protocol_of("Smp-Location-G1"), 9, seed=0)
   # Goals count from where robots start, some centimetres off their origins.
-  np.testing.assert_allclose(location.goal, given.goal, atol=0.05)
+  np.testing.assert_allclose(location.command["goal"], given.command["goal"], atol=0.05)
   assert steering.max_reward == location.max_reward == 1.0
 
 

@@ -18,8 +18,9 @@ import onnx
 import pytest
 import torch
 
+from smp.cli.command_options import given_values, parse_options
 from smp.cli.sim2sim import Sim2SimCfg, sim2sim
-from smp.deploy.fixed_command import Command, heading
+from smp.deploy.fixed_command import Command, heading, outside_training
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.policy_spec import PolicySpec, SpecError
@@ -27,7 +28,8 @@ from smp.deploy.rollout import Rollout, figures, read_start, run
 from smp.errors import UserError
 from smp.motion import rotations
 from smp.robots import g1
-from smp.viz import policy_viewer
+from smp.utils.components import scalar
+from smp.viz import command_markers, policy_viewer
 from smp.viz.policy_viewer import Session
 from tests.deploy_fakes import (
   DIRECTION,
@@ -40,6 +42,7 @@ from tests.deploy_fakes import (
 )
 
 SPEC = g1_policy()
+SPEC_QPOS = np.array([1.0, 2.0, 0.8, 1.0, *[0.0] * 32])
 
 
 def random_state(seed: int) -> State:
@@ -330,9 +333,8 @@ def test_a_page_shows_and_steers(still: Path):
     assert rollout.robot.command.values["speed"] == (1.5,)
     assert rollout.robot.command.values["goal"] == (2.0, -3.0)
     page.tick(0.02)
-    assert page._goal is not None
     offset = np.array([2.0, -3.0]) - rollout.robot.data.qpos[:2]
-    np.testing.assert_allclose(page._goal.position[:2], offset, atol=1e-6)
+    np.testing.assert_allclose(page._balls["goal"].position[:2], offset, atol=1e-6)
   finally:
     server.stop()
 
@@ -423,9 +425,15 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path):
 @pytest.mark.parametrize(
   "options, message",
   [
-    ({"goal": (1.0, 2.0)}, "--goal: Smp-Test-G1 takes --direction, --speed, --facing"),
-    ({"speed": -1.0}, "--speed -1: give"),
-    ({"facing": float("nan")}, "--facing nan: give"),
+    (
+      {"command": ("goal=1,2",)},
+      "--goal: Smp-Test-G1 takes --direction, --speed, --facing",
+    ),
+    ({"command": ("speed=-1",)}, "--speed -1: give"),
+    ({"command": ("facing=nan",)}, "--facing nan: give"),
+    ({"command": ("speed=1,2",)}, "--speed 1 2: give 1 numbers (m/s)"),
+    ({"command": ("speed",)}, "--command speed: write NAME=VALUE"),
+    ({"command": ("speed=1", "speed=2")}, "--command speed=2: speed is given twice"),
     ({"seconds": 0.0}, "--seconds 0"),
     ({"noise": -1.0}, "--noise -1"),
     ({"seed": -1}, "--seed -1"),
@@ -442,7 +450,7 @@ def test_options_that_do_not_fit(acting: Path, options: dict, message: str):
 
 
 def test_commands_outside_training_are_noted(acting: Path, capsys):
-  sim2sim(Sim2SimCfg(acting, seconds=0.02, speed=3.0))
+  sim2sim(Sim2SimCfg(acting, seconds=0.02, command=("speed=3",)))
   assert "note: speed 3 (trained: 0.5 to 2 m/s)" in capsys.readouterr().out
 
 
@@ -513,9 +521,9 @@ def test_policies_of_another_version(tmp_path: Path):
   assert "sensor 'imu_smell' is not in the model" in text
   text = refused(write_policy(file, with_first(source="foresight")))
   assert "no observation 'foresight'" in text
-  unknown = (replace(DIRECTION, name="dance"), SPEED, FACING)
+  unknown = (DIRECTION, SPEED, replace(FACING, kind="dance"))
   text = refused(write_policy(file, replace(SPEC, command=unknown)))
-  assert "no command component 'dance'" in text
+  assert "no command component of kind 'dance'" in text
 
 
 def test_actions_that_are_no_numbers(tmp_path: Path):
@@ -554,7 +562,7 @@ def change(path: str, value: Any) -> str:
 @pytest.mark.parametrize(
   "path, value, message",
   [
-    ("format", 99, "format 99, this version reads 1"),
+    ("format", 99, "format 99, this version reads 1 and 2"),
     ("task", ..., "'task' is missing"),
     ("task", 3, "'task' is '3', not a str"),
     ("joints.stiffness", [1.0], "'joints.stiffness' has 1 values, not 29"),
@@ -574,6 +582,59 @@ def test_damaged_metadata_is_named(path: str, value: Any, message: str):
   with pytest.raises(SpecError) as error:
     PolicySpec.loads(change(path, value))
   assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_metadata_of_the_former_format_still_loads():
+  """There the name of a component said what it is."""
+  spec = g1_policy((DIRECTION, SPEED, FACING, GOAL))
+  table = json.loads(spec.dumps())
+  table["format"] = 1
+  for part in table["command"]:
+    for name in ("kind", "along", "least", "meaning"):
+      del part[name]
+  found = PolicySpec.loads(json.dumps(table))
+  silent = tuple(replace(part, meaning="") for part in spec.command)
+  assert found == replace(spec, command=silent)
+  table["command"][0]["name"] = "dance"
+  with pytest.raises(SpecError, match="'speed' goes along 'direction', which is no"):
+    PolicySpec.loads(json.dumps(table))
+
+
+def options_of(monkeypatch, *words: str) -> Sim2SimCfg:
+  monkeypatch.setattr(sys, "argv", ["sim2sim", *words])
+  return parse_options(Sim2SimCfg)
+
+
+def test_each_component_is_an_option(tmp_path: Path, monkeypatch, capsys):
+  height = scalar("height", "m", "how high to hold the pelvis", 0.5, 0.8)
+  file = str(write_policy(tmp_path / "policy.onnx", g1_policy((height, GOAL))))
+  cfg = options_of(monkeypatch, file, "--height", "0.6", "--goal", "1", "-2")
+  assert given_values(cfg.command) == {"height": (0.6,), "goal": (1.0, -2.0)}
+  assert type(cfg) is Sim2SimCfg and cfg.policy == Path(file)
+  both = options_of(monkeypatch, file, "--command", "height=0.7", "--seconds", "3")
+  assert given_values(both.command) == {"height": (0.7,)} and both.seconds == 3.0
+  with pytest.raises(UserError, match="--speed: Smp-Test-G1 takes --height, --goal"):
+    options_of(monkeypatch, file, "--speed", "1")
+  with pytest.raises(UserError, match="--secnds: .*did you mean --seconds"):
+    options_of(monkeypatch, file, "--secnds", "1")
+  with pytest.raises(SystemExit):
+    options_of(monkeypatch, file, "--help")
+  assert "How high to hold the pelvis, m." in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_command_of_a_new_kind_is_seen_shown_and_noted():
+  """The metadata alone says what a component is."""
+  height = scalar("height", "m", "", 0.5, 0.8)
+  far = replace(GOAL, name="door")
+  spec = g1_policy((replace(FACING, name="look"), height, far))
+  command = Command(spec, {"height": (0.9,), "look": (90.0,)})
+  seen = command.observe(SPEC_QPOS)
+  np.testing.assert_allclose(seen, [0.0, 1.0, 0.9, 1.0, -2.0], atol=1e-9)
+  assert outside_training(spec, command) == "height 0.9 (trained: 0.5 to 0.8 m)"
+  assert [arrow.name for arrow in command_markers.arrows(command, np.zeros(2))] == [
+    "look"
+  ]
+  assert list(command_markers.balls(command)) == ["door"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])

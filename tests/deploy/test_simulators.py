@@ -206,7 +206,7 @@ def test_figures_agree(warp: Warp):
 def test_figures_agree_over_20_s_on_the_native_engine(warp: Warp, tmp_path: Path):
   """From the command line, and from a start of one's own."""
   file = tmp_path / "start.npz"
-  cfg = CompareSimulatorsCfg(warp.path, speed=1.0, seconds=20.0, start=file)
+  cfg = CompareSimulatorsCfg(warp.path, ("speed=1.0",), seconds=20.0, start=file)
   with pytest.raises(UserError, match="start.npz: no such start file"):
     compare_simulators(cfg)
   np.savez(file, qpos=warp.spec.start_qpos)

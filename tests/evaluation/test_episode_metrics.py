@@ -19,12 +19,12 @@ from smp.evaluation.policy.protocol import (
   PUSH,
   PUSHES,
   assign,
-  protocol_of,
 )
 from smp.evaluation.policy.trajectory import Trajectory, join
 from smp.motion.dataset import NormStats
 from smp.motion.features import FEATURE_DIM, SLICES, WINDOW
 from smp.robots import g1
+from smp.tasks.registry import protocol_of
 
 FPS = 50.0
 
@@ -53,9 +53,12 @@ def standing(steps: int, envs: int = 1, **changes: Any) -> Trajectory:
     "r_smp": torch.ones(steps, envs),
     "ended": torch.zeros(steps, envs, 2, dtype=torch.bool),
     "end_names": ("self_collision", "root_too_low"),
-    "velocity_command": torch.zeros(envs, 2),
-    "facing_command": torch.tensor([[1.0, 0.0]]).expand(envs, 2).clone(),
-    "goal": torch.zeros(envs, 2),
+    "command": {
+      "speed": torch.zeros(envs, 1),
+      "direction": torch.tensor([[1.0, 0.0]]).expand(envs, 2).clone(),
+      "facing": torch.tensor([[1.0, 0.0]]).expand(envs, 2).clone(),
+      "goal": torch.zeros(envs, 2),
+    },
     "max_reward": 1.0,
   }
   return Trajectory(**(values | changes))
@@ -156,10 +159,15 @@ def test_a_state_that_is_not_finite_does_not_count():
 
 
 def test_runs_side_by_side():
-  both = join([standing(5, 2), standing(5, 3, goal=torch.ones(3, 2))])
-  assert both.num_envs == 5 and both.goal[:, 0].tolist() == [0, 0, 1, 1, 1]
+  both = join(
+    [
+      standing(5, 2, command={"goal": torch.zeros(2, 2)}),
+      standing(5, 3, command={"goal": torch.ones(3, 2)}),
+    ]
+  )
+  assert both.num_envs == 5 and both.command["goal"][:, 0].tolist() == [0, 0, 1, 1, 1]
   part = both.select(torch.tensor([False, True, False, True, False]))
-  assert part.qpos.shape == (5, 2, 36) and part.goal[:, 0].tolist() == [0, 1]
+  assert part.qpos.shape == (5, 2, 36) and part.command["goal"][:, 0].tolist() == [0, 1]
 
 
 # Getting up.
@@ -407,11 +415,17 @@ def test_conditions_share_the_environments_evenly(task: str):
   for i, one in enumerate(protocol.conditions):
     mine = given.condition == i
     np.testing.assert_allclose(np.linalg.norm(given.push[:, mine], axis=-1), one.push)
-    np.testing.assert_allclose(given.speed[mine], one.speed)
-    far = np.linalg.norm(given.goal[mine], axis=-1)
-    assert (far >= one.ring[0] - 1e-9).all() and (far <= one.ring[1] + 1e-9).all()
-    cos = (given.direction * given.facing).sum(axis=-1)[mine]
-    np.testing.assert_allclose(cos, math.cos(math.radians(one.angle)), atol=1e-9)
+    asked: dict[str, Any] = one.asked
+    command = {name: value[mine] for name, value in given.command.items()}
+    if "speed" in asked:
+      np.testing.assert_allclose(command["speed"], asked["speed"])
+    if "ring" in asked:
+      far, (low, high) = np.linalg.norm(command["goal"], axis=-1), asked["ring"]
+      assert (far >= low - 1e-9).all() and (far <= high + 1e-9).all()
+    if "angle" in asked:
+      apart = np.radians(command["facing"] - command["direction"])
+      cos = math.cos(math.radians(asked["angle"]))
+      np.testing.assert_allclose(np.cos(apart), cos, atol=1e-9)
   with pytest.raises(UserError, match=f"{count} conditions"):
     assign(protocol, count - 1, seed=3)
 
@@ -420,9 +434,21 @@ def test_the_bins_that_were_asked_for():
   def bins(task: str) -> list:
     return [c for c in protocol_of(task).conditions if c.sweep == COMMAND]
 
-  assert [c.speed for c in bins(TASKS[0])] == [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]
-  assert [c.angle for c in bins(TASKS[1])] == [0, 45, 90, 135, 180]
-  assert [c.ring for c in bins(TASKS[2])] == [(1, 2.5), (2.5, 5), (5, 7.5), (7.5, 10)]
+  assert [c.asked["speed"] for c in bins(TASKS[0])] == [
+    0.5,
+    1,
+    1.5,
+    2,
+    2.5,
+    3,
+    3.5,
+    4,
+    4.5,
+    5,
+  ]
+  assert [c.asked["angle"] for c in bins(TASKS[1])] == [0, 45, 90, 135, 180]
+  rings = [c.asked["ring"] for c in bins(TASKS[2])]
+  assert rings == [(1, 2.5), (2.5, 5), (5, 7.5), (7.5, 10)]
   starts = [c.start for c in bins(TASKS[3])]
   assert starts == ["prior", "prone", "supine", "left", "right"]
 
@@ -430,9 +456,10 @@ def test_the_bins_that_were_asked_for():
 def test_the_seed_decides_and_nothing_else():
   protocol = protocol_of("Smp-Steering-G1")
   one, same, other = (assign(protocol, 40, seed) for seed in (1, 1, 2))
-  assert np.array_equal(one.direction, same.direction)
-  assert not np.array_equal(one.direction, other.direction)
-  assert len({round(float(x), 6) for x in one.direction[:, 0]}) == 40
+  one, same, other = (each.command["direction"] for each in (one, same, other))
+  assert np.array_equal(one, same)
+  assert not np.array_equal(one, other)
+  assert len({round(float(x), 6) for x in one[:, 0]}) == 40
 
 
 def test_other_lengths_are_said_to_be_no_standard():

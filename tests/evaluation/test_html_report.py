@@ -23,12 +23,21 @@ from smp.evaluation.policy.episode_plots import (
 )
 from smp.evaluation.policy.html_report import cell, in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data, window_rows, windows_of
-from smp.evaluation.policy.protocol import COMMAND, PUSH, assign, protocol_of
+from smp.evaluation.policy.protocol import COMMAND, PUSH, EvalBatch, assign, unit
 from smp.evaluation.policy.summary import ALL, metrics_of, summarise
 from smp.evaluation.policy.trajectory import Trajectory
+from smp.tasks.registry import protocol_of
 from tests.evaluation.test_episode_metrics import TASKS, standing, stats
 
 SECONDS = 2.0
+
+
+def in_the_world(given: EvalBatch) -> dict[str, torch.Tensor]:
+  """What a batch asks for, as it is recorded: Forward's direction too, which is fixed."""
+  found = {"direction": np.tile((1.0, 0.0), (len(given.condition), 1)), **given.command}
+  for name in {"direction", "facing"} & set(given.command):
+    found[name] = unit(np.radians(given.command[name][:, 0]))
+  return {name: torch.from_numpy(value).float() for name, value in found.items()}
 
 
 @functools.cache
@@ -47,9 +56,7 @@ def _evaluated(task: str, windows: int) -> tuple[dict[str, Any], Trajectory]:
       "self_collision",
       "root_too_low" if protocol.stops else "out_of_distribution",
     ),
-    velocity_command=torch.from_numpy(given.speed[:, None] * given.direction).float(),
-    facing_command=torch.from_numpy(given.facing).float(),
-    goal=torch.from_numpy(given.goal).float(),
+    command=in_the_world(given),
     stops=protocol.stops,
   )
   generator = torch.Generator().manual_seed(0)

@@ -178,7 +178,7 @@ def test_pushes_can_wait_for_the_speed():
 
 
 def test_goals_move_away_where_asked():
-  env = env_of("Smp-Location-G1", start_distance=2.0)
+  env = env_of("Smp-Location-G1", starts={"distance": 2.0})
   assert env.command.distance_range == (1.0, 2.0)
   assert until_grown(env).command.distance_range == (1.0, 10.0)
   assert "top_distance" not in env_of("Smp-Location-G1").curriculum_manager.active_terms
@@ -243,8 +243,8 @@ def test_nothing_to_grow_is_said():
 @pytest.mark.parametrize(
   "options, message",
   [
-    ({"start_speed": 6.0}, "start_speed 6.0 m/s.*0.5 to 5.0"),
-    ({"start_speed": float("nan")}, "start_speed"),
+    ({"starts": {"speed": 6.0}}, "start of the speed 6.0 m/s.*0.5 to 5.0"),
+    ({"starts": {"speed": float("nan")}}, "start of the speed"),
     ({"pushes_during": (0.5, 0.5)}, "no part of the level"),
   ],
 )
@@ -256,8 +256,8 @@ def test_senseless_options_are_refused(options: dict, message: str):
 def test_a_goal_out_of_range_is_refused():
   cfg = load_env_cfg("Smp-Location-G1")
   assert isinstance(cfg.commands["command"], LocationCommandCfg)
-  with pytest.raises(UserError, match="start_distance 0.5 m"):
-    add_curriculum(cfg, start_distance=0.5)
+  with pytest.raises(UserError, match="start of the distance 0.5 m"):
+    add_curriculum(cfg, starts={"distance": 0.5})
 
 
 # Checkpoints.
@@ -299,7 +299,7 @@ def test_checkpoints_and_trainings_of_another_kind(capsys):
 def test_in_an_environment():
   cfg = small_env_cfg("Smp-Forward-G1", num_envs=4)
   cfg.episode_length_s = 0.2
-  add_curriculum(cfg, start_speed=1.0)
+  add_curriculum(cfg, starts={"speed": 1.0})
   cfg.curriculum[SUCCESS] = CurriculumTermCfg(
     func=Success, params={"memory": 0.25, "climb": 1.0}
   )

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from mjlab.tasks.registry import list_tasks
@@ -20,8 +21,11 @@ def run_with_stub(tmp_path: Path, *options: str, status: int = 0, resume: str = 
   script.parent.mkdir(exist_ok=True)
   shutil.copy(SCRIPT, script)
   stub, log = tmp_path / "uv", tmp_path / "log"
+  # Which tasks there are it has to find out; that is no training.
   stub.write_text(
-    f'#!/bin/sh\nprintf "%s\\n" "$*" >> {shlex.quote(str(log))}\nexit {status}\n'
+    "#!/bin/sh\n"
+    f'case "$*" in "run python "*) shift 2; exec {sys.executable} "$@" ;; esac\n'
+    f'printf "%s\\n" "$*" >> {shlex.quote(str(log))}\nexit {status}\n'
   )
   stub.chmod(0o755)
   path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,24 +20,41 @@ from mjlab.tasks.registry import list_tasks, load_env_cfg, load_rl_cfg
 from mjlab.viewer import ViserPlayViewer
 from mjlab.viewer.viser import ViserTermPlotter
 
-import smp.tasks  # noqa: F401
 from smp.cli.play import PlottingViewer
+from smp.mdp.commands import ComponentCommand
 from smp.mdp.smp_term import SmpTerm, SmpTermCfg
+from smp.tasks.registry import all_tasks, policy_path
+from smp.tasks.spec import TaskSpec
 from tests.conftest import small_env_cfg
 
-TASKS = [task for task in list_tasks() if task.startswith("Smp-")]
+TASKS = [spec.id for spec in all_tasks()]
 NAMES = ("Forward", "Steering", "Location", "Getup")
-COMMAND_DIM = {
-  "Smp-Forward-G1": 3,
-  "Smp-Steering-G1": 5,
-  "Smp-Location-G1": 2,
-  "Smp-Getup-G1": 0,
-}
 pytestmark = pytest.mark.slow
 
 
 def test_all_tasks_are_registered():
-  assert set(TASKS) == set(COMMAND_DIM)
+  assert TASKS == [f"Smp-{name}-G1" for name in NAMES]
+  assert set(TASKS) <= set(list_tasks())
+
+
+@pytest.mark.parametrize("spec", all_tasks(), ids=lambda spec: spec.id)
+def test_a_task_says_how_it_is_judged(spec: TaskSpec):
+  keys = [metric.key for metric in spec.metrics]
+  assert spec.success in keys and len(set(keys)) == len(keys)
+  assert spec.policy == policy_path(spec.id).stem
+  assert load_rl_cfg(spec.id).experiment_name == spec.experiment
+  sweeps = {condition.sweep for condition in spec.protocol.conditions}
+  assert sweeps == set(spec.protocol.axes)
+  with pytest.raises(ValueError, match="'luck' is none of its metrics"):
+    replace(spec, success="luck")
+
+
+def command_dim(env: ManagerBasedRlEnv) -> int:
+  """Numbers of the command that the policy sees."""
+  if "command" not in env.command_manager.active_terms:
+    return 0
+  term = cast(ComponentCommand, env.command_manager.get_term("command"))
+  return sum(part.size for part in term.components())
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -45,7 +62,7 @@ def test_all_tasks_are_registered():
 def test_task_runs(task: str, play: bool):
   env = ManagerBasedRlEnv(small_env_cfg(task, num_envs=2, play=play), "cpu")
   obs, _ = env.reset()
-  actor = 3 + 3 + 3 + 29 + 29 + 29 + COMMAND_DIM[task]
+  actor = 3 + 3 + 3 + 29 + 29 + 29 + command_dim(env)
   generator = torch.Generator().manual_seed(0)
   for _ in range(50):
     action = 2 * torch.rand(2, 29, generator=generator) - 1
@@ -110,7 +127,7 @@ def test_numbers_of_the_design(task: str):
     "actions": None,
     "command": None,
   }
-  if COMMAND_DIM[task] == 0:
+  if "command" not in cfg.commands:
     del expected["command"]
   assert noise == expected
   assert all(term.noise is None for term in cfg.observations["critic"].terms.values())
@@ -193,7 +210,16 @@ def test_configuration_survives_yaml(task: str):
   assert after == before
 
 
-@pytest.mark.parametrize("first", ["mjlab", "smp.tasks.forward", "smp.mdp.rewards"])
+@pytest.mark.parametrize(
+  "first",
+  [
+    "mjlab",
+    "smp.tasks.forward",
+    "smp.mdp.rewards",
+    "smp.mdp",
+    "smp.evaluation.policy.summary",
+  ],
+)
 def test_import_order_does_not_matter(first: str):
   code = (
     f"import {first}, mjlab.tasks, smp.tasks, smp.mdp\n"

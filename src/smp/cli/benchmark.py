@@ -18,7 +18,6 @@ from mjlab.tasks.registry import load_env_cfg
 from rich.console import Console
 from rich.table import Table
 
-import smp.tasks  # noqa: F401
 from smp.benchmark.gpu import count_launches, measure_rates, score_bytes, score_flops
 from smp.benchmark.learner import LearnerTimes, measure_learner
 from smp.benchmark.plain import PlainSmpReward, PlainTraining, plain_sample
@@ -38,6 +37,7 @@ from smp.paths import resolve_prior
 from smp.rl.off_policy import OffPolicyRunner, OffPolicyRunnerCfg
 from smp.sim import NativeSimulation
 from smp.sim.engine import default_device, make_env
+from smp.tasks.registry import all_tasks
 from smp.utils.cpu import core_count
 
 GSI_BUFFER_SIZE = 64
@@ -57,7 +57,7 @@ class Options:
   with the quartiles in brackets.
   """
 
-  task: str = "Smp-Forward-G1"
+  task: str = all_tasks()[0].id
 
   envs: tuple[int, ...] = (64, 1024, 4096, 16384)
   """Numbers of environments."""

@@ -16,11 +16,11 @@ from mjlab.tasks.registry import load_env_cfg
 from rich.console import Console
 from rich.table import Table
 
-import smp.tasks  # noqa: F401
 from smp.benchmark.timing import time_call
 from smp.errors import atomic_path
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.sim.engine import make_env
+from smp.tasks.registry import all_tasks
 from smp.utils.cpu import core_count, thread_count
 
 GSI_BUFFER_SIZE = 64
@@ -37,7 +37,7 @@ class Options:
   busy with other work.
   """
 
-  task: str = "Smp-Forward-G1"
+  task: str = all_tasks()[0].id
 
   robots: tuple[int, ...] = (1, 16, 64, 256, 1024)
 

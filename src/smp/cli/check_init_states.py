@@ -191,7 +191,7 @@ def main() -> None:
   """``check_init_states TASK... [OPTIONS]``."""
   cfg = tyro.cli(CheckInitStatesCfg, description=CheckInitStatesCfg.__doc__)
   if not cfg.tasks:
-    raise UserError("no task: name at least one, such as Smp-Forward-G1")
+    raise UserError("no task: name at least one; --help shows an example")
   for name in ("num_envs", "seconds"):
     if getattr(cfg, name) <= 0:
       raise UserError(f"{name} is {getattr(cfg, name)}, expected more than 0")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from smp.cli.sim2sim import fixed_command
+from smp.cli.command_options import given_values, parse_options
 from smp.cli.task_argument import check_task
 from smp.deploy.agreement import Agreement, compare, undisturbed
 from smp.deploy.fixed_command import Command
@@ -46,17 +46,9 @@ class CompareSimulatorsCfg:
   policy: Annotated[Path, tyro.conf.Positional]
   """The ONNX file."""
 
-  speed: float | None = None
-  """Commanded speed, m/s (Forward, Steering)."""
-
-  direction: float | None = None
-  """Commanded direction of travel, degrees from world x towards y (Steering)."""
-
-  facing: float | None = None
-  """Commanded direction to face, degrees from world x towards y (Steering)."""
-
-  goal: tuple[float, float] | None = None
-  """Where to go, m, world x and y (Location)."""
+  command: tuple[str, ...] = ()
+  """What it shall do, such as speed=1.5 or goal=2,3. What a policy can be asked for is
+  an option of its own too: name the policy before --help to see them."""
 
   seconds: float = 20.0
   """How long each start is run."""
@@ -75,7 +67,7 @@ class CompareSimulatorsCfg:
 
 def main() -> None:
   """``compare_simulators POLICY.onnx [OPTIONS]``."""
-  cfg = tyro.cli(CompareSimulatorsCfg, description=CompareSimulatorsCfg.__doc__)
+  cfg = parse_options(CompareSimulatorsCfg)
   Console().print(_table(compare_simulators(cfg)))
 
 
@@ -89,7 +81,7 @@ def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
     raise UserError("--starts and --seconds: give 1 or more, and a time above 0")
   spec = OnnxPolicy(cfg.policy).spec
   check_task(spec.task)
-  command = fixed_command(cfg)
+  command = given_values(cfg.command)
   # Before the environment is built, which takes longer.
   robot = Robot(spec, Command(spec, command))
   start = cfg.start and read_start(cfg.start, robot.default_state())

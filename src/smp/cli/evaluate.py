@@ -27,6 +27,7 @@ from smp.evaluation.policy.html_report import in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data
 from smp.evaluation.policy.protocol import COMMAND, EvalProtocol
 from smp.evaluation.policy.trajectory import Trajectory, join
+from smp.tasks.registry import find_task, policy_path, protocol_of
 
 Agent = Literal["trained", "zero", "random"]
 SAMPLES = 512
@@ -138,14 +139,14 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   Raises:
     UserError: a bad option, run, checkpoint, prior, file of windows or output folder.
   """
-  steps = protocol.protocol_of(task, args.seconds)
+  steps = protocol_of(task, args.seconds)
   for seed in args.all_seeds():
     protocol.assign(steps, args.num_envs, seed)  # Refuse before the work begins.
   if len(set(args.all_seeds())) < len(args.all_seeds()):
     raise UserError("--seeds: one is named twice; its episodes would count twice")
   file = run_checkpoint(task, args, args.checkpoint_file)
   if file is None and args.agent == "trained" and args.checkpoint_file is None:
-    shipped = paths.policy_path(task)
+    shipped = policy_path(task)
     file = shipped if shipped.is_file() else None
   args = args if file is None else replace(args, checkpoint_file=file)
   policies = find_policies(args)
@@ -326,13 +327,16 @@ def make_strips(
   except UserError as error:
     return {}, f"No frames: {error}"
   note = "Of each condition the episode whose task return is the median"
-  return strips, f"{note}; in Getup from the start on, else once it has settled."
+  return (
+    strips,
+    f"{note}; from the start on where nothing ends an episode, else once settled.",
+  )
 
 
 METHOD = """Each condition has its own environments, one episode each, all side by side. No
 noise on observations, no randomised robot, no pushes but those named; the command stays
 the same. What comes after a failure does not count, except that the task return goes on
-at zero; in Getup nothing ends an episode. Errors of speed and facing count after the first seconds. Torques, power and
+at zero; where nothing is a failure nothing ends an episode. Errors of speed and facing count after the first seconds. Torques, power and
 jerk are at 50 Hz, so a peak between two steps is not seen. A foot is in contact when the
 floor pushes it with more than 1 N. Intervals take episodes as independent of each other,
 over all seeds together; figures of each seed are in the JSON."""
@@ -407,6 +411,13 @@ def print_tables(result: dict[str, Any]) -> None:
         cells = [" ".join(in_words(f, row["figures"][f.key])) for f in shown]
         table.add_row(row["label"], str(row["episodes"]), *cells)
       console.print(table)
+  success = find_task(result["protocol"]["task"]).success
+  (metric,) = (f for f in metrics if f.key == success)
+  for policy in result["policies"]:
+    (row,) = (r for r in policy["conditions"] if r["label"] == summary.ALL)
+    words = " ".join(in_words(metric, row["figures"][success]))
+    unit = "%" if metric.kind == "rate" else metric.unit
+    console.print(f"{policy['name']}: {metric.label} {words} {unit}")
   if result["protocol"]["notes"]:
     notes = "; ".join(result["protocol"]["notes"])
     console.print(f"Not the standard protocol: {notes}.")

@@ -15,9 +15,9 @@ from smp.cli.task_argument import task_from_argv
 from smp.deploy.onnx_export import FILE_NAME, export_policy
 from smp.deploy.policy_spec import PolicySpec
 from smp.errors import UserError
-from smp.paths import policy_path
 from smp.rl.loading import PlayEnvCfg, build_env, check_fit, is_smp_task
 from smp.rl.policy_file import load_trained
+from smp.tasks.registry import policy_path
 
 
 @dataclass(frozen=True)

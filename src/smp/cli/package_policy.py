@@ -10,8 +10,8 @@ import tyro
 
 from smp.cli.task_argument import check_task
 from smp.evaluation.policy.card import draw_curve, write_card
-from smp.paths import policy_path
 from smp.rl.policy_file import save_policy
+from smp.tasks.registry import policy_path
 
 
 @dataclass(frozen=True)

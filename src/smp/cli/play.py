@@ -21,8 +21,9 @@ from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
 from smp.errors import UserError, atomic_path
-from smp.paths import POLICIES, policy_path
+from smp.paths import POLICIES
 from smp.rl.loading import Agent, PlayEnvCfg, build_env, load_policy
+from smp.tasks.registry import policy_path
 from smp.utils.wandb_files import fetch_prior
 
 

@@ -6,10 +6,11 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import tyro
 
+from smp.cli.command_options import given_values, parse_options
 from smp.deploy.fixed_command import Command, outside_training
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
@@ -33,17 +34,9 @@ class Sim2SimCfg:
   policy: Annotated[Path, tyro.conf.Positional]
   """The ONNX file."""
 
-  speed: float | None = None
-  """Commanded speed, m/s (Forward, Steering)."""
-
-  direction: float | None = None
-  """Commanded direction of travel, degrees from world x towards y (Steering)."""
-
-  facing: float | None = None
-  """Commanded direction to face, degrees from world x towards y (Steering)."""
-
-  goal: tuple[float, float] | None = None
-  """Where to go, m, world x and y (Location)."""
+  command: tuple[str, ...] = ()
+  """What it shall do, such as speed=1.5 or goal=2,3. What a policy can be asked for is
+  an option of its own too: name the policy before --help to see them."""
 
   seconds: float | None = None
   """How long it runs, of the robot's time. Default: 20; a viewer runs until closed."""
@@ -76,7 +69,7 @@ class Sim2SimCfg:
 
 def main() -> None:
   """``sim2sim POLICY.onnx [OPTIONS]``."""
-  sim2sim(tyro.cli(Sim2SimCfg, description=Sim2SimCfg.__doc__))
+  sim2sim(parse_options(Sim2SimCfg))
 
 
 def sim2sim(cfg: Sim2SimCfg) -> None:
@@ -88,7 +81,7 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
   _check(cfg)
   policy = OnnxPolicy(cfg.policy)
   spec = policy.spec
-  command = Command(spec, fixed_command(cfg))
+  command = Command(spec, given_values(cfg.command))
   robot = Robot(spec, command, visual=cfg.viewer != "none")
   start = read_start(cfg.start, robot.default_state()) if cfg.start else None
   rollout = Rollout(policy, robot, cfg.noise, cfg.seed)
@@ -118,30 +111,6 @@ def _check(cfg: Sim2SimCfg) -> None:
     raise UserError(f"--video {cfg.video}: end the name in {' or '.join(VIDEOS)}")
   if cfg.log is not None and cfg.log.suffix != ".npz":
     raise UserError(f"--log {cfg.log}: end the name in .npz")
-
-
-class FixedCommandArgs(Protocol):
-  """Options that ask for a command; None where they were left out."""
-
-  @property
-  def speed(self) -> float | None: ...
-  @property
-  def direction(self) -> float | None: ...
-  @property
-  def facing(self) -> float | None: ...
-  @property
-  def goal(self) -> tuple[float, float] | None: ...
-
-
-def fixed_command(cfg: FixedCommandArgs) -> dict[str, tuple[float, ...]]:
-  """The components that were given on the command line."""
-  single = {"speed": cfg.speed, "direction": cfg.direction, "facing": cfg.facing}
-  given: dict[str, tuple[float, ...]] = {
-    name: (value,) for name, value in single.items() if value is not None
-  }
-  if cfg.goal is not None:
-    given["goal"] = cfg.goal
-  return given
 
 
 def _watch(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
@@ -186,7 +155,7 @@ def summary(rollout: Rollout, log: Log, took: float) -> list[str]:
     log: Of the run.
     took: Seconds that the run took.
   """
-  robot = rollout.robot
+  robot, parts = rollout.robot, rollout.robot.spec.command
   spec, seconds = robot.spec, len(log.time) * robot.step_s
   found = figures(log.qpos, log.qvel, robot.command, spec.fallen_below)
   fall = found.pop("fall_step")
@@ -198,8 +167,10 @@ def summary(rollout: Rollout, log: Log, took: float) -> list[str]:
     "speed": "m/s mean speed",
     "root_height": "m mean height of the pelvis",
     "velocity_error": "m/s mean velocity error",
-    "facing_error": "degrees mean facing error",
-    "goal_distance": "m from the goal at the end",
+  }
+  units |= {f"{part.name}_error": f"degrees mean {part.name} error" for part in parts}
+  units |= {
+    f"{part.name}_distance": f"m from the {part.name} at the end" for part in parts
   }
   lines += [
     f"{found[name]:.3f} {unit}" for name, unit in units.items() if name in found

@@ -27,9 +27,9 @@ def _tasks() -> tuple[list[str], list[str]]:
   import mjlab.tasks  # noqa: F401  Fills the registry with mjlab's own tasks.
   from mjlab.tasks.registry import list_tasks
 
-  import smp.tasks  # noqa: F401  And with ours, should the entry point be missing.
+  from smp.tasks.registry import all_tasks  # And with ours, whatever the entry point.
 
-  return list_tasks(), [task for task in list_tasks() if task.startswith("Smp-")]
+  return list_tasks(), [spec.id for spec in all_tasks()]
 
 
 def check_words(arguments: list[str]) -> None:

@@ -20,7 +20,6 @@ from smp.cli.task_argument import task_from_argv
 from smp.errors import UserError, check_folder
 from smp.mdp.curriculums import add_curriculum
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
-from smp.paths import policy_path
 from smp.rl.checkpoint import newest_checkpoint
 from smp.rl.learners import AUTO, LEARNERS, find_learner
 from smp.rl.loading import is_smp_task
@@ -28,6 +27,7 @@ from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.policy_file import save_policy
 from smp.rl.runner import CheckpointedRunner
 from smp.sim.engine import check_engine, use_engine
+from smp.tasks.registry import policy_path
 from smp.utils.cpu import core_count, thread_count
 from smp.utils.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 

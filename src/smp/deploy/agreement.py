@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from mjlab.rl import RslRlVecEnvWrapper
 
-from smp.deploy.fixed_command import Command, unit_vector
+from smp.deploy.fixed_command import Command
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.rollout import Log, Rollout, figures, run
@@ -135,13 +135,11 @@ def begin_environment(env: RslRlVecEnvWrapper, command: Command, start: State) -
 def _hold(term: Any, command: Command) -> None:
   """Ask the environment for ``command``, for ever."""
   term.time_left[:] = torch.inf
-  for name, value in command.values.items():
-    if name == "speed":
-      term.speed[:] = value[0]
-    elif name == "goal":
-      term.goal_w[:] = torch.tensor(value)
-    else:
-      getattr(term, f"{name}_w")[:] = torch.from_numpy(unit_vector(value[0])).float()
+  settable = [part.name for part in command.parts if part.settable]
+  values = {
+    name: torch.tensor(command.values[name], dtype=torch.float64) for name in settable
+  }
+  term.set(torch.arange(len(term.time_left)), values)
 
 
 @torch.inference_mode()

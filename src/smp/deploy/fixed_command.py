@@ -1,21 +1,29 @@
 """What a policy is asked to do, without mjlab.
 
 The same quantities as the command terms of `smp.mdp.commands` show to the policy:
-directions and goals of the world, seen from where the robot is heading.
+directions and points of the world, seen from where the robot is heading. The metadata of
+the policy says which there are, so a new kind of command needs nothing here unless it is
+seen in a new frame.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from smp.deploy.policy_spec import PolicySpec
 from smp.errors import UserError
+from smp.utils.components import DIRECTION, POINT, SCALAR, Component
 
-COMMAND_SIZE = {"direction": 1, "speed": 1, "facing": 1, "goal": 2}
-"""Numbers that a person gives: degrees from world x, m/s, degrees, m (x and y)."""
+Values = tuple[float, ...]
+_SEEN: dict[str, Callable[[Values, np.ndarray], np.ndarray]] = {
+  SCALAR: lambda value, qpos: np.array(value),
+  DIRECTION: lambda value, qpos: in_heading_frame(unit_vector(value[0]), qpos[3:7]),
+  POINT: lambda value, qpos: in_heading_frame(np.array(value) - qpos[:2], qpos[3:7]),
+}
+"""From what a person gives and where the robot is to what the policy sees."""
 
 
 class Command:
@@ -26,50 +34,76 @@ class Command:
     given: Value or values by name of component; the others keep their defaults.
 
   Attributes:
-    values: By name of component: degrees, m/s, degrees, or m (x, y in the world).
+    values: By name of component, as a person gives them: degrees for directions, m (x, y
+      in the world) for points, each scalar in its own unit.
 
   Raises:
     UserError: the task has no such component, or a value that cannot be.
   """
 
-  def __init__(self, spec: PolicySpec, given: Mapping[str, tuple[float, ...]]) -> None:
+  def __init__(self, spec: PolicySpec, given: Mapping[str, Values]) -> None:
     self.parts = spec.command
     for part in spec.command:
-      if part.name not in COMMAND_SIZE:
+      if part.kind not in _SEEN:
         raise UserError(
-          f"{spec.task}: this version has no command component '{part.name}'; use the "
-          "version that exported the policy"
+          f"{spec.task}: this version has no command component of kind '{part.kind}' "
+          f"('{part.name}'); use the version that exported the policy"
         )
-    settable = [part.name for part in spec.command if part.settable]
+    settable = {part.name: part for part in spec.command if part.settable}
     self.values = {part.name: part.default for part in spec.command}
     for name, value in given.items():
       if name not in settable:
         takes = ", ".join(f"--{each}" for each in settable) or "no command"
         raise UserError(f"--{name}: {spec.task} takes {takes}")
-      if not all(map(math.isfinite, value)) or (name == "speed" and value[0] < 0.0):
-        words = " ".join(f"{number:g}" for number in value)
-        raise UserError(f"--{name} {words}: give numbers, and a speed of 0 or more")
+      _check(settable[name], value)
       self.values[name] = value
 
   def observe(self, qpos: np.ndarray) -> np.ndarray:
     """What the policy sees (C,) when the robot is at ``qpos`` (36,)."""
-    parts = [self._observe(part.name, qpos) for part in self.parts]
+    parts = [_SEEN[part.kind](self.values[part.name], qpos) for part in self.parts]
     return np.concatenate(parts) if parts else np.zeros(0)
-
-  def _observe(self, name: str, qpos: np.ndarray) -> np.ndarray:
-    value = self.values[name]
-    if name == "speed":
-      return np.array(value)
-    if name == "goal":
-      return in_heading_frame(np.array(value) - qpos[:2], qpos[3:7])
-    return in_heading_frame(unit_vector(value[0]), qpos[3:7])
 
   @property
   def velocity_w(self) -> np.ndarray | None:
     """Commanded velocity (2,), m/s, world xy; None where none is commanded."""
-    if "speed" not in self.values:
-      return None
-    return self.values["speed"][0] * unit_vector(self.values["direction"][0])
+    for part in self.parts:
+      if part.along:
+        return self.values[part.name][0] * unit_vector(self.values[part.along][0])
+    return None
+
+  @property
+  def facings_w(self) -> dict[str, np.ndarray]:
+    """Directions to face, unit vectors (2,), world xy, by name of component."""
+    followed = {part.along for part in self.parts}
+    return {
+      part.name: unit_vector(self.values[part.name][0])
+      for part in self.parts
+      if part.kind == DIRECTION and part.name not in followed
+    }
+
+  @property
+  def points_w(self) -> dict[str, np.ndarray]:
+    """Places to go to (2,), m, world xy, by name of component."""
+    return {
+      part.name: np.array(self.values[part.name])
+      for part in self.parts
+      if part.kind == POINT
+    }
+
+
+def _check(part: Component, value: Values) -> None:
+  """Refuse values that cannot be.
+
+  Raises:
+    UserError: names the component.
+  """
+  words = " ".join(f"{number:g}" for number in value)
+  count, least = part.given_size, part.least
+  if len(value) != count:
+    raise UserError(f"--{part.name} {words}: give {count} numbers ({part.given_as})")
+  if not all(map(math.isfinite, value)) or (least is not None and min(value) < least):
+    bound = "" if least is None else f", and a {part.name} of {least:g} or more"
+    raise UserError(f"--{part.name} {words}: give numbers{bound}")
 
 
 def outside_training(spec: PolicySpec, command: Command) -> str:
@@ -77,12 +111,12 @@ def outside_training(spec: PolicySpec, command: Command) -> str:
   notes = []
   for part in spec.command:
     value = command.values[part.name]
-    size = math.hypot(*value) if part.name == "goal" else value[0]
-    if not part.low - 1e-6 <= size <= part.high + 1e-6:
-      notes.append(
-        f"{part.name} {size:g} (trained: {part.low:g} to {part.high:g} "
-        f"{part.given_as.split(',')[0]})"
-      )
+    for size in [math.hypot(*value)] if part.kind == POINT else value:
+      if not part.low - 1e-6 <= size <= part.high + 1e-6:
+        notes.append(
+          f"{part.name} {size:g} (trained: {part.low:g} to {part.high:g} "
+          f"{part.given_unit})"
+        )
   return "; ".join(notes)
 
 

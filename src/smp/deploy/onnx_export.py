@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from smp.deploy.policy_spec import (
   FORMAT,
   KEY,
-  Component,
   Joints,
   Observation,
   Physics,
   PolicySpec,
 )
 from smp.errors import UserError, atomic_path
-from smp.mdp.commands import LocationCommand, SpeedCommand, SteeringCommand
+from smp.mdp.commands import ComponentCommand
 from smp.mdp.smp_term import SmpTerm
 from smp.mdp.terminations import root_too_low
+from smp.utils.components import Component
 
 FILE_NAME = "policy.onnx"
 """Beside the checkpoints."""
@@ -288,38 +288,21 @@ def _observation(
   return Observation(name, source, size, unit, frame, scale, noise, sensor)
 
 
-_DEGREES = "deg, from world x towards world y"
-
-
 def _command(env: ManagerBasedRlEnv) -> tuple[Component, ...]:
   """What the task asks for.
 
   Raises:
-    UserError: a command that this format does not know.
+    UserError: a command that does not say what it is made of.
   """
   if "command" not in env.command_manager.active_terms:
     return ()
   term = env.command_manager.get_term("command")
-  turn = (0.0,), -180.0, 180.0
-  if isinstance(term, LocationCommand):
-    low, high = term.cfg.distance_range
-    given = "m, x and y in the world"
-    goal = Component("goal", 2, "m", "heading", given, (2.0, 0.0), low, high, True)
-    return (goal,)
-  if not isinstance(term, SpeedCommand | SteeringCommand):
-    raise _unsupported(f"command {type(term).__name__}")
-  low, high = term.cfg.speed_range
-  speed = Component("speed", 1, "m/s", "", "m/s", (max(low, 1.0),), low, high, True)
-  if isinstance(term, SpeedCommand):
-    x, y = term.direction_w.tolist()
-    fixed = (float(np.degrees(np.arctan2(y, x))),)
-    along = Component(
-      "direction", 2, "1", "heading", _DEGREES, fixed, fixed[0], fixed[0], False
+  if not isinstance(term, ComponentCommand):
+    raise _unsupported(
+      f"command {type(term).__name__}, which is no ComponentCommand and does not say "
+      "what it is made of"
     )
-    return (along, speed)
-  direction = Component("direction", 2, "1", "heading", _DEGREES, *turn, True)
-  facing = Component("facing", 2, "1", "heading", _DEGREES, *turn, True)
-  return (direction, speed, facing)
+  return term.components()
 
 
 def _physics(env: ManagerBasedRlEnv) -> Physics:

@@ -14,10 +14,21 @@ import typing
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
+from smp.utils.components import DIRECTION, KINDS, POINT, SCALAR, Component
+
 KEY = "smp"
 """The metadata entry."""
-FORMAT = 1
+FORMAT = 2
 """Raised when an older reader would misunderstand the file."""
+_FORMATS = (1, FORMAT)
+"""Those that can be read."""
+_KINDS_OF_FORMAT_1 = {
+  "direction": DIRECTION,
+  "speed": SCALAR,
+  "facing": DIRECTION,
+  "goal": POINT,
+}
+"""In format 1 the name of a component said its kind."""
 
 
 class SpecError(Exception):
@@ -64,28 +75,6 @@ class Observation:
   """Range of the uniform noise that training added before it scaled the value."""
   sensor: str = ""
   """The model's sensor, where ``source`` is "sensor"."""
-
-
-@dataclass(frozen=True)
-class Component:
-  """A part of the command; the parts follow one another in the observation."""
-
-  name: str
-  """direction, speed, facing or goal: see `smp.deploy.fixed_command`."""
-  size: int
-  unit: str
-  """Of what the policy sees; "1": a unit vector."""
-  frame: str
-  """Of what the policy sees: "heading" (x forward, y left, flat), or "" for none."""
-  given_as: str
-  """The unit and frame in which a person gives it."""
-  default: tuple[float, ...]
-  """As a person gives it."""
-  low: float
-  high: float
-  """What training asked for, as a person gives it (goals: distance, m)."""
-  settable: bool
-  """Whether a person may choose it."""
 
 
 @dataclass(frozen=True)
@@ -147,14 +136,31 @@ class PolicySpec:
     except ValueError as error:
       raise SpecError(f"metadata '{KEY}' is not JSON") from error
     found = table.get("format") if isinstance(table, dict) else None
-    if found != FORMAT:
+    if found not in _FORMATS or isinstance(found, bool):
+      known = " and ".join(map(str, _FORMATS))
       raise SpecError(
-        f"metadata '{KEY}' has format {found!r}, this version reads {FORMAT}; export "
+        f"metadata '{KEY}' has format {found!r}, this version reads {known}; export "
         "the policy again"
       )
+    if found == 1:
+      _upgrade(table)
     spec = _read(PolicySpec, table, "")
     _check(spec)
     return spec
+
+
+def _upgrade(table: dict[str, Any]) -> None:
+  """Add what format 1 left to the reader to know."""
+  table["format"] = FORMAT
+  parts = table.get("command")
+  for part in parts if isinstance(parts, list) else ():
+    if not isinstance(part, dict):
+      continue
+    name, speed = part.get("name"), part.get("name") == "speed"
+    part["kind"] = _KINDS_OF_FORMAT_1.get(str(name), str(name))
+    part["along"] = "direction" if speed else ""
+    part["least"] = 0.0 if speed else None
+    part["meaning"] = ""
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:
@@ -230,3 +236,11 @@ def _check(spec: PolicySpec) -> None:
   seen = [part.size for part in spec.observations if part.source == "command"]
   given = sum(part.size for part in spec.command)
   require(sum(seen) == given, f"the command has {given} values, observed {sum(seen)}")
+  directions = {part.name for part in spec.command if part.kind == DIRECTION}
+  for part in spec.command:
+    known = not part.along or part.along in directions
+    require(known, f"'{part.name}' goes along '{part.along}', which is no direction")
+    found, count = len(part.default), part.given_size
+    # What another kind needs, another version knows.
+    fits = part.kind not in KINDS or found == count
+    require(fits, f"the default of '{part.name}' has {found} values, not {count}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smp.deploy.fixed_command import Command, heading, unit_vector
+from smp.deploy.fixed_command import Command, heading
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.errors import UserError, atomic_path
@@ -165,8 +165,9 @@ def figures(
   Returns:
     ``fall_step``: the first step below, -1 if there is none; ``speed``: mean over time
     of the pelvis' horizontal speed, m/s; ``root_height``: mean, m; and what the command
-    asks for: ``velocity_error``, mean, m/s; ``facing_error``, mean, degrees;
-    ``goal_distance``, at the end, m.
+    asks for: ``velocity_error``, mean, m/s; ``NAME_error`` of a direction to face (such
+    as facing_error), mean, degrees; ``NAME_distance`` from a place (such as
+    goal_distance), at the end, m.
   """
   low = qpos[:, 2] < (-np.inf if fallen_below is None else fallen_below)
   fall = int(np.argmax(low)) if low.any() else -1
@@ -180,12 +181,10 @@ def figures(
   if command.velocity_w is not None:
     error = np.linalg.norm(command.velocity_w - velocity, axis=1)
     result["velocity_error"] = float(error.mean())
-  if "facing" in command.values:
-    cos, sin = heading(pose[:, 3:7])
-    x, y = unit_vector(command.values["facing"][0])
+  cos, sin = heading(pose[:, 3:7])
+  for name, (x, y) in command.facings_w.items():
     angle = np.arctan2(cos * y - sin * x, cos * x + sin * y)
-    result["facing_error"] = float(np.degrees(np.abs(angle)).mean())
-  if "goal" in command.values:
-    offset = np.array(command.values["goal"]) - pose[-1, :2]
-    result["goal_distance"] = float(np.linalg.norm(offset))
+    result[f"{name}_error"] = float(np.degrees(np.abs(angle)).mean())
+  for name, place in command.points_w.items():
+    result[f"{name}_distance"] = float(np.linalg.norm(place - pose[-1, :2]))
   return result

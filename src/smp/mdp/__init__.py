@@ -8,6 +8,8 @@ modules below; in this order that works whichever package a program imports firs
 import mjlab as mjlab
 
 from smp.mdp.commands import (
+  ComponentCommand,
+  ComponentCommandCfg,
   LocationCommand,
   LocationCommandCfg,
   SpeedCommand,
@@ -19,9 +21,8 @@ from smp.mdp.commands import (
 )
 from smp.mdp.curriculums import (
   PushStrength,
+  RangeTop,
   Success,
-  TopDistance,
-  TopSpeed,
   add_curriculum,
   curriculum_state,
   load_curriculum_state,
@@ -38,6 +39,9 @@ from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.mdp.terminations import root_too_low
 
 __all__ = [
+  "ComponentCommand",
+  "ComponentCommandCfg",
+  "RangeTop",
   "SmpTerm",
   "SmpTermCfg",
   "TaskReward",
@@ -49,8 +53,6 @@ __all__ = [
   "SteeringCommandCfg",
   "PushStrength",
   "Success",
-  "TopDistance",
-  "TopSpeed",
   "TravelCommand",
   "TravelCommandCfg",
   "add_curriculum",

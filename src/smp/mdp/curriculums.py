@@ -11,7 +11,7 @@ The level moves where mjlab resets environments, at no other time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -20,13 +20,7 @@ from mjlab.envs.mdp import push_by_setting_velocity
 from mjlab.managers.curriculum_manager import CurriculumManager, CurriculumTermCfg
 
 from smp.errors import UserError, shown
-from smp.mdp.commands import (
-  LocationCommand,
-  LocationCommandCfg,
-  SteeringCommandCfg,
-  TravelCommand,
-  TravelCommandCfg,
-)
+from smp.mdp.commands import ComponentCommand, ComponentCommandCfg, Growth
 from smp.mdp.terminations import StandUpSuccess
 
 if TYPE_CHECKING:
@@ -34,9 +28,6 @@ if TYPE_CHECKING:
 
 SUCCESS = "success"
 """Name of the term that holds the level."""
-
-START_SPEED, START_STEERING_SPEED = 3.0, 1.0
-"""Top speeds at level 0, m/s."""
 
 RISE_ABOVE, FALL_BELOW = 0.6, 0.15
 """Means of success beyond which the level moves. Robots fall more often with exploration
@@ -156,41 +147,24 @@ class _Growth:
     return min(max((success.level - begin) / (end - begin), 0.0), 1.0)
 
 
-class TopSpeed(_Growth):
-  """The highest speed that is commanded, m/s: from ``start`` to the configured one."""
+class RangeTop(_Growth):
+  """The top of a command's range (a speed, a distance): from ``start`` to the configured
+  one."""
 
   def __call__(
     self,
     env: ManagerBasedRlEnv,
     env_ids: torch.Tensor | slice,
     command_name: str,
+    attribute: str,
     start: float,
     during: Range = (0.0, 1.0),
   ) -> float:
     del env_ids
-    command = cast(TravelCommand, env.command_manager.get_term(command_name))
-    low, high = command.cfg.speed_range
+    command = cast(ComponentCommand, env.command_manager.get_term(command_name))
+    low, high = getattr(command.cfg, attribute)
     top = start + (high - start) * self.grown(env, during)
-    command.speed_range = low, top
-    return top
-
-
-class TopDistance(_Growth):
-  """The farthest goal, m: from ``start`` to the configured one."""
-
-  def __call__(
-    self,
-    env: ManagerBasedRlEnv,
-    env_ids: torch.Tensor | slice,
-    command_name: str,
-    start: float,
-    during: Range = (0.0, 1.0),
-  ) -> float:
-    del env_ids
-    command = cast(LocationCommand, env.command_manager.get_term(command_name))
-    low, high = command.cfg.distance_range
-    top = start + (high - start) * self.grown(env, during)
-    command.distance_range = low, top
+    setattr(command, attribute, (low, top))
     return top
 
 
@@ -219,8 +193,7 @@ class PushStrength(_Growth):
 
 def add_curriculum(
   cfg: ManagerBasedRlEnvCfg,
-  start_speed: float | None = None,
-  start_distance: float | None = None,
+  starts: Mapping[str, float] | None = None,
   speed_during: Range = (0.0, 1.0),
   pushes_during: Range = (0.0, 1.0),
 ) -> None:
@@ -231,26 +204,24 @@ def add_curriculum(
 
   Args:
     cfg: The environment to train in; changed in place.
-    start_speed: Top speed at level 0, m/s. Default: `START_SPEED`, or
-      `START_STEERING_SPEED` for a command in all directions.
-    start_distance: Farthest goal at level 0, m. Default: goals do not grow.
-    speed_during: Part of the level in which speeds, and distances, grow.
+    starts: Tops at level 0 of what the command may let grow (`Growth`), such as
+      {"speed": 2.0}. Default: the command's own; what has none does not grow.
+    speed_during: Part of the level in which these grow.
     pushes_during: The same for pushes.
 
   Raises:
     UserError: nothing in this task can grow, or a start or part that makes no sense.
   """
+  starts = starts or {}
   for during in (speed_during, pushes_during):
     if not 0.0 <= during[0] < during[1] <= 1.0:
       raise UserError(f"curriculum: {during} is no part of the level; try (0.0, 1.0)")
   terms: dict[str, CurriculumTermCfg] = {}
   for name, command in cfg.commands.items():
-    if isinstance(command, TravelCommandCfg):
-      terms |= _top_speed(name, command, start_speed, speed_during)
-    if isinstance(command, LocationCommandCfg) and start_distance is not None:
-      check = "start_distance", start_distance, command.distance_range, "m"
-      params = {"start": _start(*check), "during": speed_during}
-      terms["top_distance"] = _term(TopDistance, command_name=name, **params)
+    if not isinstance(command, ComponentCommandCfg):
+      continue
+    for growth in command.growth():
+      terms |= _range_top(name, command, growth, starts, speed_during)
   for name, event in cfg.events.items():
     if event.func is push_by_setting_velocity and event.mode == "interval":
       terms["pushes"] = _term(PushStrength, event_name=name, during=pushes_during)
@@ -271,17 +242,23 @@ def add_curriculum(
   }
 
 
-def _top_speed(
-  name: str, command: TravelCommandCfg, start: float | None, during: Range
+def _range_top(
+  name: str,
+  command: ComponentCommandCfg,
+  growth: Growth,
+  starts: Mapping[str, float],
+  during: Range,
 ) -> dict[str, CurriculumTermCfg]:
-  """The term for a command's speed; none if it is as slow from the beginning."""
-  if start is None:
-    steering = isinstance(command, SteeringCommandCfg)
-    start = START_STEERING_SPEED if steering else START_SPEED
-    if not command.speed_range[0] <= start < command.speed_range[1]:
-      return {}
-  start = _start("start_speed", start, command.speed_range, "m/s")
-  return {"top_speed": _term(TopSpeed, command_name=name, start=start, during=during)}
+  """The term for a range of a command; none if it is as low from the beginning."""
+  full: Range = getattr(command, growth.attribute)
+  start = growth.start
+  if growth.quantity in starts:
+    option = f"start of the {growth.quantity}"
+    start = _start(option, starts[growth.quantity], full, growth.unit)
+  elif start is None or not full[0] <= start < full[1]:
+    return {}
+  params = {"attribute": growth.attribute, "start": start, "during": during}
+  return {f"top_{growth.quantity}": _term(RangeTop, command_name=name, **params)}
 
 
 def _start(option: str, value: float, full: Range, unit: str) -> float:

@@ -6,25 +6,9 @@ order in which a program imports the two makes no difference (see `smp.mdp`).
 """
 
 import mjlab as mjlab
-from mjlab.tasks.registry import register_mjlab_task
 
-from smp.rl.learners import runner_for
-from smp.rl.ppo import ppo_cfg
-from smp.tasks.forward import forward_env_cfg
-from smp.tasks.getup import getup_env_cfg
-from smp.tasks.location import location_env_cfg
-from smp.tasks.steering import steering_env_cfg
+from smp.tasks import forward, getup, location, steering
+from smp.tasks.registry import register_task
 
-for _name, _make in (
-  ("Forward", forward_env_cfg),
-  ("Steering", steering_env_cfg),
-  ("Location", location_env_cfg),
-  ("Getup", getup_env_cfg),
-):
-  register_mjlab_task(
-    task_id=f"Smp-{_name}-G1",
-    env_cfg=_make(),
-    play_env_cfg=_make(play=True),
-    rl_cfg=ppo_cfg(f"smp_{_name.lower()}_g1"),
-    runner_cls=runner_for(f"Smp-{_name}-G1"),
-  )
+for _module in (forward, steering, location, getup):
+  register_task(_module.SPEC)

@@ -6,11 +6,22 @@ from mjlab.envs import ManagerBasedRlEnvCfg
 from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 
+from smp.evaluation.policy.episode_metrics import tracking
+from smp.evaluation.policy.metric import FAILURES, TRACKING
+from smp.evaluation.policy.protocol import (
+  COMMAND,
+  PUSH,
+  EvalCondition,
+  EvalProtocol,
+  push_axis,
+  pushed,
+)
 from smp.mdp.commands import SpeedCommandCfg
 from smp.mdp.metrics import velocity_error
 from smp.mdp.rewards import TaskReward, track_velocity
 from smp.mdp.smp_term import SmpTermCfg
 from smp.tasks.base import base_env_cfg, play_env_cfg
+from smp.tasks.spec import TaskSpec
 
 
 def forward_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
@@ -36,3 +47,27 @@ def forward_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
     func=velocity_error, params={"command_name": "command"}
   )
   return play_env_cfg(cfg) if play else cfg
+
+
+SPEEDS = tuple(0.5 * i for i in range(1, 11))
+PUSH_SPEED = 1.5
+"""m/s, as are ``SPEEDS``."""
+
+SPEC = TaskSpec(
+  env_cfg=forward_env_cfg,
+  policy="forward",
+  protocol=EvalProtocol(
+    "Smp-Forward-G1",
+    (
+      *(
+        EvalCondition(COMMAND, f"{speed:g} m/s", speed, {"speed": speed})
+        for speed in SPEEDS
+      ),
+      *pushed(speed=PUSH_SPEED),
+    ),
+    {COMMAND: "commanded speed (m/s)", PUSH: push_axis(f"{PUSH_SPEED:g} m/s")},
+  ),
+  metrics=(*TRACKING, *FAILURES),
+  values=tracking,
+  success="velocity_error",
+)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from smp.deploy.fixed_command import Command, unit_vector
+from smp.deploy.fixed_command import Command
 
 VELOCITY_COLOR = (0.2, 0.2, 0.9)
 FACING_COLOR = (0.9, 0.5, 0.1)
@@ -33,9 +33,7 @@ def arrows(command: Command, root_xy: np.ndarray) -> list[Arrow]:
   drawn = []
   if command.velocity_w is not None:
     drawn.append(("velocity", command.velocity_w, VELOCITY_COLOR))
-  if "facing" in command.values:
-    facing = unit_vector(command.values["facing"][0])
-    drawn.append(("facing", facing, FACING_COLOR))
+  drawn += [(name, facing, FACING_COLOR) for name, facing in command.facings_w.items()]
   found = []
   for i, (name, vector, color) in enumerate(drawn):
     start = np.array([*root_xy, HEIGHT + i * LIFT])
@@ -44,11 +42,9 @@ def arrows(command: Command, root_xy: np.ndarray) -> list[Arrow]:
   return found
 
 
-def goal(command: Command) -> np.ndarray | None:
-  """Where the ball of the goal lies (3,), m, world; None where there is none."""
-  if "goal" not in command.values:
-    return None
-  return np.array([*command.values["goal"], RADIUS])
+def balls(command: Command) -> dict[str, np.ndarray]:
+  """Where the balls of places to go to lie (3,), m, world, by name of component."""
+  return {name: np.array([*place, RADIUS]) for name, place in command.points_w.items()}
 
 
 def draw(scene: mujoco.MjvScene, command: Command, root_xy: np.ndarray) -> None:
@@ -59,8 +55,7 @@ def draw(scene: mujoco.MjvScene, command: Command, root_xy: np.ndarray) -> None:
     geom = _add(scene, mujoco.mjtGeom.mjGEOM_ARROW, arrow.start, arrow.color)
     kind = mujoco.mjtGeom.mjGEOM_ARROW.value
     mujoco.mjv_connector(geom, kind, WIDTH, arrow.start, arrow.end)
-  ball = goal(command)
-  if ball is not None:
+  for ball in balls(command).values():
     _add(scene, mujoco.mjtGeom.mjGEOM_SPHERE, ball, GOAL_COLOR)
 
 

@@ -16,9 +16,10 @@ import viser
 
 from smp.deploy.fixed_command import Command
 from smp.deploy.mujoco_robot import State, build_model
-from smp.deploy.policy_spec import Component, PolicySpec
+from smp.deploy.policy_spec import PolicySpec
 from smp.deploy.rollout import Log, Rollout
 from smp.errors import UserError, atomic_path
+from smp.utils.components import Component
 from smp.viz import command_markers
 from smp.viz.motion_viewer import FIELD_OF_VIEW, check_host
 from smp.viz.offscreen import SIDE
@@ -163,7 +164,7 @@ class Page:
         self._add_command(part)
       if not any(part.settable for part in self.robot.spec.command):
         server.gui.add_markdown("This task is always the same.")
-    self._goal: viser.IcosphereHandle | None = None
+    self._balls: dict[str, viser.IcosphereHandle] = {}
     self._arrows: viser.ArrowsHandle | None = None
     self.show()
 
@@ -199,22 +200,11 @@ class Page:
     if not part.settable:
       return
     command = self.robot.command
-    given = command.values[part.name]
-    low, high = (
-      (-part.high, part.high) if part.name == "goal" else (part.low, part.high)
-    )
-    low = 0.0 if part.name == "speed" else low
-    unit = part.given_as.split(",")[0]
-    labels = [part.name] if len(given) == 1 else [f"{part.name} {a}" for a in "xy"]
     sliders = [
       self.server.gui.add_slider(
-        f"{label.capitalize()} ({unit})",
-        min=min(low, value),
-        max=max(high, value),
-        step=1.0 if unit == "deg" else 0.05,
-        initial_value=value,
+        label, min=low, max=high, step=step, initial_value=initial
       )
-      for label, value in zip(labels, given, strict=True)
+      for label, low, high, step, initial in part.sliders(command.values[part.name])
     ]
 
     def changed(_event) -> None:
@@ -255,13 +245,12 @@ class Page:
         self._arrows = self.server.scene.add_arrows("/command", points, colors)
       else:
         self._arrows.points = points.astype(np.float32)
-    ball = command_markers.goal(command)
-    if ball is not None:
-      if self._goal is None:
-        self._goal = self.server.scene.add_icosphere(
-          "/goal", radius=command_markers.RADIUS, color=command_markers.GOAL_COLOR
+    for name, ball in command_markers.balls(command).items():
+      if name not in self._balls:
+        self._balls[name] = self.server.scene.add_icosphere(
+          f"/{name}", radius=command_markers.RADIUS, color=command_markers.GOAL_COLOR
         )
-      self._goal.position = ball + shift
+      self._balls[name].position = ball + shift
 
 
 def serve(session: Session, title: str, host: str, port: int) -> None:

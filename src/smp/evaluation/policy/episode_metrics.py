@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from smp.evaluation.policy.trajectory import Trajectory
 from smp.motion.head import Head
 from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import heading, quat_rotate
@@ -19,8 +20,6 @@ SOLE = (0.04, 0.0, -0.037)
 FEET = ("left_ankle_roll_link", "right_ankle_roll_link")
 CONTACT_FORCE = 1.0
 """A foot with more of it from the floor, N, is in contact."""
-GOAL_REACHED = 0.5
-"""m."""
 MIN_STEPS = 50
 """Steps (1 s) below which an episode says nothing about symmetry."""
 _CHUNK = 64
@@ -105,6 +104,25 @@ def first_time(event: Tensor, fps: float) -> Tensor:
   """When ``event`` (T, N) first holds (N,), s; nan: never. The first step ends at 1/fps."""
   step = event.long().argmax(dim=0)
   return torch.where(event.any(dim=0), (step + 1) / fps, torch.nan)
+
+
+def tracking(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Tensor]:
+  """Figures (N,) of a task that commands a "speed" along a "direction".
+
+  Args:
+    trajectory: N episodes.
+    valid: (T, N) steps that count.
+    settle: Seconds after which they do.
+  """
+  settled = after(valid, settle, trajectory.fps)
+  velocity = trajectory.qvel[..., :2]
+  command = trajectory.command["speed"] * trajectory.command["direction"]
+  along = speed_along(velocity, command)
+  return {
+    "velocity_error": velocity_error(velocity, command, settled),
+    "speed": masked_mean(along, settled),
+    "speed_spread": masked_std(along, settled),
+  }
 
 
 # Falls and return.

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from smp.evaluation.policy.metric import Metric
 from smp.evaluation.policy.protocol import PUSH, EvalCondition, EvalProtocol
-from smp.evaluation.policy.summary import ALL, Metric
+from smp.evaluation.policy.summary import ALL
 from smp.evaluation.policy.trajectory import Trajectory
 from smp.viz.offscreen import OffscreenRenderer, direction, facing
 

@@ -2,116 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from mjlab.managers import CommandTermCfg
+from mjlab.managers import CommandTerm
 
-from smp.evaluation.policy.protocol import EvalBatch
+from smp.errors import UserError
 from smp.mdp import robot_state
-from smp.mdp.commands import (
-  LocationCommand,
-  LocationCommandCfg,
-  SpeedCommand,
-  SpeedCommandCfg,
-  SteeringCommand,
-  SteeringCommandCfg,
-)
+from smp.mdp.commands import ComponentCommand
 from smp.mdp.init_state_buffers import FallenStateBuffer, InitStateBuffer
 from smp.mdp.init_states import INIT_MODES, InitStateSampler
 from smp.motion.features import MotionState
-
-if TYPE_CHECKING:
-  from mjlab.envs import ManagerBasedRlEnv
+from smp.utils.components import POINT
 
 NEVER = (1e9, 1e9)
 """Seconds until a command is drawn anew."""
 
 
-def fixed_command(cfg: CommandTermCfg, assignment: EvalBatch) -> CommandTermCfg:
-  """The same command, with values that are given and stay.
+def hold_command(term: CommandTerm, values: Mapping[str, np.ndarray]) -> None:
+  """Let a command ask for values that are given, from the next reset on.
+
+  Args:
+    term: Of all N environments.
+    values: As `smp.evaluation.policy.protocol.EvalBatch.command`.
 
   Raises:
-    TypeError: a kind of command that no protocol knows.
+    UserError: a command that does not say what it is made of.
   """
-  for kind, given in (
-    (SpeedCommandCfg, FixedSpeedCfg),
-    (SteeringCommandCfg, FixedSteeringCfg),
-    (LocationCommandCfg, FixedLocationCfg),
-  ):
-    if isinstance(cfg, kind):
-      values: dict[str, Any] = {f.name: getattr(cfg, f.name) for f in fields(kind)}
-      values["resampling_time_range"] = NEVER
-      return given(**values, assignment=assignment)
-  raise TypeError(f"no protocol gives a {type(cfg).__name__}")
+  if not isinstance(term, ComponentCommand):
+    raise UserError(
+      f"cannot evaluate the command {type(term).__name__}: it is no ComponentCommand"
+    )
+  given = {
+    name: torch.from_numpy(value).to(term.device) for name, value in values.items()
+  }
+  points = {part.name for part in term.components() if part.kind == POINT}
+  origins = term._env.scene.env_origins
 
+  def give(env_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    here = robot_state.root_pos_w(term.robot)[env_ids, :2] - origins[env_ids, :2]
+    return {
+      name: value[env_ids] + here if name in points else value[env_ids]
+      for name, value in given.items()
+    }
 
-def _tensor(values: np.ndarray, device: str) -> torch.Tensor:
-  return torch.from_numpy(values).float().to(device)
-
-
-@dataclass(kw_only=True)
-class FixedSpeedCfg(SpeedCommandCfg):
-  assignment: EvalBatch
-
-  def build(self, env: ManagerBasedRlEnv) -> SpeedCommand:
-    return FixedSpeed(self, env)
-
-
-class FixedSpeed(SpeedCommand):
-  """A speed for each environment."""
-
-  def __init__(self, cfg: FixedSpeedCfg, env: ManagerBasedRlEnv):
-    super().__init__(cfg, env)
-    self.given = cfg.assignment
-
-  def _resample_command(self, env_ids: torch.Tensor) -> None:
-    self.speed[env_ids] = _tensor(self.given.speed, self.device)[env_ids]
-
-
-@dataclass(kw_only=True)
-class FixedSteeringCfg(SteeringCommandCfg):
-  assignment: EvalBatch
-
-  def build(self, env: ManagerBasedRlEnv) -> SteeringCommand:
-    return FixedSteering(self, env)
-
-
-class FixedSteering(SteeringCommand):
-  """A speed, a direction and a facing for each environment."""
-
-  def __init__(self, cfg: FixedSteeringCfg, env: ManagerBasedRlEnv):
-    super().__init__(cfg, env)
-    self.given = cfg.assignment
-
-  def _resample_command(self, env_ids: torch.Tensor) -> None:
-    given = self.given
-    self.speed[env_ids] = _tensor(given.speed, self.device)[env_ids]
-    self.direction_w[env_ids] = _tensor(given.direction, self.device)[env_ids]
-    self.facing_w[env_ids] = _tensor(given.facing, self.device)[env_ids]
-
-
-@dataclass(kw_only=True)
-class FixedLocationCfg(LocationCommandCfg):
-  assignment: EvalBatch
-
-  def build(self, env: ManagerBasedRlEnv) -> LocationCommand:
-    return FixedLocation(self, env)
-
-
-class FixedLocation(LocationCommand):
-  """A goal for each environment, from where its robot starts."""
-
-  def __init__(self, cfg: FixedLocationCfg, env: ManagerBasedRlEnv):
-    super().__init__(cfg, env)
-    self.given = cfg.assignment
-
-  def _resample_command(self, env_ids: torch.Tensor) -> None:
-    here = robot_state.root_pos_w(self.robot)[env_ids, :2]
-    goal = _tensor(self.given.goal, self.device)
-    self.goal_w[env_ids] = here + goal[env_ids]
+  term.give = give
 
 
 class FixedInitStates(InitStateSampler):

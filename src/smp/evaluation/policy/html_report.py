@@ -8,8 +8,9 @@ from html import escape
 from typing import Any
 
 from smp.evaluation.policy.episode_plots import COLORS, curve
+from smp.evaluation.policy.metric import Metric
 from smp.evaluation.policy.protocol import COMMAND, PUSH
-from smp.evaluation.policy.summary import ALL, Metric, metrics_of
+from smp.evaluation.policy.summary import ALL, metrics_of
 
 GROUPS = {"task": "Task", "naturalness": "Naturalness", "effort": "Effort"}
 SWEEPS = {COMMAND: "What is asked", PUSH: "Pushes"}

@@ -16,7 +16,7 @@ from mjlab.sensor import ContactMatch, ContactSensor, ContactSensorCfg
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg
 
 from smp.evaluation.policy.episode_metrics import FEET
-from smp.evaluation.policy.fixed_commands import FixedInitStates, fixed_command
+from smp.evaluation.policy.fixed_commands import NEVER, FixedInitStates, hold_command
 from smp.evaluation.policy.protocol import (
   FALL_SEED,
   FALLS_PER_POSE,
@@ -25,12 +25,16 @@ from smp.evaluation.policy.protocol import (
   EvalProtocol,
 )
 from smp.evaluation.policy.trajectory import Trajectory
+from smp.mdp.commands import ComponentCommand
 from smp.mdp.init_state_buffers import FallenStateBuffer
 from smp.mdp.init_states import INIT_MODES
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.rl.loading import Policy
 from smp.sim import make_env
+from smp.utils.components import DIRECTION, POINT
 
+COMMAND = "command"
+"""Name of the term whose command the policy sees."""
 FOOT_FORCE = "evaluated_feet"
 """Name of the contact sensor that is added to the task."""
 MakePolicy = Callable[[RslRlVecEnvWrapper], Policy]
@@ -64,8 +68,8 @@ def evaluation_cfg(
   smp_term.update_statistics = False
   if prior is not None:
     smp_term.prior = prior
-  if "command" in cfg.commands:
-    cfg.commands["command"] = fixed_command(cfg.commands["command"], assignment)
+  if COMMAND in cfg.commands:
+    cfg.commands[COMMAND].resampling_time_range = NEVER
   cfg.terminations = {
     name: term for name, term in cfg.terminations.items() if not term.time_out
   }
@@ -149,6 +153,9 @@ def _prepare(
   smp_term.init_states = FixedInitStates(
     smp_term.init_states.generated, fallen, assignment.start
   )
+  if COMMAND in env.command_manager.active_terms:
+    term = cast(ComponentCommand, env.command_manager.get_term(COMMAND))
+    hold_command(term, assignment.command)
   if statistics is not None:
     smp_term.load_means(statistics)
   # Building networks has drawn random numbers.
@@ -229,16 +236,18 @@ class _Recorder:
 
   def note_commands(self, env: ManagerBasedRlEnv) -> None:
     """Keep what each environment is asked for; it stays."""
-    zero = torch.zeros(env.num_envs, 2, device=env.device)
-    has = "command" in env.command_manager.active_terms
-    term: Any = env.command_manager.get_term("command") if has else None
-    self._commands = {
-      "velocity_command": getattr(term, "velocity_w", zero).clone(),
-      "facing_command": getattr(term, "facing_w", zero).clone(),
-      "goal": zero.clone(),
-    }
-    if hasattr(term, "goal_w"):
-      self._commands["goal"] = term.goal_w - env.scene.env_origins[:, :2]
+    self._command: dict[str, torch.Tensor] = {}
+    if COMMAND not in env.command_manager.active_terms:
+      return
+    term = cast(ComponentCommand, env.command_manager.get_term(COMMAND))
+    targets = term.targets()
+    for part in term.components():
+      target = targets[part.name]
+      # A fixed direction is one for all.
+      target = target.expand(env.num_envs, 2) if part.kind == DIRECTION else target
+      if part.kind == POINT:
+        target = target - env.scene.env_origins[:, :2]
+      self._command[part.name] = target.reshape(env.num_envs, -1).clone()
 
   def record(self, env: ManagerBasedRlEnv, step: int, action: torch.Tensor) -> None:
     robot, kept, smp_term = cast(Entity, env.scene["robot"]), self._kept, _smp_term(env)
@@ -264,7 +273,7 @@ class _Recorder:
       **{name: value.cpu() for name, value in self._kept.items()},
       ended=self._ended.cpu(),
       end_names=self._ends,
-      **{name: value.cpu() for name, value in self._commands.items()},
+      command={name: value.cpu() for name, value in self._command.items()},
       max_reward=self._max_reward,
       timesteps=tuple(self._timesteps),
       stops=protocol.stops,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,191 +13,19 @@ from smp.evaluation import intervals
 from smp.evaluation.intervals import Interval
 from smp.evaluation.policy import episode_metrics as fig
 from smp.evaluation.policy import motion_similarity
+from smp.evaluation.policy.metric import Metric
 from smp.evaluation.policy.motion_similarity import LIMBS, Data
 from smp.evaluation.policy.protocol import COMMAND, EvalProtocol
 from smp.evaluation.policy.trajectory import Trajectory
+from smp.tasks.registry import find_task
 
-Group = Literal["task", "naturalness", "effort"]
 ALL = "all"
 """The condition that stands for a whole sweep."""
 
-
-@dataclass(frozen=True)
-class Metric:
-  """What one number is."""
-
-  key: str
-  label: str
-  unit: str
-  group: Group
-  kind: Literal["mean", "rate", "other"] = "mean"
-  better: Literal["lower", "higher", "one", ""] = ""
-  """Which way is better; "one": the nearer to 1."""
-  tasks: str = "FSLG"
-  """Initials of the tasks that have it."""
-  short: str = ""
-  """Title of its column in the terminal; empty: neither there nor plotted."""
-  signed: bool = False
-  """Whether it can be negative."""
-
-
-METRICS: tuple[Metric, ...] = (
-  Metric(
-    "return", "task return, of its maximum", "", "task", better="higher", short="return"
-  ),
-  Metric(
-    "velocity_error",
-    "velocity error",
-    "m/s",
-    "task",
-    better="lower",
-    tasks="FS",
-    short="v error (m/s)",
-  ),
-  Metric(
-    "speed",
-    "achieved speed",
-    "m/s",
-    "task",
-    tasks="FS",
-    short="speed (m/s)",
-    signed=True,
-  ),
-  Metric(
-    "speed_spread",
-    "spread of speed within an episode",
-    "m/s",
-    "task",
-    better="lower",
-    tasks="FS",
-  ),
-  Metric(
-    "facing_error",
-    "facing error",
-    "°",
-    "task",
-    better="lower",
-    tasks="S",
-    short="facing (°)",
-  ),
-  Metric(
-    "goal_reached",
-    "came within 0.5 m of the goal",
-    "%",
-    "task",
-    "rate",
-    "higher",
-    "L",
-    "reached (%)",
-  ),
-  Metric(
-    "goal_time",
-    "time to 0.5 m, of those who came there",
-    "s",
-    "task",
-    better="lower",
-    tasks="L",
-    short="time (s)",
-  ),
-  Metric(
-    "goal_distance",
-    "distance to the goal at the end",
-    "m",
-    "task",
-    better="lower",
-    tasks="L",
-    short="distance (m)",
-  ),
-  Metric(
-    "stood_up",
-    "stood up, the task's own criterion",
-    "%",
-    "task",
-    "rate",
-    "higher",
-    "G",
-    "stood up (%)",
-  ),
-  Metric(
-    "stood_strictly",
-    "stood up, protocol strict",
-    "%",
-    "task",
-    "rate",
-    "higher",
-    "G",
-    "strict (%)",
-  ),
-  Metric(
-    "stood_sr3",
-    "stood up, protocol SR3",
-    "%",
-    "task",
-    "rate",
-    "higher",
-    "G",
-    "SR3 (%)",
-  ),
-  Metric(
-    "stand_time",
-    "time to stand, of those who stood up",
-    "s",
-    "task",
-    better="lower",
-    tasks="G",
-    short="time (s)",
-  ),
-  Metric(
-    "standing_at_end",
-    "standing in the last half second",
-    "%",
-    "task",
-    "rate",
-    "higher",
-    "G",
-    "at the end (%)",
-  ),
-  Metric(
-    "fall_rate",
-    "episodes that failed",
-    "%",
-    "task",
-    "rate",
-    "lower",
-    "FSL",
-    "failed (%)",
-  ),
-  Metric(
-    "falls_per_minute",
-    "failures per minute",
-    "1/min",
-    "task",
-    "other",
-    "lower",
-    "FSL",
-    "per min",
-  ),
-  Metric(
-    "root_too_low",
-    "failed by a fall (pelvis under 0.3 m)",
-    "%",
-    "task",
-    "rate",
-    "lower",
-    "FSL",
-  ),
-  Metric(
-    "self_collision", "failed by self-collision", "%", "task", "rate", "lower", "FSL"
-  ),
-  Metric(
-    "out_of_distribution",
-    "moved so that training would have ended the episode",
-    "%",
-    "task",
-    "rate",
-    "lower",
-    "G",
-  ),
+RETURN = Metric(
+  "return", "task return, of its maximum", "", "task", better="higher", short="return"
+)
+ALWAYS: tuple[Metric, ...] = (
   Metric("diverged", "physics diverged (not a number)", "%", "task", "rate", "lower"),
   Metric("r_smp", "r_smp", "", "naturalness", better="higher", short="r_smp"),
   *(
@@ -289,14 +117,16 @@ METRICS: tuple[Metric, ...] = (
   Metric("action_rate", "action, first difference", "", "effort", better="lower"),
   Metric("action_rate2", "action, second difference", "", "effort", better="lower"),
 )
-UPRIGHT_AT_END = 1.10
-"""Height of the head, m, that counts as standing in the last half second."""
+"""Figures of every task, beside `RETURN` and its own."""
 
 
 def metrics_of(task: str) -> list[Metric]:
-  """The figures that a task has, in their order."""
-  initial = task.removeprefix("Smp-")[0]
-  return [figure for figure in METRICS if initial in figure.tasks]
+  """The figures that a task has, in their order.
+
+  Raises:
+    UserError: a task without a protocol.
+  """
+  return [RETURN, *find_task(task).metrics, *ALWAYS]
 
 
 # One value per episode.
@@ -309,13 +139,7 @@ def episode_values(trajectory: Trajectory, protocol: EvalProtocol) -> dict[str, 
   values = _common(trajectory, valid)
   values |= _ends(trajectory, valid)
   values |= _effort(trajectory, valid)
-  initial = protocol.task.removeprefix("Smp-")[0]
-  if initial in "FS":
-    values |= _tracking(trajectory, valid, protocol.settle)
-  if initial == "L":
-    values |= _goal(trajectory, valid)
-  if initial == "G":
-    values |= _getup(trajectory, valid)
+  values |= find_task(protocol.task).values(trajectory, valid, protocol.settle)
   known = {figure.key for figure in metrics_of(protocol.task)}
   return {name: value for name, value in values.items() if name in known}
 
@@ -357,51 +181,6 @@ def _effort(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
     "joint_speed_peak": fig.masked_max(speed.abs().amax(dim=-1), valid),
     "action_rate": first,
     "action_rate2": second,
-  }
-
-
-def _tracking(
-  trajectory: Trajectory, valid: Tensor, settle: float
-) -> dict[str, Tensor]:
-  settled = fig.after(valid, settle, trajectory.fps)
-  velocity, command = trajectory.qvel[..., :2], trajectory.velocity_command
-  along = fig.speed_along(velocity, command)
-  quat = trajectory.qpos[..., 3:7]
-  return {
-    "velocity_error": fig.velocity_error(velocity, command, settled),
-    "speed": fig.masked_mean(along, settled),
-    "speed_spread": fig.masked_std(along, settled),
-    "facing_error": fig.facing_error(quat, trajectory.facing_command, settled),
-  }
-
-
-def _goal(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
-  where, goal = trajectory.qpos[..., :2], trajectory.goal
-  time = fig.time_to_goal(where, goal, valid, trajectory.fps, fig.GOAL_REACHED)
-  return {
-    "goal_distance": fig.goal_distance(where, goal, valid),
-    "goal_time": time,
-    "goal_reached": time.isfinite().float(),
-  }
-
-
-def _getup(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
-  fps = trajectory.fps
-  head = fig.head_height(trajectory.qpos)
-  upright = fig.uprightness(trajectory.qpos[..., 3:7])
-  speed = trajectory.qvel[..., :3].norm(dim=-1)
-  spin = trajectory.qvel[..., 3:6].norm(dim=-1)
-  stood, time = fig.stood_up(head, speed, fps, valid)
-  force = trajectory.foot_force
-  strict = fig.stood_strictly(head, upright, speed, spin, fps, valid)
-  last = round(0.5 * fps)
-  at_end = ((head >= UPRIGHT_AT_END) & valid)[-last:].all(dim=0)
-  return {
-    "stood_up": stood.float(),
-    "stand_time": time,
-    "stood_strictly": strict.float(),
-    "stood_sr3": fig.stood_sr3(head, upright, force, fps, valid).float(),
-    "standing_at_end": at_end.float(),
   }
 
 

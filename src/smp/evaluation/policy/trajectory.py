@@ -35,12 +35,9 @@ class Trajectory:
   ended: Tensor
   """(T, N, E) bool: whether each failure of the task held at that step."""
   end_names: tuple[str, ...]
-  velocity_command: Tensor
-  """(N, 2), m/s."""
-  facing_command: Tensor
-  """(N, 2), unit vectors."""
-  goal: Tensor
-  """(N, 2), m."""
+  command: dict[str, Tensor]
+  """What was asked for, by component (N, G), world axes: scalars, unit vectors, points
+  in m."""
   max_reward: float
   """Largest task reward that a step can have."""
   timesteps: tuple[int, ...] = (8, 15, 22)
@@ -79,21 +76,20 @@ class Trajectory:
     values = {f.name: getattr(self, f.name) for f in fields(Trajectory)}
     for name, value in values.items():
       if isinstance(value, Tensor):
-        values[name] = value[envs] if name in _PER_ENV else value[:, envs]
+        values[name] = value[:, envs]
+    values["command"] = {name: value[envs] for name, value in self.command.items()}
     return Trajectory(**values)
-
-
-_PER_ENV = ("velocity_command", "facing_command", "goal")
 
 
 def join(trajectories: list[Trajectory]) -> Trajectory:
   """The environments of several runs side by side."""
   first = trajectories[0]
-  values = {}
-  for f in fields(Trajectory):
-    value = getattr(first, f.name)
+  values = {f.name: getattr(first, f.name) for f in fields(Trajectory)}
+  for name, value in values.items():
     if isinstance(value, Tensor):
-      parts = [getattr(trajectory, f.name) for trajectory in trajectories]
-      value = torch.cat(parts, dim=0 if f.name in _PER_ENV else 1)
-    values[f.name] = value
+      values[name] = torch.cat([getattr(one, name) for one in trajectories], dim=1)
+  values["command"] = {
+    name: torch.cat([one.command[name] for one in trajectories])
+    for name in first.command
+  }
   return Trajectory(**values)

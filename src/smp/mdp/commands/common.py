@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from smp.motion.rotations import heading
+from smp.utils.components import Component
 
 if TYPE_CHECKING:
   import viser
@@ -20,6 +21,8 @@ COMMAND_COLOR = (0.2, 0.2, 0.9, 0.8)
 ACTUAL_COLOR = (0.0, 0.7, 1.0, 0.8)
 FACING_COLOR = (0.9, 0.5, 0.1, 0.8)
 GOAL_COLOR = (0.9, 0.2, 0.2, 0.8)
+GOAL_RADIUS = 0.15
+"""Of the ball of a goal, m."""
 
 
 @dataclass
@@ -71,12 +74,21 @@ def draw_arrow(
   visualizer.add_arrow(start, start + offset, color=color, width=0.015)
 
 
+def draw_goal(visualizer: DebugVisualizer, goal_w: np.ndarray) -> None:
+  """A ball on the floor at ``goal_w`` (2,), m, under an upright arrow."""
+  floor = np.array([goal_w[0], goal_w[1], GOAL_RADIUS])
+  visualizer.add_sphere(floor, GOAL_RADIUS, GOAL_COLOR)
+  top = floor + np.array([0.0, 0.0, 1.0])
+  visualizer.add_arrow(top, floor, color=GOAL_COLOR, width=0.03)
+
+
 @dataclass
 class ManualCommandGui:
   """The viewer's sliders, and which robot they hold."""
 
   enabled: viser.GuiCheckboxHandle
-  sliders: dict[str, viser.GuiSliderHandle]
+  sliders: dict[str, list[viser.GuiSliderHandle]]
+  """By component, one for each number that a person gives."""
   get_env_idx: Callable[[], int]
 
   @staticmethod
@@ -84,22 +96,29 @@ class ManualCommandGui:
     name: str,
     server: viser.ViserServer,
     get_env_idx: Callable[[], int],
-    ranges: dict[str, tuple[float, float, float]],
+    components: tuple[Component, ...],
   ) -> ManualCommandGui:
-    """A folder with a checkbox and a slider per range (min, max, initial)."""
+    """A folder with a checkbox, and the sliders of the components that may be set."""
     with server.gui.add_folder(name.capitalize()):
       enabled = server.gui.add_checkbox("Set by hand", initial_value=False)
       sliders = {
-        label: server.gui.add_slider(
-          label, min=low, max=high, step=0.05, initial_value=initial
-        )
-        for label, (low, high, initial) in ranges.items()
+        part.name: [
+          server.gui.add_slider(
+            label, min=low, max=high, step=step, initial_value=initial
+          )
+          for label, low, high, step, initial in part.sliders()
+        ]
+        for part in components
+        if part.settable
       }
     return ManualCommandGui(enabled, sliders, get_env_idx)
 
-  def held(self) -> tuple[int, dict[str, float]] | None:
-    """The robot in view and the sliders' values, while control by hand is on."""
+  def held(self) -> tuple[int, dict[str, list[float]]] | None:
+    """The robot in view and the values by component, while control by hand is on."""
     if not self.enabled.value:
       return None
-    values = {label: float(slider.value) for label, slider in self.sliders.items()}
+    values = {
+      name: [float(slider.value) for slider in sliders]
+      for name, sliders in self.sliders.items()
+    }
     return self.get_env_idx(), values

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from mjlab.entity import Entity
-from mjlab.managers import CommandTerm, CommandTermCfg
 
 from smp.errors import UserError
-from smp.mdp.commands.common import ArrowCfg
+from smp.mdp.commands.component import ComponentCommand, ComponentCommandCfg, Growth
+from smp.utils.components import Component, scalar
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
 
 
 @dataclass(kw_only=True)
-class TravelCommandCfg(CommandTermCfg, abc.ABC):
+class TravelCommandCfg(ComponentCommandCfg, abc.ABC):
   """Which speeds are commanded."""
-
-  entity_name: str = "robot"
 
   speed_range: tuple[float, float]
   """Commanded speeds, m/s, drawn uniformly."""
@@ -36,10 +33,14 @@ class TravelCommandCfg(CommandTermCfg, abc.ABC):
   slow_speed: float = 0.6
   """Top of the slow speeds, m/s."""
 
-  viz: ArrowCfg = field(default_factory=ArrowCfg)
+  start_speed: ClassVar[float] = 3.0
+  """Top speed at first, m/s, where a curriculum lets it grow."""
+
+  def growth(self) -> tuple[Growth, ...]:
+    return (Growth("speed", "speed_range", "m/s", self.start_speed),)
 
 
-class TravelCommand(CommandTerm):
+class TravelCommand(ComponentCommand):
   """Go at a commanded speed in some direction.
 
   A speed can be drawn before the command is (`draw_next`), for whoever prepares the
@@ -57,12 +58,25 @@ class TravelCommand(CommandTerm):
   def __init__(self, cfg: TravelCommandCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
     _check_shares(cfg)
-    self.robot = cast(Entity, env.scene[cfg.entity_name])
     self.speed_range = cfg.speed_range
     """Speeds drawn at present, m/s: the configured ones, or what a curriculum allows."""
     self.speed = torch.zeros(self.num_envs, device=self.device)
     self._next = torch.zeros(self.num_envs, device=self.device)
     self._drawn = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+
+  def speed_component(self) -> Component:
+    """Return the commanded speed as a part of the command."""
+    low, high = self.cfg.speed_range
+    return scalar(
+      "speed",
+      "m/s",
+      "how fast to go",
+      low,
+      high,
+      default=max(low, 1.0),
+      least=0.0,
+      along="direction",
+    )
 
   @property
   def velocity_w(self) -> torch.Tensor:
@@ -94,9 +108,6 @@ class TravelCommand(CommandTerm):
     standing, slow = self.cfg.rel_standing_envs, self.cfg.rel_slow_envs
     speed = torch.where(kind < standing + slow, self.cfg.slow_speed * draw, speed)
     return torch.where(kind < standing, torch.zeros_like(speed), speed)
-
-  def _update_metrics(self) -> None:
-    """Errors are metrics of the task (`smp.mdp.metrics`), true means in SI units."""
 
 
 def _check_shares(cfg: TravelCommandCfg) -> None:
