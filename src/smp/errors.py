@@ -118,6 +118,11 @@ def shown(value: object) -> str:
   return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def one_line(error: BaseException) -> str:
+  """Return the words of an error of some library, on one line of 200 at most."""
+  return " ".join(str(error).split())[:200]
+
+
 def check_folder(folder: Path) -> None:
   """Raise ``UserError`` unless files can be written in ``folder``, made if need be."""
   try:

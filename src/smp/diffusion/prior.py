@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample
 from smp.diffusion.denoiser import Denoiser
-from smp.diffusion.native_denoiser import FusedDenoiser, fits, torch_on_one_thread
+from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.diffusion.reference import REFERENCE_KEY, Reference
 from smp.diffusion.sds import Precision, SdsLoss
 from smp.errors import UserError, atomic_path, shown
@@ -227,7 +227,7 @@ def _write(
 
 def _sampler(denoiser: Denoiser, modulation: Tensor) -> EpsModel:
   """Predicted noise at one timestep after the other, as the device does it fastest."""
-  if modulation.is_cuda or not fits(denoiser):
+  if not usable(denoiser):
     return lambda x, t: denoiser.forward_modulated(x, modulation[:, t : t + 1])
   fused = FusedDenoiser(denoiser)
   return lambda x, t: fused(x.unsqueeze(0), modulation[:, t : t + 1]).squeeze(0)
