@@ -394,8 +394,8 @@ def test_the_command_line_overrides_the_configuration(tmp_path: Path):
   [
     ("step: 7", "unknown key 'step'; did you mean 'steps'"),
     ("xyzzy: 7", "unknown key 'xyzzy'; known: windows"),
-    ("steps: many", "'steps' is 'many', expected int"),
-    ("schedule: linear", "'schedule' is 'linear', expected constant or cosine"),
+    ("steps: many", "'steps' is 'many', expected a valid integer"),
+    ("schedule: linear", "'schedule' is 'linear', expected 'constant' or 'cosine'"),
     ("steps: [", "not valid YAML"),
     ("- steps", "expected 'key: value' lines"),
   ],

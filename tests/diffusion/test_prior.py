@@ -228,13 +228,19 @@ def test_wrong_tensors_are_refused_by_name(saved: Path, change: str, message: st
   ("fields", "message"),
   [
     ({"format_version": 99}, "format_version is 99, this program reads 1"),
-    ({"d_model": 10**9}, "'d_model' is 1000000000"),
-    ({"num_layers": None}, "'num_layers' is None"),
+    (
+      {"d_model": 10**9},
+      "'d_model' is 1000000000, expected less than or equal to 8192",
+    ),
+    ({"num_layers": None}, "'num_layers' is missing"),
     ({"nhead": 5}, "d_model 32 .* nhead 5"),
-    ({"spec": {"fps": 50}}, "'spec' is unreadable"),
-    ({"spec": 3}, "'spec' is unreadable"),
-    ({"spec": g1_spec().to_dict() | {"window": "ten"}}, "'window' is 'ten'"),
-    ({"spec": g1_spec().to_dict() | {"feature_dims": 3}}, "'feature_dims' is 3"),
+    ({"spec": {"fps": 50}}, "'spec.joint_names' is missing; train or copy"),
+    ({"spec": 3}, "'spec' is 3, expected a table of fields"),
+    (
+      {"spec": g1_spec().to_dict() | {"window": "ten"}},
+      "'spec.window' is 'ten', expected a valid integer",
+    ),
+    ({"spec": g1_spec().to_dict() | {"feature_dims": 3}}, "'spec.feature_dims' is 3"),
     ({"d_model": 64}, "tensor 'denoiser.*expected"),
   ],
 )

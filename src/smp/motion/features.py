@@ -17,12 +17,12 @@ Source: Mu et al., arXiv 2512.03028, as the G1 reproduction states it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from smp.errors import UserError
 from smp.motion.rotations import (
@@ -38,7 +38,9 @@ from smp.motion.rotations import (
   heading as heading_of,
 )
 from smp.robots import g1
+from smp.utils.schema import Size, read_as
 
+VelocityKind = Literal["window", "clip"]
 FPS = 50
 WINDOW = 10
 FEATURE_NAMES = (
@@ -255,12 +257,12 @@ class FeatureSpec:
   ee_body_names: tuple[str, ...]
   root_body: str
   feature_names: tuple[str, ...]
-  feature_dims: tuple[int, ...]
-  window: int
-  fps: float
+  feature_dims: tuple[Size, ...]
+  window: Size
+  fps: Annotated[float, Field(gt=0, allow_inf_nan=False)]
   heading: HeadingKind
   """How the anchor's heading is found (`smp.motion.rotations.heading`)."""
-  velocity: str
+  velocity: VelocityKind
   """"window" (`window_velocities`), or "clip": central differences over whole clips."""
 
   def to_dict(self) -> dict[str, Any]:
@@ -277,20 +279,7 @@ class FeatureSpec:
     Raises:
       UserError: a field is missing, or of another type.
     """
-    if not isinstance(data, dict):
-      raise UserError("feature spec: not a table of fields")
-    missing = [f.name for f in fields(FeatureSpec) if f.name not in data]
-    if missing:
-      raise UserError(f"feature spec: field '{missing[0]}' is missing")
-    values: dict[str, Any] = {f.name: data[f.name] for f in fields(FeatureSpec)}
-    for name, value in values.items():
-      if isinstance(value, list):
-        values[name] = tuple(value)
-      if not _FIELD_KINDS[name](values[name]):
-        raise UserError(
-          f"feature spec: field '{name}' is {value!r:.80}, which makes no sense"
-        )
-    return FeatureSpec(**values)
+    return read_as(FeatureSpec, data, "feature spec")
 
   def check(self, expected: FeatureSpec) -> None:
     """Refuse what does not fit.
@@ -305,28 +294,6 @@ class FeatureSpec:
           f"feature spec: field '{field.name}' is {_short(ours, theirs)}, expected "
           f"{_short(theirs, ours)}"
         )
-
-
-def _is_names(value: Any) -> bool:
-  return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
-
-
-def _is_sizes(value: Any) -> bool:
-  return isinstance(value, tuple) and all(type(v) is int and v > 0 for v in value)
-
-
-_FIELD_KINDS: dict[str, Callable[[Any], bool]] = {
-  "joint_names": _is_names,
-  "ee_body_names": _is_names,
-  "root_body": lambda value: isinstance(value, str),
-  "feature_names": _is_names,
-  "feature_dims": _is_sizes,
-  "window": lambda value: _is_sizes((value,)),
-  "fps": lambda value: type(value) in (int, float) and 0 < value < float("inf"),
-  "heading": lambda value: value in get_args(HeadingKind),
-  "velocity": lambda value: value in ("window", "clip"),
-}
-"""What each field of a spec may be."""
 
 
 def _short(value: Any, other: Any) -> str:
@@ -344,7 +311,7 @@ def g1_spec(
   window: int = WINDOW,
   fps: float = FPS,
   heading: HeadingKind = "twist",
-  velocity: str = "window",
+  velocity: VelocityKind = "window",
 ) -> FeatureSpec:
   """The spec of this project's windows on the G1."""
   return FeatureSpec(
