@@ -118,6 +118,11 @@ def shown(value: object) -> str:
   return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def one_line(error: BaseException) -> str:
+  """Return what an error of some library says, on one line of at most 200 letters."""
+  return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def check_folder(folder: Path) -> None:
   """Raise ``UserError`` unless files can be written in ``folder``, made if need be."""
   try:

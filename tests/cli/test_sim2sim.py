@@ -23,7 +23,7 @@ from smp.cli.sim2sim import Sim2SimCfg, sim2sim
 from smp.deploy.fixed_command import Command, heading, outside_training
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
-from smp.deploy.policy_spec import PolicySpec, SpecError
+from smp.deploy.policy_spec import PolicySpec
 from smp.deploy.rollout import Rollout, figures, read_start, run
 from smp.errors import UserError
 from smp.motion import rotations
@@ -564,14 +564,14 @@ def change(path: str, value: Any) -> str:
   [
     ("format", 99, "format 99, this version reads 1 and 2"),
     ("task", ..., "'task' is missing"),
-    ("task", 3, "'task' is '3', not a str"),
+    ("task", 3, "'task' is 3, expected a valid string"),
     ("joints.stiffness", [1.0], "'joints.stiffness' has 1 values, not 29"),
     ("joints.stiffness", "stiff", "'joints.stiffness' is 'stiff'"),
-    ("joints.damping", [float("nan")] * 29, "'joints.damping[0]' is 'nan'"),
-    ("joints", [], "'joints' is not a table"),
-    ("physics.timestep", 0.0, "'physics.timestep' is not above 0"),
-    ("physics.timestep", True, "'physics.timestep' is 'True'"),
-    ("physics.decimation", 0, "'physics.decimation' is not above 0"),
+    ("joints.damping", [float("nan")] * 29, "'joints.damping[0]' is nan"),
+    ("joints", [], "'joints' is [], expected a table"),
+    ("physics.timestep", 0.0, "'physics.timestep' is 0.0, expected greater than 0"),
+    ("physics.timestep", True, "'physics.timestep' is True"),
+    ("physics.decimation", 0, "'physics.decimation' is 0, expected greater than 0"),
     ("physics.options", {"gravity": ["down"]}, "'physics.options.gravity[0]'"),
     ("command", [], "the command has 0 values, observed 5"),
     ("start_qpos", [0.0] * 3, "'start_qpos' has 3 values, not 36"),
@@ -579,7 +579,7 @@ def change(path: str, value: Any) -> str:
   ],
 )
 def test_damaged_metadata_is_named(path: str, value: Any, message: str):
-  with pytest.raises(SpecError) as error:
+  with pytest.raises(UserError) as error:
     PolicySpec.loads(change(path, value))
   assert message in str(error.value) and "\n" not in str(error.value)
 
@@ -596,7 +596,7 @@ def test_metadata_of_the_former_format_still_loads():
   silent = tuple(replace(part, meaning="") for part in spec.command)
   assert found == replace(spec, command=silent)
   table["command"][0]["name"] = "dance"
-  with pytest.raises(SpecError, match="'speed' goes along 'direction', which is no"):
+  with pytest.raises(UserError, match="'speed' goes along 'direction', which is no"):
     PolicySpec.loads(json.dumps(table))
 
 
@@ -639,5 +639,5 @@ def test_a_command_of_a_new_kind_is_seen_shown_and_noted():
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])
 def test_metadata_that_is_no_table(text: str):
-  with pytest.raises(SpecError):
+  with pytest.raises(UserError):
     PolicySpec.loads(text)

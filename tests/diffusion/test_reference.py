@@ -165,15 +165,15 @@ def test_a_failed_store_leaves_the_file(tmp_path: Path, reference, monkeypatch):
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"median": [0.1] * 49}, "'median' must list 50 numbers"),
-    ({"median": [0.1] * 49 + [float("nan")]}, "'median' holds nan"),
-    ({"median": [0.1] * 49 + [-0.1]}, "'median' holds -0.1"),
-    ({"median": [0.1] * 49 + ["0.1"]}, "'median' holds '0.1'"),
-    ({"windows_of": "dance"}, "'windows_of' is 'dance'"),
-    ({"windows_of": ["samples"]}, "'windows_of' is"),
-    ({"clips": "run"}, "'clips' must list names"),
-    ({"windows": True}, "'windows' is True"),
-    ({"extra": 1}, "expected the fields"),
+    ({"median": [0.1] * 49}, "median' must list 50 numbers"),
+    ({"median": [0.1] * 49 + [float("nan")]}, r"median\[49\]' is nan"),
+    ({"median": [0.1] * 49 + [-0.1]}, r"median\[49\]' is -0.1"),
+    ({"median": [0.1] * 49 + ["0.1"]}, r"median\[49\]' is '0.1'"),
+    ({"windows_of": "dance"}, "windows_of' is 'dance'"),
+    ({"windows_of": ["samples"]}, "windows_of' is"),
+    ({"clips": "run"}, "clips' is 'run'"),
+    ({"windows": True}, "windows' is True"),
+    ({"extra": 1}, "extra'"),
   ],
 )
 def test_a_wrong_one_is_refused_by_field(tmp_path, reference, fields, message):
@@ -183,7 +183,7 @@ def test_a_wrong_one_is_refused_by_field(tmp_path, reference, fields, message):
   description = json.loads(_metadata(path)[METADATA_KEY])
   description[REFERENCE_KEY] = reference.to_dict() | fields
   save_file(load_file(path), path, {METADATA_KEY: json.dumps(description)})
-  with pytest.raises(UserError, match=f"p.safetensors.*{REFERENCE_KEY}.*{message}"):
+  with pytest.raises(UserError, match=f"p.safetensors.*{REFERENCE_KEY}.{message}"):
     MotionPrior.load(path)
 
 

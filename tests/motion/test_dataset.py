@@ -188,7 +188,7 @@ def test_folders_and_options_are_checked(folder, tmp_path, capsys, monkeypatch):
     ({"clips": []}, "at least one clip"),
     ({"clips": [{"clip": "clip0", "ranges": [[9, 3]]}]}, "stop > start"),
     ({"clips": [{"clip": "clip0", "ranges": [[0, 61]]}]}, "ends after its 60 rows"),
-    ({"clips": [{"clip": "clip0", "split": "test"}]}, "expected train or val"),
+    ({"clips": [{"clip": "clip0", "split": "test"}]}, "expected 'train' or 'val'"),
     ({"clips": ["clip0", "clip0"]}, "listed twice"),
     (["clip0"], "'key: value' lines"),
   ],

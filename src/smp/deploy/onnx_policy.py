@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from smp.deploy.policy_spec import KEY, PolicySpec, SpecError
+from smp.deploy.policy_spec import KEY, PolicySpec
 from smp.errors import UserError
 
 
@@ -77,5 +77,5 @@ def _read_spec(path: Path, session: onnxruntime.InferenceSession) -> PolicySpec:
     )
   try:
     return PolicySpec.loads(metadata[KEY])
-  except SpecError as error:
+  except UserError as error:
     raise UserError(f"{path}: {error}") from error

@@ -8,13 +8,14 @@ exact.
 from __future__ import annotations
 
 import json
-import math
-import types
-import typing
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from smp.errors import UserError
 from smp.utils.components import DIRECTION, KINDS, POINT, SCALAR, Component
+from smp.utils.schema import read_as
 
 KEY = "smp"
 """The metadata entry."""
@@ -29,10 +30,6 @@ _KINDS_OF_FORMAT_1 = {
   "goal": POINT,
 }
 """In format 1 the name of a component said its kind."""
-
-
-class SpecError(Exception):
-  """The metadata is not what it should be. The message says which entry, and why."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +78,9 @@ class Observation:
 class Physics:
   """How the simulator has to be set."""
 
-  timestep: float
+  timestep: Annotated[float, Field(gt=0)]
   """s."""
-  decimation: int
+  decimation: Annotated[int, Field(gt=0)]
   """Physics steps per action."""
   options: dict[str, float | tuple[float, ...]]
   """Fields of MuJoCo's ``mjOption``; enums by number."""
@@ -96,6 +93,8 @@ class Physics:
 @dataclass(frozen=True)
 class PolicySpec:
   """An exported policy: its task and prior, and everything between it and the physics."""
+
+  __pydantic_config__ = {"allow_inf_nan": False}
 
   format: int
   task: str
@@ -129,22 +128,22 @@ class PolicySpec:
     """Read what `dumps` wrote.
 
     Raises:
-      SpecError: not JSON, of another format, or an entry is missing or wrong.
+      UserError: not JSON, of another format, or an entry is missing or wrong.
     """
     try:
       table = json.loads(text)
     except ValueError as error:
-      raise SpecError(f"metadata '{KEY}' is not JSON") from error
+      raise UserError(f"metadata '{KEY}' is not JSON") from error
     found = table.get("format") if isinstance(table, dict) else None
     if found not in _FORMATS or isinstance(found, bool):
       known = " and ".join(map(str, _FORMATS))
-      raise SpecError(
+      raise UserError(
         f"metadata '{KEY}' has format {found!r}, this version reads {known}; export "
         "the policy again"
       )
     if found == 1:
       _upgrade(table)
-    spec = _read(PolicySpec, table, "")
+    spec = read_as(PolicySpec, table, f"metadata '{KEY}'")
     _check(spec)
     return spec
 
@@ -163,63 +162,16 @@ def _upgrade(table: dict[str, Any]) -> None:
     part["meaning"] = ""
 
 
-def _read(hint: Any, value: Any, where: str) -> Any:
-  """``value``, as JSON gives it, as a ``hint``."""
-  if is_dataclass(hint):
-    return _read_dataclass(hint, value, where)
-  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (types.UnionType, typing.Union):
-    return _read_union(arguments, value, where)
-  if origin is tuple and isinstance(value, list):
-    return tuple(
-      _read(arguments[0], item, f"{where}[{i}]") for i, item in _items(value)
-    )
-  if origin is dict and isinstance(value, dict):
-    return {key: _read(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
-  if hint is float and type(value) in (int, float) and math.isfinite(value):
-    return float(value)
-  if hint in (int, str, bool) and type(value) is hint:
-    return value
-  kind = getattr(hint, "__name__", str(hint))
-  raise SpecError(f"metadata '{KEY}': '{where}' is {str(value)[:40]!r}, not a {kind}")
-
-
-def _items(value: list) -> list[tuple[int, Any]]:
-  return list(enumerate(value))
-
-
-def _read_union(arguments: tuple, value: Any, where: str) -> Any:
-  """The first of the kinds that fits: None only for None, a tuple only for a list."""
-  if value is None and types.NoneType in arguments:
-    return None
-  kinds = [kind for kind in arguments if kind is not types.NoneType]
-  tuples = [kind for kind in kinds if typing.get_origin(kind) is tuple]
-  chosen = tuples if isinstance(value, list) and tuples else kinds
-  return _read(chosen[0], value, where)
-
-
-def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
-  if not isinstance(value, dict):
-    raise SpecError(f"metadata '{KEY}': '{where}' is not a table")
-  hints, values = typing.get_type_hints(kind), {}
-  for field in fields(kind):
-    inside = f"{where}.{field.name}".lstrip(".")
-    if field.name not in value:
-      raise SpecError(f"metadata '{KEY}': '{inside}' is missing")
-    values[field.name] = _read(hints[field.name], value[field.name], inside)
-  return kind(**values)
-
-
 def _check(spec: PolicySpec) -> None:
   """Refuse what has the right types and cannot be.
 
   Raises:
-    SpecError: naming the entry.
+    UserError: naming the entry.
   """
 
   def require(holds: bool, message: str) -> None:
     if not holds:
-      raise SpecError(f"metadata '{KEY}': {message}")
+      raise UserError(f"metadata '{KEY}': {message}")
 
   count = len(spec.joints.names)
   for field in fields(Joints):
@@ -227,12 +179,9 @@ def _check(spec: PolicySpec) -> None:
     require(found == count, f"'joints.{field.name}' has {found} values, not {count}")
   found = len(spec.start_qpos)
   require(found == count + 7, f"'start_qpos' has {found} values, not {count + 7}")
-  require(spec.physics.timestep > 0.0, "'physics.timestep' is not above 0")
-  require(spec.physics.decimation > 0, "'physics.decimation' is not above 0")
   for part in spec.observations:
     fits = len(part.scale) in (1, part.size)
     require(fits, f"'{part.name}' has {len(part.scale)} scales, not 1 or {part.size}")
-    require(len(part.noise) == 2, f"the noise of '{part.name}' is not a range")
   seen = [part.size for part in spec.observations if part.source == "command"]
   given = sum(part.size for part in spec.command)
   require(sum(seen) == given, f"the command has {given} values, observed {sum(seen)}")

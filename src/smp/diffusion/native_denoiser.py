@@ -6,10 +6,8 @@ whole network while they stay in its caches. The products run on tiles of 32 col
 whose weights lie together; normalisation, modulation, gates and activations happen as
 numbers come and go.
 
-It is a Warp CPU kernel around a native snippet, as in `smp.sim.batch_stepper`: Warp compiles it
-for this processor, once, with the compiler it brings along. Vectors of 16 numbers become
-whatever registers there are. float32 throughout; agrees with the plain denoiser to
-rounding.
+Vectors of 16 numbers become whatever registers the processor has (`smp.utils.native_code`).
+float32 throughout; agrees with the plain denoiser to rounding.
 """
 
 from __future__ import annotations
@@ -25,11 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smp.diffusion.denoiser import MODULATIONS, Block, Denoiser
-from smp.utils.cpu import LaunchPool
+from smp.diffusion.native_kernel import FIELDS, KERNEL, LANES, MAX_FRAMES, TILE
+from smp.utils.native_code import LaunchPool
 
-LANES = 16
-TILE = 2 * LANES
-MAX_FRAMES = 64
 _MAX_ROWS = 16
 """At least as large as R in the snippet: how far rows are padded at most."""
 _BLOCK = 4
@@ -50,9 +46,6 @@ class FusedDenoiser:
   def __init__(self, denoiser: Denoiser, threads: int | None = None) -> None:
     if not fits(denoiser):
       raise ValueError("the denoiser's sizes do not fit tiles and vectors")
-    from smp.diffusion import native_kernel  # It imports Warp.
-
-    self._kernel = native_kernel
     self._denoiser = denoiser
     threads = threads or torch.get_num_threads()
     self._launch_pool = LaunchPool(threads)
@@ -89,12 +82,11 @@ class FusedDenoiser:
     call = {"groups": groups, "each": each, "block": min(_BLOCK, max(each, 1))}
     call |= {"input": x.data_ptr(), "output": out.data_ptr()}
     call["modulation"] = modulation.data_ptr()
-    fields = self._kernel.FIELDS
     with self._lock:
       self._counter[0] = 0
       for job, _, _ in self._workers:
         for name, value in call.items():
-          job[fields.index(name)] = value
+          job[FIELDS.index(name)] = value
       self._launch_pool.run([launch for _, launch, _ in self._workers])
     return out
 
@@ -133,9 +125,9 @@ class FusedDenoiser:
       "w_out": self._out.data_ptr(),
       "scratch": scratch.data_ptr(),
     }
-    fields = [values.get(name, 0) for name in self._kernel.FIELDS]
+    fields = [values.get(name, 0) for name in FIELDS]
     job = np.array(fields + [w.data_ptr() for w in self._layers], np.int64)
-    return job, self._kernel.record(job), scratch
+    return job, KERNEL.record(job), scratch
 
 
 @contextlib.contextmanager
@@ -162,6 +154,12 @@ def fits(denoiser: Denoiser) -> bool:
     and inner % LANES == 0
     and denoiser.window <= MAX_FRAMES
   )
+
+
+def usable(denoiser: Denoiser) -> bool:
+  """Whether `FusedDenoiser` takes a denoiser on this machine (`smp.utils.native_code`)."""
+  on_cpu = denoiser.positions.device.type == "cpu"
+  return on_cpu and fits(denoiser) and KERNEL.usable
 
 
 def _layer_weights(block: Block) -> list[Tensor]:

@@ -1,30 +1,16 @@
-"""The C code of `smp.diffusion.native_denoiser`, and the Warp kernel around it.
-
-A module of its own, because importing Warp takes a second that much work with data and
-priors can do without.
-"""
+"""The C code of `smp.diffusion.native_denoiser`."""
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from smp.diffusion.denoiser import MODULATIONS, NORM_EPS
+from smp.utils.native_code import NativeKernel
 
-import numpy as np
-
-_alone = "warp" not in sys.modules
-
-import warp as wp  # noqa: E402
-
-from smp.diffusion.denoiser import MODULATIONS, NORM_EPS  # noqa: E402
-from smp.diffusion.native_denoiser import LANES, MAX_FRAMES, TILE  # noqa: E402
-
-if _alone:
-  # Nobody else in this program uses Warp: no word about its devices and caches.
-  wp.config.log_level = wp.LOG_ERROR
+LANES = 16
+TILE = 2 * LANES
+MAX_FRAMES = 64
 
 # Rows are frames, R of them share a tile of weights in registers.
 _FUNCTIONS = f"""
-typedef long long Int;
 typedef float V __attribute__((ext_vector_type({LANES})));
 typedef float U __attribute__((ext_vector_type({LANES}), aligned(4)));
 typedef int VI __attribute__((ext_vector_type({LANES})));
@@ -154,7 +140,6 @@ _LAYER_FIELDS = 6
 
 _SNIPPET = (
   _FUNCTIONS
-  + "const Int* job = (const Int*)address;\n"
   + "".join(f"const Int {name} = job[{i}];\n" for i, name in enumerate(FIELDS))
   + f"""
 const Int most = (block * W + Net::R - 1) / Net::R * Net::R;
@@ -199,22 +184,5 @@ for (;;) {{
 """
 )
 
-
-@wp.func_native(_SNIPPET)
-def _run_job(address: wp.uint64): ...  # pyright: ignore[reportInvalidTypeForm]
-
-
-@wp.kernel(module="unique", enable_backward=False)
-def _denoise_kernel(address: wp.uint64):  # pyright: ignore[reportInvalidTypeForm]
-  _run_job(address)
-
-
-def record(job: np.ndarray) -> Any:
-  """A launch that works off ``job``: `FIELDS`, then six addresses for each layer."""
-  return wp.launch(
-    _denoise_kernel,
-    dim=1,
-    inputs=[wp.uint64(job.ctypes.data)],
-    device="cpu",
-    record_cmd=True,
-  )
+KERNEL = NativeKernel("denoiser", _SNIPPET)
+"""Works off a job of `FIELDS`, then six addresses for each layer."""

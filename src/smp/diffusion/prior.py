@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,18 @@ from torch import Tensor, nn
 
 from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample
 from smp.diffusion.denoiser import Denoiser
-from smp.diffusion.native_denoiser import FusedDenoiser, fits, torch_on_one_thread
+from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.diffusion.reference import REFERENCE_KEY, Reference
 from smp.diffusion.sds import Precision, SdsLoss
-from smp.errors import UserError, atomic_path, shown
+from smp.errors import UserError, atomic_path
+from smp.motion.dataset import MIN_SPAN
 from smp.motion.features import FeatureSpec
+from smp.utils.schema import Size, read_as
 
 FORMAT_VERSION = 1
 METADATA_KEY = "smp_prior"
-MIN_SPAN = 1e-6
-"""A feature that varies less than this is only shifted, not scaled."""
 SCORED_TIMESTEPS = (8, 15, 22)
 """Where the reward and evaluation look: neither all signal nor all noise."""
-_MAX_SIZE = 8192
-"""Sizes beyond this in a file's metadata are a mistake, not a network."""
 
 
 class MotionPrior(nn.Module):
@@ -162,40 +161,31 @@ class MotionPrior(nn.Module):
     _write(path, tensors, {METADATA_KEY: json.dumps(description)})
 
   @classmethod
-  def load(
-    cls, path: str | os.PathLike[str], spec_check: FeatureSpec | None = None
-  ) -> MotionPrior:
-    """Read a prior, on the CPU.
-
-    Args:
-      spec_check: The layout the caller works with; None: any.
+  def load(cls, path: str | os.PathLike[str]) -> MotionPrior:
+    """Read a prior, on the CPU. What works with features checks its `spec`.
 
     Raises:
-      UserError: The file is missing, cut short, not a prior, holds a tensor of another
-        name or shape, or its layout differs from ``spec_check``.
+      UserError: The file is missing, cut short, not a prior, or holds a tensor of
+        another name or shape.
     """
     path = Path(path)
     description, tensors, _ = _read(path)
-    spec, sizes = _parse(path, description)
-    if spec_check is not None:
-      try:
-        spec.check(spec_check)
-      except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    parsed = _parse(path, description)
+    spec = parsed.spec
     prior = cls(
       Denoiser(
         feature_dim=sum(spec.feature_dims),
         window=spec.window,
-        d_model=sizes["d_model"],
-        nhead=sizes["nhead"],
-        num_layers=sizes["num_layers"],
+        d_model=parsed.d_model,
+        nhead=parsed.nhead,
+        num_layers=parsed.num_layers,
       ),
       torch.zeros(sum(spec.feature_dims)),
       torch.zeros(sum(spec.feature_dims)),
       spec,
-      sizes["num_timesteps"],
-      description.get("info", {}),
-      _parse_reference(path, description, sizes["num_timesteps"]),
+      parsed.num_timesteps,
+      parsed.info,
+      parsed.reference_error,
     )
     check_tensors(path, tensors, prior.state_dict())
     prior.load_state_dict(tensors)
@@ -227,7 +217,7 @@ def _write(
 
 def _sampler(denoiser: Denoiser, modulation: Tensor) -> EpsModel:
   """Predicted noise at one timestep after the other, as the device does it fastest."""
-  if modulation.is_cuda or not fits(denoiser):
+  if not usable(denoiser):
     return lambda x, t: denoiser.forward_modulated(x, modulation[:, t : t + 1])
   fused = FusedDenoiser(denoiser)
   return lambda x, t: fused(x.unsqueeze(0), modulation[:, t : t + 1]).squeeze(0)
@@ -286,59 +276,35 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]
   return description, tensors, metadata
 
 
-def _parse(path: Path, description: Any) -> tuple[FeatureSpec, dict[str, int]]:
-  """Spec and network sizes out of the metadata, each checked."""
+@dataclass(frozen=True)
+class _Description:
+  """The metadata of a prior's file."""
+
+  spec: FeatureSpec
+  d_model: Size
+  nhead: Size
+  num_layers: Size
+  num_timesteps: Size
+  info: dict[str, Any] = field(default_factory=dict)
+  reference_error: Reference | None = None
+
+
+def _parse(path: Path, description: Any) -> _Description:
+  """Return the metadata, checked."""
+  fix = "train or copy it again"
   if not isinstance(description, dict):
-    raise UserError(f"{path}: metadata '{METADATA_KEY}' is not a table; copy it again")
+    raise UserError(f"{path}: metadata '{METADATA_KEY}' is not a table; {fix}")
   version = description.get("format_version")
   if version != FORMAT_VERSION:
     raise UserError(
       f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}; "
       "use the matching version of the program or train again"
     )
-  spec = _parse_spec(path, description.get("spec"))
-  sizes: dict[str, int] = {}
-  for name in ("d_model", "nhead", "num_layers", "num_timesteps"):
-    value = description.get(name)
-    if type(value) is not int or not 1 <= value <= _MAX_SIZE:
-      raise UserError(
-        f"{path}: metadata field '{name}' is {shown(value)}, expected a whole number from 1 "
-        f"to {_MAX_SIZE}; train or copy it again"
-      )
-    sizes[name] = value
-  check_heads(str(path), sizes["d_model"], sizes["nhead"])
-  return spec, sizes
-
-
-def _parse_spec(path: Path, data: Any) -> FeatureSpec:
-  try:
-    spec = FeatureSpec.from_dict(data)
-  except (UserError, TypeError, AttributeError) as error:
-    raise UserError(
-      f"{path}: metadata field 'spec' is unreadable ({error}); train or copy it again"
-    ) from error
-  for name, value in (("window", (spec.window,)), ("feature_dims", spec.feature_dims)):
-    if not isinstance(value, tuple) or not all(
-      type(number) is int and 1 <= number <= _MAX_SIZE for number in value
-    ):
-      raise UserError(
-        f"{path}: spec field '{name}' is {shown(value)}, expected whole numbers from 1 to "
-        f"{_MAX_SIZE}; train or copy it again"
-      )
-  return spec
-
-
-def _parse_reference(
-  path: Path, description: dict[str, Any], num_timesteps: int
-) -> Reference | None:
-  if REFERENCE_KEY not in description:
-    return None
-  try:
-    return Reference.from_dict(description[REFERENCE_KEY], num_timesteps)
-  except UserError as error:
-    raise UserError(
-      f"{path}: metadata field '{REFERENCE_KEY}': {error}; train or copy it again"
-    ) from error
+  parsed = read_as(_Description, description, f"{path}: metadata", fix)
+  if parsed.reference_error is not None:
+    parsed.reference_error.check(f"{path}: metadata", parsed.num_timesteps)
+  check_heads(str(path), parsed.d_model, parsed.nhead)
+  return parsed
 
 
 def check_heads(where: str, d_model: int, nhead: int) -> None:

@@ -8,12 +8,13 @@ belongs to the prior, not to a run.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from smp.errors import UserError, shown
+from pydantic import Field
+
+from smp.errors import UserError
 
 REFERENCE_KEY = "reference_error"
 """Field of a prior's metadata."""
@@ -23,52 +24,40 @@ WindowsOf = Literal["held_out", "training", "unrecorded", "samples"]
 on; of clips of which it does not say; its own samples."""
 
 
+Count = Annotated[int, Field(ge=0)]
+
+
 @dataclass(frozen=True)
 class Reference:
   """The reference errors of a prior and how they were measured."""
 
-  median: tuple[float, ...]
+  __pydantic_config__ = {"extra": "forbid"}
+
+  median: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
   """(T,) of every timestep: median over windows of the SDS loss, which is the mean over
   draws of noise."""
   windows_of: WindowsOf
   clips: tuple[str, ...]
   """That the windows are from; of samples, none."""
-  windows: int
+  windows: Count
   """How many were scored,"""
-  windows_in_all: int
+  windows_in_all: Count
   """spread evenly over so many."""
-  draws: int
+  draws: Count
   """Of noise, per window and timestep."""
-  seed: int
+  seed: Count
   """Of the noise."""
 
   def to_dict(self) -> dict[str, Any]:
     return {**asdict(self), "median": list(self.median), "clips": list(self.clips)}
 
-  @classmethod
-  def from_dict(cls, data: Any, num_timesteps: int) -> Reference:
-    """Read what `to_dict` wrote.
-
-    Raises:
-      UserError: It is something else, or not of so many timesteps.
-    """
-    names = set(cls.__dataclass_fields__)
-    if not isinstance(data, dict) or set(data) != names:
-      raise UserError(f"expected the fields {', '.join(sorted(names))}")
-    median, clips = data["median"], data["clips"]
-    if not isinstance(median, list) or len(median) != num_timesteps:
-      raise UserError(f"'median' must list {num_timesteps} numbers")
-    for value in median:
-      if type(value) is not float or not 0.0 <= value < math.inf:
-        raise UserError(f"'median' holds {shown(value)}, expected numbers from 0")
-    if not isinstance(clips, list) or not all(isinstance(c, str) for c in clips):
-      raise UserError("'clips' must list names")
-    if data["windows_of"] not in get_args(WindowsOf):
-      raise UserError(f"'windows_of' is {shown(data['windows_of'])}")
-    for name in ("windows", "windows_in_all", "draws", "seed"):
-      if type(data[name]) is not int or data[name] < 0:
-        raise UserError(f"'{name}' is {shown(data[name])}, expected a whole number")
-    return cls(**{**data, "median": tuple(median), "clips": tuple(clips)})
+  def check(self, where: str, num_timesteps: int) -> None:
+    """Raise ``UserError`` unless it is of so many timesteps."""
+    if len(self.median) != num_timesteps:
+      raise UserError(
+        f"{where}: '{REFERENCE_KEY}.median' must list {num_timesteps} numbers; measure "
+        "it again"
+      )
 
   def at(self, timesteps: Sequence[int]) -> tuple[float, ...]:
     """The reference errors of some timesteps."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior, check_heads, check_tensors
-from smp.errors import UserError, shown
+from smp.errors import UserError
 from smp.motion.features import FeatureSpec, g1_spec
+from smp.utils.schema import Size, read_as
 
 _RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
 # The second name is what numpy before 2.0 wrote.
@@ -30,17 +32,20 @@ _ALLOWED = [
   np.dtype,
   np.dtypes.Float32DType,
 ]
-_MAX_SIZE = 8192
-SIZES = (
-  "d_model",
-  "nhead",
-  "num_layers",
-  "num_timesteps",
-  "feature_dim",
-  "window_size",
-)
 
 UNKNOWN_LICENCE = "none stated by its publisher: for comparison, do not redistribute"
+
+
+@dataclass(frozen=True)
+class Sizes:
+  """What the configuration of a published prior says about its network."""
+
+  d_model: Size
+  nhead: Size
+  num_layers: Size
+  num_timesteps: Size
+  feature_dim: Size
+  window_size: Size
 
 
 def import_reproduction(path: Path, licence: str = UNKNOWN_LICENCE) -> MotionPrior:
@@ -60,17 +65,17 @@ def import_reproduction(path: Path, licence: str = UNKNOWN_LICENCE) -> MotionPri
   spec = g1_spec(heading="yaw", velocity="clip")
   sizes = _sizes(path, checkpoint["cfg"], spec)
   denoiser = Denoiser(
-    feature_dim=sizes["feature_dim"],
-    window=sizes["window_size"],
-    d_model=sizes["d_model"],
-    nhead=sizes["nhead"],
-    num_layers=sizes["num_layers"],
+    feature_dim=sizes.feature_dim,
+    window=sizes.window_size,
+    d_model=sizes.d_model,
+    nhead=sizes.nhead,
+    num_layers=sizes.num_layers,
   )
   tensors = _tensors(path, checkpoint["model"])
   check_tensors(path, tensors, denoiser.state_dict())
   denoiser.load_state_dict(tensors)
   low, high = (
-    _quantiles(path, key, checkpoint[key], sizes["feature_dim"])
+    _quantiles(path, key, checkpoint[key], sizes.feature_dim)
     for key in ("q_low", "q_high")
   )
   info = {
@@ -82,7 +87,7 @@ def import_reproduction(path: Path, licence: str = UNKNOWN_LICENCE) -> MotionPri
     "config": _plain(checkpoint["cfg"]),
     "licence": licence,
   }
-  return MotionPrior(denoiser, low, high, spec, sizes["num_timesteps"], info)
+  return MotionPrior(denoiser, low, high, spec, sizes.num_timesteps, info)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -113,26 +118,16 @@ def _first_sentence(error: Exception) -> str:
   return text.splitlines()[0].split(". ")[0][:160]
 
 
-def _sizes(path: Path, cfg: Any, spec: FeatureSpec) -> dict[str, int]:
-  if not isinstance(cfg, dict):
-    raise UserError(f"{path}: 'cfg' is not a table, so not a published motion prior")
-  sizes: dict[str, int] = {}
-  for name in SIZES:
-    value = cfg.get(name)
-    if type(value) is not int or not 1 <= value <= _MAX_SIZE:
-      raise UserError(
-        f"{path}: cfg '{name}' is {shown(value)}, expected a whole number from 1 to "
-        f"{_MAX_SIZE}"
-      )
-    sizes[name] = value
+def _sizes(path: Path, cfg: Any, spec: FeatureSpec) -> Sizes:
+  sizes = read_as(Sizes, cfg, path, "not a published motion prior", at="cfg")
   ours = {"feature_dim": sum(spec.feature_dims), "window_size": spec.window}
   for name, want in ours.items():
-    if sizes[name] != want:
+    if getattr(sizes, name) != want:
       raise UserError(
-        f"{path}: cfg '{name}' is {sizes[name]}, this program's windows have {want}; "
-        "a prior over other features cannot be imported"
+        f"{path}: 'cfg.{name}' is {getattr(sizes, name)}, this program's windows have "
+        f"{want}; a prior over other features cannot be imported"
       )
-  check_heads(str(path), sizes["d_model"], sizes["nhead"])
+  check_heads(str(path), sizes.d_model, sizes.nhead)
   return sizes
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from smp.diffusion.ddpm import CosineSchedule
 from smp.diffusion.denoiser import NORM_EPS, Block, Denoiser
-from smp.diffusion.native_denoiser import FusedDenoiser, fits, torch_on_one_thread
+from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.errors import UserError
 
 
@@ -142,7 +142,7 @@ def make_predictor(
     return FoldedDenoiser(denoiser, timesteps, precision)
   with torch.no_grad():
     modulation = denoiser.time_modulation(timesteps)
-  if fits(denoiser):
+  if usable(denoiser):
     return _OnCpu(denoiser, modulation)
   modulation = modulation.unsqueeze(2)
   return lambda x: denoiser.forward_modulated(x, modulation)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2, norm, t
+from scipy.stats import binomtest, chi2, t
 
 CONFIDENCE = 0.95
 
@@ -33,15 +33,11 @@ def wilson(successes: int, trials: int) -> Interval:
   """
   if trials == 0:
     return Interval(None, None, None, 0, "wilson")
-  share, z = successes / trials, float(norm.ppf(0.5 + CONFIDENCE / 2))
-  weight = 1.0 + z * z / trials
-  center = (share + z * z / (2 * trials)) / weight
-  spread = share * (1 - share) / trials + (z / (2 * trials)) ** 2
-  half = z / weight * math.sqrt(spread)
-  low, high = max(0.0, center - half), min(1.0, center + half)
+  interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, "wilson")
+  low, high = float(interval.low), float(interval.high)
   # What rounding leaves at the ends.
   low, high = (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
-  return Interval(share, low, high, trials, "wilson")
+  return Interval(successes / trials, low, high, trials, "wilson")
 
 
 def mean(values: np.ndarray, signed: bool = True) -> Interval:
@@ -58,9 +54,8 @@ def mean(values: np.ndarray, signed: bool = True) -> Interval:
   if len(finite) == 1:
     return Interval(center, None, None, 1, "t")
   error = float(finite.std(ddof=1)) / math.sqrt(len(finite))
-  half = float(t.ppf(0.5 + CONFIDENCE / 2, len(finite) - 1)) * error
-  low = center - half if signed else max(0.0, center - half)
-  return Interval(center, low, center + half, len(finite), "t")
+  low, high = _students(center, error, len(finite))
+  return Interval(center, low if signed else max(0.0, low), high, len(finite), "t")
 
 
 def per_minute(events: int, seconds: float) -> Interval:
@@ -96,5 +91,13 @@ def jackknife(
     return Interval(value, None, None, len(names), "jackknife")
   count = len(names)
   error = math.sqrt((count - 1) / count * float(((known - known.mean()) ** 2).sum()))
-  half = float(t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
-  return Interval(value, max(0.0, value - half), value + half, count, "jackknife")
+  low, high = _students(value, error, count)
+  return Interval(value, max(0.0, low), high, count, "jackknife")
+
+
+def _students(center: float, error: float, count: int) -> tuple[float, float]:
+  """Return Student's t interval of a mean of ``count``; without spread, the mean."""
+  if error == 0.0:
+    return center, center
+  low, high = t.interval(CONFIDENCE, count - 1, center, error)
+  return float(low), float(high)

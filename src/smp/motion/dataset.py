@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
+from pydantic import AfterValidator
 
 from smp.errors import UserError, atomic_path, shown
 from smp.motion.features import FeatureSpec
 from smp.utils.config import check_keys, read_table
+from smp.utils.schema import read_as
 
 Split = Literal["train", "val"]
 LOW_QUANTILE, HIGH_QUANTILE = 0.01, 0.99
 MIN_SPAN = 1e-6
-"""A feature that spans less gets the span 1: it is constant, and stays so."""
+"""A feature that spans less is constant. Statistics give it the span 1, around its
+value; a prior, whose quantiles may be of other statistics, shifts it and does not scale."""
 
 
 # Which clips.
+
+
+def _rows(value: tuple[int, int]) -> tuple[int, int]:
+  if not 0 <= value[0] < value[1]:
+    raise ValueError("[start, stop] with stop > start >= 0")
+  return value
+
+
+Rows = Annotated[tuple[int, int], AfterValidator(_rows)]
+"""Rows [start, stop)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class ClipEntry:
 
   clip: str
   """File name without ``.csv``."""
-  ranges: tuple[tuple[int, int], ...] = ()
+  ranges: tuple[Rows, ...] = ()
   """Input rows [start, stop); none: the whole clip."""
   mirror: bool = False
   """Add the mirrored motion."""
@@ -42,8 +55,8 @@ class Motions:
   """A motion set: ``configs/motions/NAME.yaml``."""
 
   name: str
-  description: str
-  clips: tuple[ClipEntry, ...]
+  description: str = ""
+  clips: tuple[ClipEntry, ...] = ()
 
 
 def load_motions(path: str | Path) -> Motions:
@@ -55,20 +68,19 @@ def load_motions(path: str | Path) -> Motions:
   path = Path(path)
   data = read_table(path)
   check_keys(path, data, ("name", "description", "mirror", "clips"))
-  mirror = data.get("mirror", False)
-  entries = data.get("clips")
-  if not isinstance(entries, list) or not entries:
+  items = data.pop("clips", None)
+  if not isinstance(items, list) or not items:
     raise UserError(f"{path}: 'clips' must be a list with at least one clip")
-  clips = tuple(_entry(path, item, mirror) for item in entries)
+  mirror = data.pop("mirror", False)
+  clips = tuple(_entry(path, item, mirror) for item in items)
   names = [entry.clip for entry in clips]
   twice = {name for name in names if names.count(name) > 1}
   if twice:
     raise UserError(
       f"{path}: clip '{min(twice)}' is listed twice; give it several ranges instead"
     )
-  return Motions(
-    str(data.get("name", path.stem)), str(data.get("description", "")), clips
-  )
+  motions = read_as(Motions, {"name": path.stem, **data}, path)
+  return replace(motions, clips=clips)
 
 
 def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
@@ -78,28 +90,10 @@ def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
     raise UserError(
       f"{path}: each entry of 'clips' needs a 'clip' name, got {shown(item)}"
     )
-  where = f"clip '{item['clip']}': "
-  check_keys(path, item, ("clip", "ranges", "mirror", "split"), where)
-  split = item.get("split", "train")
-  if split not in ("train", "val"):
-    raise UserError(f"{path}: {where}'split' is '{split}', expected train or val")
-  wants_mirror = item.get("mirror", mirror)
-  if not isinstance(wants_mirror, bool):
-    raise UserError(f"{path}: {where}'mirror' must be true or false")
-  ranges = []
-  parts = item.get("ranges") or []
-  if not isinstance(parts, list):
-    raise UserError(f"{path}: {where}'ranges' must be a list of [start, stop]")
-  for part in parts:
-    ok = isinstance(part, list) and len(part) == 2
-    if (
-      not ok or not all(isinstance(v, int) for v in part) or not 0 <= part[0] < part[1]
-    ):
-      raise UserError(
-        f"{path}: {where}range {shown(part)} is not [start, stop] with stop > start"
-      )
-    ranges.append((part[0], part[1]))
-  return ClipEntry(item["clip"], tuple(ranges), wants_mirror, cast(Split, split))
+  name = f"clip '{item['clip']}'"
+  check_keys(path, item, [entry.name for entry in fields(ClipEntry)], f"{name}: ")
+  given = {key: value for key, value in item.items() if value is not None}
+  return read_as(ClipEntry, {"mirror": mirror, **given}, f"{path}: {name}")
 
 
 # Files of windows.

@@ -17,14 +17,15 @@ Source: Mu et al., arXiv 2512.03028, as the G1 reproduction states it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from smp.errors import UserError
+from smp.motion.mirror import AXIAL, POLAR, reflect
 from smp.motion.rotations import (
   HeadingKind,
   quat_conj,
@@ -38,7 +39,9 @@ from smp.motion.rotations import (
   heading as heading_of,
 )
 from smp.robots import g1
+from smp.utils.schema import Size, read_as
 
+VelocityKind = Literal["window", "clip"]
 FPS = 50
 WINDOW = 10
 FEATURE_NAMES = (
@@ -205,43 +208,24 @@ def window_velocities(
 # Mirror.
 
 
-def mirror_state(state: MotionState) -> MotionState:
-  """The motion seen in a mirror that stands in the world's xz plane."""
-  index = torch.tensor(g1.MIRROR_INDEX, device=state.joint_pos.device)
-  sign = state.joint_pos.new_tensor(g1.MIRROR_SIGN)
-  ee_index = torch.tensor(g1.EE_MIRROR_INDEX, device=state.joint_pos.device)
-  flip_y = state.joint_pos.new_tensor((1.0, -1.0, 1.0))
-  flip_xz = state.joint_pos.new_tensor((-1.0, 1.0, -1.0))
-  flip_quat = state.joint_pos.new_tensor((1.0, -1.0, 1.0, -1.0))
-  return MotionState(
-    root_pos_w=state.root_pos_w * flip_y,
-    root_quat_w=state.root_quat_w * flip_quat,
-    root_lin_vel_w=state.root_lin_vel_w * flip_y,
-    root_ang_vel_w=state.root_ang_vel_w * flip_xz,
-    joint_pos=state.joint_pos.index_select(-1, index) * sign,
-    ee_pos_w=state.ee_pos_w.index_select(-2, ee_index) * flip_y,
-  )
+def _mirror_of(name: str) -> tuple[list[int], list[float]]:
+  """Return the order and the signs of the numbers of a feature in the mirror."""
+  if name == "joint_pos":
+    return list(g1.MIRROR_INDEX), list(g1.MIRROR_SIGN)
+  if name == "ee_pos":
+    index = [3 * body + axis for body in g1.EE_MIRROR_INDEX for axis in range(3)]
+    return index, list(POLAR) * len(g1.EE_MIRROR_INDEX)
+  if name == "root_ang_vel":
+    return list(range(3)), list(AXIAL)
+  # The x and z axes of the body are in the plane of the mirror.
+  size = FEATURE_DIMS[FEATURE_NAMES.index(name)]
+  return list(range(size)), list(POLAR) * (size // 3)
 
 
 def mirror_features(features: torch.Tensor) -> torch.Tensor:
-  """The same on features (..., W, 59): mirroring and encoding commute."""
-  joints = torch.tensor(g1.MIRROR_INDEX, device=features.device)
-  flip_y = features.new_tensor((1.0, -1.0, 1.0))
-  ee = features[..., SLICES["ee_pos"]].unflatten(-1, (-1, 3))
-  ee_index = torch.tensor(g1.EE_MIRROR_INDEX, device=features.device)
-  return torch.cat(
-    (
-      features[..., SLICES["root_pos"]] * flip_y,
-      # The x and z axes of the body are in the plane of the mirror.
-      features[..., SLICES["root_rot"]] * flip_y.repeat(2),
-      features[..., SLICES["joint_pos"]].index_select(-1, joints)
-      * features.new_tensor(g1.MIRROR_SIGN),
-      (ee.index_select(-2, ee_index) * flip_y).flatten(-2),
-      features[..., SLICES["root_lin_vel"]] * flip_y,
-      features[..., SLICES["root_ang_vel"]] * -flip_y,
-    ),
-    dim=-1,
-  )
+  """Return windows (..., W, 59) seen in the mirror: it commutes with encoding."""
+  parts = [reflect(features[..., SLICES[f]], *_mirror_of(f)) for f in FEATURE_NAMES]
+  return torch.cat(parts, dim=-1)
 
 
 # What a set of windows or a prior is about.
@@ -255,12 +239,12 @@ class FeatureSpec:
   ee_body_names: tuple[str, ...]
   root_body: str
   feature_names: tuple[str, ...]
-  feature_dims: tuple[int, ...]
-  window: int
-  fps: float
+  feature_dims: tuple[Size, ...]
+  window: Size
+  fps: Annotated[float, Field(gt=0, allow_inf_nan=False)]
   heading: HeadingKind
   """How the anchor's heading is found (`smp.motion.rotations.heading`)."""
-  velocity: str
+  velocity: VelocityKind
   """"window" (`window_velocities`), or "clip": central differences over whole clips."""
 
   def to_dict(self) -> dict[str, Any]:
@@ -277,20 +261,7 @@ class FeatureSpec:
     Raises:
       UserError: a field is missing, or of another type.
     """
-    if not isinstance(data, dict):
-      raise UserError("feature spec: not a table of fields")
-    missing = [f.name for f in fields(FeatureSpec) if f.name not in data]
-    if missing:
-      raise UserError(f"feature spec: field '{missing[0]}' is missing")
-    values: dict[str, Any] = {f.name: data[f.name] for f in fields(FeatureSpec)}
-    for name, value in values.items():
-      if isinstance(value, list):
-        values[name] = tuple(value)
-      if not _FIELD_KINDS[name](values[name]):
-        raise UserError(
-          f"feature spec: field '{name}' is {value!r:.80}, which makes no sense"
-        )
-    return FeatureSpec(**values)
+    return read_as(FeatureSpec, data, "feature spec")
 
   def check(self, expected: FeatureSpec) -> None:
     """Refuse what does not fit.
@@ -305,28 +276,6 @@ class FeatureSpec:
           f"feature spec: field '{field.name}' is {_short(ours, theirs)}, expected "
           f"{_short(theirs, ours)}"
         )
-
-
-def _is_names(value: Any) -> bool:
-  return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
-
-
-def _is_sizes(value: Any) -> bool:
-  return isinstance(value, tuple) and all(type(v) is int and v > 0 for v in value)
-
-
-_FIELD_KINDS: dict[str, Callable[[Any], bool]] = {
-  "joint_names": _is_names,
-  "ee_body_names": _is_names,
-  "root_body": lambda value: isinstance(value, str),
-  "feature_names": _is_names,
-  "feature_dims": _is_sizes,
-  "window": lambda value: _is_sizes((value,)),
-  "fps": lambda value: type(value) in (int, float) and 0 < value < float("inf"),
-  "heading": lambda value: value in get_args(HeadingKind),
-  "velocity": lambda value: value in ("window", "clip"),
-}
-"""What each field of a spec may be."""
 
 
 def _short(value: Any, other: Any) -> str:
@@ -344,7 +293,7 @@ def g1_spec(
   window: int = WINDOW,
   fps: float = FPS,
   heading: HeadingKind = "twist",
-  velocity: str = "window",
+  velocity: VelocityKind = "window",
 ) -> FeatureSpec:
   """The spec of this project's windows on the G1."""
   return FeatureSpec(

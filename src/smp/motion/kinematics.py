@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import mujoco
 import numpy as np
 import torch
 from torch import nn
 
+from smp.motion import native_kinematics
 from smp.motion.rotations import quat_mul, quat_rotate
 from smp.robots import g1
-
-if TYPE_CHECKING:
-  from smp.motion.native_kinematics import NativeForwardKinematics
 
 
 class Kinematics(nn.Module):
@@ -51,7 +47,7 @@ class Kinematics(nn.Module):
     ee = [self.body_names.index(name) for name in g1.EE_BODY_NAMES]
     self._add_index("ee_index", self.place[ee])
     self._parents, self._ee = parents, ee
-    self._chains: NativeForwardKinematics | None = None
+    self._native: native_kinematics.NativeForwardKinematics | None = None
 
   def _levels(self, parents: np.ndarray) -> None:
     """Group bodies by depth; remember where each body and its parent come to lie."""
@@ -116,18 +112,14 @@ class Kinematics(nn.Module):
     self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor
   ) -> torch.Tensor:
     """Positions of the end effectors (..., 5, 3), for the arguments of `forward`."""
-    if joint_pos.device.type == "cpu" and joint_pos.dtype == torch.float32:
-      return self._native().ee_positions(root_pos, root_quat, joint_pos)
-    return self.ee_positions_torch(root_pos, root_quat, joint_pos)
-
-  def _native(self) -> NativeForwardKinematics:
-    if self._chains is None:
-      from smp.motion.native_kinematics import (
-        NativeForwardKinematics,  # It imports Warp.
+    on_cpu = joint_pos.device.type == "cpu" and joint_pos.dtype == torch.float32
+    if not on_cpu or not native_kinematics.KERNEL.usable:
+      return self.ee_positions_torch(root_pos, root_quat, joint_pos)
+    if self._native is None:
+      self._native = native_kinematics.NativeForwardKinematics(
+        self._parents, self._ee, self.body_pos, self.body_quat, self.axes
       )
-
-      self._chains = NativeForwardKinematics(self, self._parents, self._ee)
-    return self._chains
+    return self._native.ee_positions(root_pos, root_quat, joint_pos)
 
   def ee_positions_torch(
     self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor

@@ -1,29 +1,21 @@
 """End effectors of many robots in C: what `Kinematics.ee_positions` is on a CPU.
 
 As tensor operations the walk down the robot's tree is some three hundred small calls,
-which cost a CPU more than the arithmetic in them. Here it is one loop over robots, as a
-Warp CPU kernel around a native snippet (see `smp.sim.batch_stepper`). A module of its own,
-because importing Warp takes a second.
+which cost a CPU more than the arithmetic in them. Here it is one loop over robots.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 import torch
-import warp as wp
 from torch import Tensor
 
-if TYPE_CHECKING:
-  from smp.motion.kinematics import Kinematics
+from smp.utils.native_code import NativeKernel
 
 _MAX_BODIES = 64
 
 # For each body but the root: its parent, its place in the parent, its hinge.
 _SNIPPET = f"""
-typedef long long Int;
-const Int* job = (const Int*)address;
 const Int robots = job[0], bodies = job[1], ends = job[2];
 const Int *parent = (const Int*)job[3], *end = (const Int*)job[4];
 const float *offset = (const float*)job[5], *turned = (const float*)job[6];
@@ -63,26 +55,27 @@ for (Int n = 0; n < robots; ++n) {{
 """
 
 
-@wp.func_native(_SNIPPET)
-def _run_job(address: wp.uint64): ...  # pyright: ignore[reportInvalidTypeForm]
-
-
-@wp.kernel(module="unique", enable_backward=False)
-def _chains_kernel(address: wp.uint64):  # pyright: ignore[reportInvalidTypeForm]
-  _run_job(address)
+KERNEL = NativeKernel("forward kinematics", _SNIPPET)
 
 
 class NativeForwardKinematics:
   """`Kinematics.ee_positions` for float32 on the CPU.
 
   Args:
-    kinematics: Says where bodies, hinges and end effectors are; on the CPU.
     parents: (B,) index of each body's parent, in the model's order; of the root: -1.
     ends: Indices of the end effectors among the bodies.
+    body_pos: (B - 1, 3), m, each body but the root in the frame of its parent.
+    body_quat: (B - 1, 4), wxyz, likewise.
+    axes: (B - 1, 3) of their hinges.
   """
 
   def __init__(
-    self, kinematics: Kinematics, parents: np.ndarray, ends: list[int]
+    self,
+    parents: np.ndarray,
+    ends: list[int],
+    body_pos: Tensor,
+    body_quat: Tensor,
+    axes: Tensor,
   ) -> None:
     bodies = len(parents)
     if bodies > _MAX_BODIES:
@@ -96,19 +89,13 @@ class NativeForwardKinematics:
     self._constants = [
       np.asarray(parents, np.int64),
       np.asarray(ends, np.int64),
-      with_root(kinematics.body_pos),
-      with_root(kinematics.body_quat),
-      with_root(kinematics.axes),
+      with_root(body_pos),
+      with_root(body_quat),
+      with_root(axes),
     ]
     addresses = [array.ctypes.data for array in self._constants]
     self._job = np.array([0, bodies, len(ends), *addresses, 0, 0, 0, 0], np.int64)
-    self._launch: Any = wp.launch(
-      _chains_kernel,
-      dim=1,
-      inputs=[wp.uint64(self._job.ctypes.data)],
-      device="cpu",
-      record_cmd=True,
-    )
+    self._launch = KERNEL.record(self._job)
 
   def ee_positions(self, root_pos: Tensor, root_quat: Tensor, joints: Tensor) -> Tensor:
     """(..., E, 3) for (..., 3), (..., 4) and (..., J), of one shape but the last."""

@@ -5,10 +5,9 @@ C engine works on one ``MjData`` in float64. `BatchStepper` joins the two: each 
 one ``MjData`` and one ``MjModel``, takes the next robot, copies its rows in, calls
 ``mj_step`` (or another function of the same signature), and copies the results out.
 
-The loop over robots is machine code: a Warp CPU kernel around a native snippet, which
-gets the address of the MuJoCo function. Warp compiles it with the compiler it brings
-along, once per machine. The call releases Python's lock, so threads run side by side,
-and since they draw robots from one counter, robots in contact do not hold up the rest.
+The loop over robots is C (`smp.utils.native_code`), and gets the address of the MuJoCo
+function. The call releases Python's lock, so threads run side by side, and since they
+draw robots from one counter, robots in contact do not hold up the rest.
 The result does not depend on which thread takes which robot.
 """
 
@@ -24,10 +23,9 @@ from typing import Any
 
 import mujoco
 import numpy as np
-import warp as wp
 
 from smp.sim.failures import survive_divergence
-from smp.utils.cpu import LaunchPool
+from smp.utils.native_code import LaunchPool, NativeKernel
 
 _HEADER = 8
 _ROW = 5
@@ -43,8 +41,6 @@ _KINDS = {
 # copy in, rows to copy out, unused; then per row: address in MuJoCo, address of robot 0,
 # bytes from robot to robot, number of values, kind.
 _SNIPPET = f"""
-typedef long long Int;
-const Int* job = (const Int*)address;
 void (*call)(void*, void*) = (void (*)(void*, void*))job[0];
 Int* counter = (Int*)job[3];
 const Int robots = job[4], ins = job[5], rows = job[5] + job[6];
@@ -76,13 +72,7 @@ for (;;) {{
 """
 
 
-@wp.func_native(_SNIPPET)
-def _run_job(address: wp.uint64): ...  # pyright: ignore[reportInvalidTypeForm]
-
-
-@wp.kernel(module="unique", enable_backward=False)
-def _loop_kernel(address: wp.uint64):  # pyright: ignore[reportInvalidTypeForm]
-  _run_job(address)
+_KERNEL = NativeKernel("native physics", _SNIPPET)
 
 
 class FieldMismatch(Exception):
@@ -199,14 +189,7 @@ class BatchStepper:
     header = [address, model._address, data._address, self._counter.ctypes.data]
     header += [self._num_envs, len(ins), len(outs), 0]
     job = np.array([header + sum(ins + outs, [])], np.int64)
-    launch = wp.launch(
-      _loop_kernel,
-      dim=1,
-      inputs=[wp.uint64(job.ctypes.data)],
-      device="cpu",
-      record_cmd=True,
-    )
-    return launch, job
+    return _KERNEL.record(job), job
 
   @staticmethod
   def _rows(one: Any, batch: Any, names: list[str]) -> list[list[int]]:

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import types
+import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, TypeVar
 
 import yaml
 
-from smp.errors import UserError, shown
+from smp.errors import UserError, one_line
 from smp.paths import ROOT
+from smp.utils.schema import read_as
 
 Cfg = TypeVar("Cfg")
+
+
+class _Loader(yaml.SafeLoader):
+  """YAML 1.1, which reads 3e-4 as text, with such numbers."""
+
+
+_Loader.add_implicit_resolver(
+  "tag:yaml.org,2002:float",
+  re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"),
+  [*"+-0123456789"],
+)
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -25,12 +37,11 @@ def read_table(path: Path) -> dict[str, Any]:
     UserError: Naming the file: missing, not YAML, or not a table.
   """
   try:
-    table = yaml.safe_load(path.read_text())
+    table = yaml.load(path.read_text(), _Loader)
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror})") from error
   except Exception as error:  # Beside YAML's own: bad dates, bytes, too many brackets.
-    detail = " ".join(str(error).split())[:160]
-    raise UserError(f"{path}: not valid YAML ({detail})") from error
+    raise UserError(f"{path}: not valid YAML ({one_line(error)})") from error
   if table is None:
     return {}
   if not isinstance(table, dict):
@@ -64,17 +75,19 @@ def load_config(path: Path, kind: type[Cfg]) -> Cfg:
   """
   table = read_table(path)
   hints = typing.get_type_hints(kind)
-  known = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
-  values: dict[str, Any] = {}
-  check_keys(path, table, known)
+  check_keys(path, table, list(hints))
   for key, value in table.items():
-    try:
-      values[key] = _convert(value, hints[key])
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-      raise UserError(
-        f"{path}: '{key}' is {shown(value)}, expected {_describe(hints[key])}"
-      ) from None
-  return kind(**values)
+    if typing.get_origin(hints[key]) is tuple and not isinstance(value, list):
+      table[key] = [value]
+  cfg = read_as(kind, table, path)
+  found = {key: _from_checkout(getattr(cfg, key)) for key in table}
+  return dataclasses.replace(typing.cast(Any, cfg), **found)
+
+
+def _from_checkout(value: Any) -> Any:
+  if isinstance(value, tuple):
+    return tuple(map(_from_checkout, value))
+  return ROOT / value.expanduser() if isinstance(value, Path) else value
 
 
 def to_plain(cfg: Any) -> dict[str, Any]:
@@ -91,35 +104,3 @@ def _plain(value: Any) -> Any:
   if isinstance(value, tuple | list):
     return [_plain(item) for item in value]
   return value
-
-
-def _convert(value: Any, hint: Any) -> Any:
-  """``value`` as YAML gives it, as a ``hint``; ValueError or TypeError if it cannot."""
-  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (Union, types.UnionType):
-    if value is None and type(None) in arguments:
-      return None
-    return _convert(value, next(a for a in arguments if a is not type(None)))
-  if origin is Literal:
-    if value not in arguments:
-      raise ValueError
-    return value
-  if origin is tuple:
-    items = value if isinstance(value, list) else [value]
-    return tuple(_convert(item, arguments[0]) for item in items)
-  if hint is Path:
-    if not isinstance(value, str):
-      raise TypeError
-    return ROOT / Path(value).expanduser()
-  if hint is float and not isinstance(value, bool):
-    # YAML 1.1 reads 3e-4 as text.
-    return float(value)
-  if type(value) is not hint:
-    raise TypeError
-  return value
-
-
-def _describe(hint: Any) -> str:
-  if typing.get_origin(hint) is Literal:
-    return " or ".join(map(str, typing.get_args(hint)))
-  return getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)

@@ -1,11 +1,8 @@
-"""The cores of this machine, and how native code is run on several of them."""
+"""The cores of this machine."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from smp.errors import UserError
 
@@ -32,22 +29,3 @@ def thread_count(threads: int | None) -> int:
       "it out to use them all"
     )
   return threads
-
-
-class LaunchPool:
-  """Runs recorded launches of Warp CPU kernels side by side.
-
-  A launch releases Python's lock while it computes. The first runs on the caller's own
-  thread, so a crew of one starts none.
-  """
-
-  def __init__(self, threads: int) -> None:
-    self.threads = threads
-    self._others = ThreadPoolExecutor(max(1, threads - 1), "crew")
-
-  def run(self, launches: Sequence[Any]) -> None:
-    """Run all launches, at most one per thread, and return when they are done."""
-    others = [self._others.submit(launch.launch) for launch in launches[1:]]
-    launches[0].launch()
-    for other in others:
-      other.result()
