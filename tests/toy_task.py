@@ -18,9 +18,9 @@ from mjlab.managers.reward_manager import RewardTermCfg
 from mjlab.tasks import registry as mjlab_registry
 from torch import Tensor
 
-from smp.evaluation.policy import episode_metrics
-from smp.evaluation.policy.metric import FAILURES, Metric
-from smp.evaluation.policy.protocol import (
+from smp.episodes import episode_metrics
+from smp.episodes.metric import FAILURES, Metric
+from smp.episodes.protocol import (
   COMMAND,
   PUSH,
   EvalCondition,
@@ -28,7 +28,7 @@ from smp.evaluation.policy.protocol import (
   push_axis,
   pushed,
 )
-from smp.evaluation.policy.trajectory import Trajectory
+from smp.episodes.trajectory import Trajectory
 from smp.mdp import robot_state
 from smp.mdp.commands import ComponentCommand, ComponentCommandCfg
 from smp.mdp.rewards import TaskReward

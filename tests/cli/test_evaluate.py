@@ -16,11 +16,11 @@ import torch
 from smp import paths
 from smp.cli import evaluate as cli
 from smp.cli.evaluate import EvaluateArgs, evaluate
+from smp.episodes.protocol import assign, unit
+from smp.episodes.trajectory import Trajectory
 from smp.errors import UserError
 from smp.evaluation.policy import recording as rollouts
-from smp.evaluation.policy.protocol import assign, unit
 from smp.evaluation.policy.recording import FOOT_FORCE, Machine, rollout
-from smp.evaluation.policy.trajectory import Trajectory
 from smp.tasks.registry import protocol_of
 from tests.fakes import checkpoint_content
 

@@ -119,7 +119,10 @@ FEW = EvaluateCfg(
 @pytest.mark.parametrize("from_velocity", ["window", "clip"])
 @pytest.mark.parametrize("to_heading", ["twist", "yaw"])
 def test_conversion_equals_converting_the_clips_anew(
-  to_heading: HeadingKind, from_velocity: VelocityKind, to_velocity: VelocityKind, stride: int
+  to_heading: HeadingKind,
+  from_velocity: VelocityKind,
+  to_velocity: VelocityKind,
+  stride: int,
 ):
   clips = [made_up_clip(), made_up_clip(34, speed=2.0)]
   clips = [replace(clip, joint_pos=clip.joint_pos + i) for i, clip in enumerate(clips)]

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from smp.errors import UserError
-from smp.evaluation import intervals
-from smp.evaluation.policy import episode_metrics as fig
-from smp.evaluation.policy import motion_similarity
-from smp.evaluation.policy.protocol import (
+from smp.episodes import episode_metrics as fig
+from smp.episodes.protocol import (
   COMMAND,
   EPISODE_S,
   PUSH,
   PUSHES,
   assign,
 )
-from smp.evaluation.policy.trajectory import Trajectory, join
+from smp.episodes.trajectory import Trajectory, join
+from smp.errors import UserError
+from smp.evaluation import intervals
+from smp.evaluation.policy import motion_similarity
 from smp.motion.dataset import NormStats
 from smp.motion.features import FEATURE_DIM, SLICES, WINDOW
 from smp.robots import g1

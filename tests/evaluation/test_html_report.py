@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from smp.episodes.protocol import COMMAND, PUSH, EvalBatch, assign, unit
+from smp.episodes.trajectory import Trajectory
 from smp.evaluation.intervals import wilson
 from smp.evaluation.policy.episode_plots import (
   STRIP_FRAMES,
@@ -23,9 +25,7 @@ from smp.evaluation.policy.episode_plots import (
 )
 from smp.evaluation.policy.html_report import cell, in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data, window_rows, windows_of
-from smp.evaluation.policy.protocol import COMMAND, PUSH, EvalBatch, assign, unit
 from smp.evaluation.policy.summary import ALL, metrics_of, summarise
-from smp.evaluation.policy.trajectory import Trajectory
 from smp.tasks.registry import protocol_of
 from tests.evaluation.test_episode_metrics import TASKS, standing, stats
 

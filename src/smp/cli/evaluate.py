@@ -20,13 +20,14 @@ from rich.table import Table
 from smp import paths
 from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
+from smp.episodes import protocol
+from smp.episodes.protocol import COMMAND, EvalProtocol
+from smp.episodes.trajectory import Trajectory, join
 from smp.errors import UserError, atomic_path, check_folder
-from smp.evaluation.policy import motion_similarity, protocol, summary
+from smp.evaluation.policy import motion_similarity, summary
 from smp.evaluation.policy.episode_plots import render_strip, strip_frames, typical
 from smp.evaluation.policy.html_report import in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data
-from smp.evaluation.policy.protocol import COMMAND, EvalProtocol
-from smp.evaluation.policy.trajectory import Trajectory, join
 from smp.tasks.registry import find_task, policy_path, protocol_of
 
 Agent = Literal["trained", "zero", "random"]
@@ -309,7 +310,7 @@ def make_strips(
   runs: list[Run], steps: EvalProtocol, args: EvaluateArgs
 ) -> tuple[dict[tuple[int, str], bytes], str]:
   """Frames of a typical episode of every policy and condition, and a note on them."""
-  from smp.evaluation.policy.episode_metrics import normalised_return
+  from smp.episodes.episode_metrics import normalised_return
   from smp.viz.offscreen import OffscreenRenderer
 
   if not args.frames:

@@ -34,7 +34,7 @@ def build_model(spec: PolicySpec, visual: bool = False) -> mujoco.MjModel:
     UserError: the policy and the model do not have the same joints or geoms.
   """
   if visual:
-    from smp.viz.offscreen import scene_spec
+    from smp.robots.scene import scene_spec
 
     model_spec = scene_spec()
   else:

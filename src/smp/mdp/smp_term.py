@@ -13,7 +13,7 @@ from smp.diffusion.prior import MotionPrior
 from smp.diffusion.sds import Precision
 from smp.errors import UserError
 from smp.mdp import robot_state
-from smp.mdp.commands.travel import TravelCommand, TravelCommandCfg
+from smp.mdp.commands.travel_command import TravelCommand, TravelCommandCfg
 from smp.mdp.composition import (
   RewardForm,
   RewardMode,

@@ -6,9 +6,9 @@ from mjlab.envs import ManagerBasedRlEnvCfg
 from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 
-from smp.evaluation.policy.episode_metrics import tracking
-from smp.evaluation.policy.metric import FAILURES, TRACKING
-from smp.evaluation.policy.protocol import (
+from smp.episodes.episode_metrics import tracking
+from smp.episodes.metric import FAILURES, TRACKING
+from smp.episodes.protocol import (
   COMMAND,
   PUSH,
   EvalCondition,

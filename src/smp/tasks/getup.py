@@ -8,16 +8,16 @@ from mjlab.managers.reward_manager import RewardTermCfg
 from mjlab.managers.termination_manager import TerminationTermCfg
 from torch import Tensor
 
-from smp.evaluation.policy import episode_metrics as fig
-from smp.evaluation.policy.metric import Metric
-from smp.evaluation.policy.protocol import (
+from smp.episodes import episode_metrics as fig
+from smp.episodes.metric import Metric
+from smp.episodes.protocol import (
   COMMAND,
   PUSH,
   EvalCondition,
   EvalProtocol,
   pushed,
 )
-from smp.evaluation.policy.trajectory import Trajectory
+from smp.episodes.trajectory import Trajectory
 from smp.mdp.init_states import INIT_MODES
 from smp.mdp.metrics import head_height
 from smp.mdp.rewards import TaskReward, hold_head_high, raise_head

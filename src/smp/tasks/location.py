@@ -10,9 +10,9 @@ from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 from torch import Tensor
 
-from smp.evaluation.policy import episode_metrics
-from smp.evaluation.policy.metric import FAILURES, Metric
-from smp.evaluation.policy.protocol import (
+from smp.episodes import episode_metrics
+from smp.episodes.metric import FAILURES, Metric
+from smp.episodes.protocol import (
   COMMAND,
   PUSH,
   Chance,
@@ -22,7 +22,7 @@ from smp.evaluation.policy.protocol import (
   pushed,
   unit,
 )
-from smp.evaluation.policy.trajectory import Trajectory
+from smp.episodes.trajectory import Trajectory
 from smp.mdp.commands import LocationCommandCfg
 from smp.mdp.metrics import goal_distance
 from smp.mdp.rewards import TaskReward, reach_goal

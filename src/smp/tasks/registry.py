@@ -7,8 +7,8 @@ from pathlib import Path
 from mjlab.tasks.registry import register_mjlab_task
 
 from smp import paths
+from smp.episodes.protocol import EvalProtocol
 from smp.errors import UserError
-from smp.evaluation.policy.protocol import EvalProtocol
 from smp.rl.learners import runner_for
 from smp.rl.ppo import ppo_cfg
 from smp.tasks.spec import TaskSpec

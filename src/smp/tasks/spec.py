@@ -9,9 +9,9 @@ from typing import Protocol
 from mjlab.envs import ManagerBasedRlEnvCfg
 from torch import Tensor
 
-from smp.evaluation.policy.metric import Metric
-from smp.evaluation.policy.protocol import EvalProtocol
-from smp.evaluation.policy.trajectory import Trajectory
+from smp.episodes.metric import Metric
+from smp.episodes.protocol import EvalProtocol
+from smp.episodes.trajectory import Trajectory
 
 
 class MakeEnvCfg(Protocol):

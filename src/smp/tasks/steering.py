@@ -10,9 +10,9 @@ from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 from torch import Tensor
 
-from smp.evaluation.policy import episode_metrics
-from smp.evaluation.policy.metric import FAILURES, TRACKING, Metric
-from smp.evaluation.policy.protocol import (
+from smp.episodes import episode_metrics
+from smp.episodes.metric import FAILURES, TRACKING, Metric
+from smp.episodes.protocol import (
   COMMAND,
   PUSH,
   Chance,
@@ -21,7 +21,7 @@ from smp.evaluation.policy.protocol import (
   push_axis,
   pushed,
 )
-from smp.evaluation.policy.trajectory import Trajectory
+from smp.episodes.trajectory import Trajectory
 from smp.mdp.commands import SteeringCommandCfg
 from smp.mdp.metrics import facing_error, velocity_error
 from smp.mdp.rewards import TaskReward, face_direction, track_velocity

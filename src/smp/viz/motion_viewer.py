@@ -15,7 +15,8 @@ import viser
 from mjviser import ViserMujocoScene
 
 from smp.errors import UserError
-from smp.viz.offscreen import MotionBatch, scene_model
+from smp.robots.scene import scene_model
+from smp.viz.offscreen import MotionBatch
 
 SPACING = 1.5
 """Between neighbours, m: the motions all start at the same place."""

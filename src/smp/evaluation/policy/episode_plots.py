@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from smp.evaluation.policy.metric import Metric
-from smp.evaluation.policy.protocol import PUSH, EvalCondition, EvalProtocol
+from smp.episodes.metric import Metric
+from smp.episodes.protocol import PUSH, EvalCondition, EvalProtocol
+from smp.episodes.trajectory import Trajectory
 from smp.evaluation.policy.summary import ALL
-from smp.evaluation.policy.trajectory import Trajectory
 from smp.viz.offscreen import OffscreenRenderer, direction, facing
 
 COLORS = ("#3b82c4", "#e07b39")

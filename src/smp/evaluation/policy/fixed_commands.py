@@ -25,7 +25,7 @@ def hold_command(term: CommandTerm, values: Mapping[str, np.ndarray]) -> None:
 
   Args:
     term: Of all N environments.
-    values: As `smp.evaluation.policy.protocol.EvalBatch.command`.
+    values: As `smp.episodes.protocol.EvalBatch.command`.
 
   Raises:
     UserError: a command that does not say what it is made of.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from smp.episodes.metric import Metric
+from smp.episodes.protocol import COMMAND, PUSH
 from smp.evaluation.policy.episode_plots import COLORS, curve
-from smp.evaluation.policy.metric import Metric
-from smp.evaluation.policy.protocol import COMMAND, PUSH
 from smp.evaluation.policy.summary import ALL, metrics_of
 
 GROUPS = {"task": "Task", "naturalness": "Naturalness", "effort": "Effort"}

@@ -16,8 +16,8 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
-from smp.evaluation.policy.episode_metrics import all_of
-from smp.evaluation.policy.trajectory import Trajectory
+from smp.episodes.episode_metrics import all_of
+from smp.episodes.trajectory import Trajectory
 from smp.evaluation.prior.sample_quality import canonicalized, distances
 from smp.motion.dataset import NormStats
 from smp.motion.features import (

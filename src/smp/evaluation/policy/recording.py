@@ -13,16 +13,16 @@ from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.sensor import ContactMatch, ContactSensor, ContactSensorCfg
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg
 
-from smp.evaluation.policy.episode_metrics import FEET
-from smp.evaluation.policy.fixed_commands import NEVER, FixedInitStates, hold_command
-from smp.evaluation.policy.protocol import (
+from smp.episodes.episode_metrics import FEET
+from smp.episodes.protocol import (
   FALL_SEED,
   FALLS_PER_POSE,
   GSI_BUFFER_SIZES,
   EvalBatch,
   EvalProtocol,
 )
-from smp.evaluation.policy.trajectory import Trajectory
+from smp.episodes.trajectory import Trajectory
+from smp.evaluation.policy.fixed_commands import NEVER, FixedInitStates, hold_command
 from smp.mdp.commands import ComponentCommand
 from smp.mdp.init_state_buffers import FallenStateBuffer
 from smp.mdp.init_states import INIT_MODES

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from smp.diffusion.prior import SCORED_TIMESTEPS
+from smp.episodes import episode_metrics as fig
+from smp.episodes.metric import Metric
+from smp.episodes.protocol import COMMAND, EvalProtocol
+from smp.episodes.trajectory import Trajectory
 from smp.evaluation import intervals
 from smp.evaluation.intervals import Interval
-from smp.evaluation.policy import episode_metrics as fig
 from smp.evaluation.policy import motion_similarity
-from smp.evaluation.policy.metric import Metric
 from smp.evaluation.policy.motion_similarity import Data
-from smp.evaluation.policy.protocol import COMMAND, EvalProtocol
-from smp.evaluation.policy.trajectory import Trajectory
 from smp.robots import g1
 from smp.tasks.registry import find_task
 

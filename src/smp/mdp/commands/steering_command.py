@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from smp.mdp.commands.common import random_directions
-from smp.mdp.commands.travel import TravelCommand, TravelCommandCfg
+from smp.mdp.commands.travel_command import TravelCommand, TravelCommandCfg
 from smp.utils.components import Component, direction
 
 if TYPE_CHECKING:

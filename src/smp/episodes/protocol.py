@@ -15,7 +15,7 @@ time is there to get up in. The conditions of a task are in its own file (`smp.t
 Sources. The tasks, their returns and the maximum to divide them by: Mu et al., "SMP"
 (arXiv 2512.03028). Bins of speed from 0.5 to 5 m/s by 0.5 with mean and spread of the
 achieved speed, and falls per minute: customary for locomotion on the G1. Getting up has
-two protocols in use beside the task's own criterion, see `smp.evaluation.policy.episode_metrics`:
+two protocols in use beside the task's own criterion, see `smp.episodes.episode_metrics`:
 "strict" (head at 1.10 m, upright by 0.85, slower than 0.5 m/s and 1 rad/s for 25 steps,
 within 500 steps, by start pose) and "SR3" (standing within 20 s for 3 s, head at 1.15 m,
 upright by 0.90, each foot with over 20 N).

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from smp.evaluation.policy.trajectory import Trajectory
+from smp.episodes.trajectory import Trajectory
 from smp.motion.head import STAND_UP, Head
 from smp.motion.kinematics import Kinematics
 from smp.motion.mirror import mirror_joints
