@@ -193,7 +193,7 @@ def _is_text(node: ast.stmt) -> bool:
   return isinstance(node, ast.Expr) and isinstance(value, ast.Constant)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_other_file_names_a_task_or_asks_for_the_class_of_its_command(path: Path):
   ids = {spec.id for spec in all_tasks()}
   for node in ast.walk(code_of(path)):
