@@ -11,7 +11,7 @@ from mjlab.envs import ManagerBasedRlEnv
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
 from smp.mdp.sds_normalizer import REFERENCE_MULTIPLE, SdsNormalizer
-from smp.mdp.smp_term import LIMBS, SmpTerm, SmpTermCfg, _make_normalizer
+from smp.mdp.smp_term import SmpTerm, SmpTermCfg, _make_normalizer
 from smp.motion.features import (
   SLICES,
   WINDOW,
@@ -273,7 +273,7 @@ def test_log_has_what_every_iteration_needs(fresh_env):
   _, _, _, _, extras = fresh_env.step(torch.zeros(8, 29))
   names = {"r_smp", "task_reward"}
   names |= {f"{kind}_t{t}" for kind in ("sds_loss", "mu") for t in (8, 15, 22)}
-  names |= {f"amplitude_{limb}" for limb in LIMBS}
+  names |= {f"amplitude_{limb}" for limb in g1.LIMBS}
   assert {f"Smp/{name}" for name in names} <= set(extras["log"])
   assert all(torch.isfinite(extras["log"][f"Smp/{name}"]) for name in names)
 

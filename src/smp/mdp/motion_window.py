@@ -10,9 +10,6 @@ from smp.motion.features import FeatureSpec, MotionState, encode
 from smp.motion.kinematics import Kinematics
 from smp.robots import g1
 
-LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")
-"""Parts of the robot whose joint amplitude is logged."""
-
 
 class MotionWindow:
   """Record poses and encode the last W of every environment.
@@ -27,7 +24,7 @@ class MotionWindow:
     device: Where to compute.
 
   Attributes:
-    amplitude: (L,) standard deviation of the joints of each of `LIMBS` over a window,
+    amplitude: (L,) standard deviation of the joints of each of `g1.LIMBS` over a window,
       mean over environments, rad.
   """
 
@@ -39,7 +36,7 @@ class MotionWindow:
     self.kinematics = Kinematics(g1.load_model()).to(device)
     self.buffer = MotionBuffer(num_envs, joints, ee, device)
     self.limbs = limb_means(spec.joint_names).to(device)
-    self.amplitude = torch.zeros(len(LIMBS), device=device)
+    self.amplitude = torch.zeros(len(g1.LIMBS), device=device)
     self._pos = torch.zeros(num_envs, 3, device=device)
     self._quat = torch.zeros(num_envs, 4, device=device)
     self._quat[:, 0] = 1.0
@@ -80,11 +77,8 @@ class MotionWindow:
 
 
 def limb_means(joint_names: tuple[str, ...]) -> Tensor:
-  """Return the matrix (L, J) that averages joints over each of `LIMBS`."""
-  rows = torch.zeros(len(LIMBS), len(joint_names))
+  """Return the matrix (L, J) that averages joints over each of `g1.LIMBS`."""
+  rows = torch.zeros(len(g1.LIMBS), len(joint_names))
   for j, name in enumerate(joint_names):
-    side = name.split("_")[0]
-    part = "leg" if any(p in name for p in ("hip", "knee", "ankle")) else "arm"
-    limb = "waist" if side == "waist" else f"{side}_{part}"
-    rows[LIMBS.index(limb), j] = 1.0
+    rows[g1.LIMBS.index(g1.limb_of(name)), j] = 1.0
   return rows / rows.sum(dim=1, keepdim=True)

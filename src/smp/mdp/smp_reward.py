@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from smp.diffusion.sds import SdsLoss
+from smp.errors import one_line
 from smp.mdp.composition import smp_reward_of
 from smp.mdp.sds_normalizer import ReferenceSdsNormalizer, SdsNormalizer
 
@@ -132,7 +133,7 @@ class SmpReward:
         raise RuntimeError("the compiled score is not finite")
     except Exception as error:  # Compilers fail in as many ways as there are machines.
       self.sds_loss_fn = plain
-      reason = " ".join(str(error).split())[:200] or type(error).__name__
+      reason = one_line(error)
       warnings.warn(f"torch.compile failed, going on without: {reason}", stacklevel=2)
       return
     seconds = time.perf_counter() - start

@@ -9,7 +9,7 @@ import torch
 from mjlab.entity import Entity
 from mjlab.managers import CommandTerm, CommandTermCfg
 
-from smp.diffusion.prior import MotionPrior
+from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.sds import Precision
 from smp.errors import UserError
 from smp.mdp import robot_state
@@ -22,13 +22,14 @@ from smp.mdp.composition import (
 )
 from smp.mdp.init_state_buffers import DefaultPose, FallenStateBuffer, GsiBuffer
 from smp.mdp.init_states import InitStates, InitStateSampler, init_speed_weights
-from smp.mdp.motion_window import LIMBS, MotionWindow
+from smp.mdp.motion_window import MotionWindow
 from smp.mdp.sds_normalizer import ReferenceSdsNormalizer, SdsNormalizer
 from smp.mdp.smp_reward import SmpReward
 from smp.mdp.style_reward import NoStyle, StyleReward
 from smp.mdp.style_step import StyleStep
 from smp.motion.features import FeatureSpec, g1_spec
 from smp.paths import resolve_prior
+from smp.robots import g1
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -48,7 +49,7 @@ class SmpTermCfg(CommandTermCfg):
 
   entity_name: str = "robot"
 
-  timesteps: tuple[int, ...] = (8, 15, 22)
+  timesteps: tuple[int, ...] = SCORED_TIMESTEPS
   """Diffusion timesteps at which windows are scored (K of them)."""
 
   precision: Precision = "auto"
@@ -363,7 +364,7 @@ class SmpTerm(CommandTerm):
     log["Smp/task_reward"] = task.mean()
     log.update(self.style.log())
     ratio = self.window.amplitude / self._data_amplitude.clamp(min=1e-6)
-    for i, limb in enumerate(LIMBS if self.prior is not None else ()):
+    for i, limb in enumerate(g1.LIMBS if self.prior is not None else ()):
       log[f"Smp/amplitude_{limb}"] = ratio[i]
 
 

@@ -19,7 +19,7 @@ from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 
 from smp.deploy.onnx_export import FILE_NAME, export_policy
 from smp.deploy.policy_spec import PolicySpec
-from smp.errors import UserError
+from smp.errors import UserError, one_line
 from smp.mdp.curriculums import curriculum_state, load_curriculum_state
 from smp.mdp.smp_term import SmpTerm
 from smp.rl.actor import Actor, actor_from
@@ -129,7 +129,7 @@ class CheckpointedRunner:
     try:
       self.export(policy, actor_from(saved, path))
     except Exception as error:
-      detail = " ".join(str(error).split())[:200] or type(error).__name__
+      detail = one_line(error)
       print(f"[WARN] {policy}: not exported ({detail}); training goes on")
     else:
       self._upload(str(policy))
@@ -183,7 +183,7 @@ class CheckpointedRunner:
       if resume:
         self._go_on_from(loaded)
     except MISFITS as error:
-      detail = " ".join(str(error).split())[:200]
+      detail = one_line(error)
       raise UserError(
         f"{path}: checkpoint of another task or network ({detail})"
       ) from error
