@@ -119,8 +119,8 @@ def shown(value: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-  """Return the words of an error of some library, on one line of 200 at most."""
-  return " ".join(str(error).split())[:200]
+  """Return what an error of some library says, on one line of at most 200 letters."""
+  return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def check_folder(folder: Path) -> None:

@@ -27,7 +27,6 @@ from smp.evaluation.prior.judge import (
   altered_windows,
   auc,
   evaluate_prior,
-  evenly_spaced,
   held_out_reference,
   poses_shuffled,
   seen_clips,
@@ -39,9 +38,10 @@ from smp.evaluation.prior.judge import (
 )
 from smp.motion.clips import Clip, clip_windows
 from smp.motion.dataset import load_stats, save_windows
-from smp.motion.features import SLICES, decode, g1_spec, window_velocities
+from smp.motion.features import SLICES, VelocityKind, decode, g1_spec, window_velocities
 from smp.motion.rotations import HeadingKind
 from smp.paths import NORM_STATS
+from smp.utils.rows import evenly_spaced
 
 JOINTS = SLICES["joint_pos"]
 
@@ -81,7 +81,7 @@ def made_up_clip(frames: int = 40, speed: float = 1.2) -> Clip:
 def _source(
   clips: list[Clip],
   heading: HeadingKind = "twist",
-  velocity: str = "window",
+  velocity: VelocityKind = "window",
   stride: int = 1,
 ) -> EvalWindows:
   parts = [
@@ -119,7 +119,10 @@ FEW = EvaluateCfg(
 @pytest.mark.parametrize("from_velocity", ["window", "clip"])
 @pytest.mark.parametrize("to_heading", ["twist", "yaw"])
 def test_conversion_equals_converting_the_clips_anew(
-  to_heading: HeadingKind, from_velocity: str, to_velocity: str, stride: int
+  to_heading: HeadingKind,
+  from_velocity: VelocityKind,
+  to_velocity: VelocityKind,
+  stride: int,
 ):
   clips = [made_up_clip(), made_up_clip(34, speed=2.0)]
   clips = [replace(clip, joint_pos=clip.joint_pos + i) for i, clip in enumerate(clips)]

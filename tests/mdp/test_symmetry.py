@@ -31,10 +31,12 @@ from smp.mdp.symmetry import (
   register_mirror,
 )
 from smp.mdp.terminations import out_of_distribution
-from smp.motion.features import MotionState, mirror_features, mirror_state
+from smp.motion.features import MotionState, mirror_features
+from smp.motion.mirror import mirror_joints, mirror_qpos
 from smp.robots import g1
 from smp.sim import make_env
 from tests.conftest import small_env_cfg
+from tests.references import mirror_state
 
 TASKS = [task for task in list_tasks() if task.startswith("Smp-")]
 STEPS = 4
@@ -42,16 +44,9 @@ N = 16
 """Robots. As many more are their mirror images."""
 
 
-def mirror_qpos(qpos: Tensor) -> Tensor:
-  """Mirror poses (N, 36) of MuJoCo: root xyz, root wxyz, joint angles."""
-  joints = qpos[:, 7:][:, list(g1.MIRROR_INDEX)] * qpos.new_tensor(g1.MIRROR_SIGN)
-  root = qpos[:, :7] * qpos.new_tensor((1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0))
-  return torch.cat((root, joints), dim=-1)
-
-
 def mirror_qvel(qvel: Tensor) -> Tensor:
   """Mirror velocities (N, 35) of MuJoCo: linear in the world, angular in the body."""
-  joints = qvel[:, 6:][:, list(g1.MIRROR_INDEX)] * qvel.new_tensor(g1.MIRROR_SIGN)
+  joints = mirror_joints(qvel[:, 6:])
   root = qvel[:, :6] * qvel.new_tensor((1.0, -1.0, 1.0, -1.0, 1.0, -1.0))
   return torch.cat((root, joints), dim=-1)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import sys
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import tyro
 
 from smp.cli.task_argument import check_task
 from smp.errors import UserError
+from smp.utils.quiet import quiet
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg
@@ -76,8 +75,7 @@ def check_init_states(
   """Simulate ``num_envs`` starts of a task."""
   from smp.sim import make_env
 
-  # What the managers print of themselves would bury the table.
-  with contextlib.redirect_stdout(io.StringIO()):
+  with quiet():
     env = make_env(_env_cfg(cfg, task, repair), cfg.engine, cfg.device)
     try:
       return _simulate(env, cfg, task, repair)

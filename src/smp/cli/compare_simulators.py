@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +26,7 @@ from smp.errors import UserError
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.rl.loading import CPU_GSI_BUFFER_SIZE
 from smp.sim.engine import make_env
+from smp.utils.quiet import quiet
 
 AT_FIRST = 0.5
 """Seconds over which joint angles are compared. What tells the simulators apart, at first
@@ -109,8 +108,7 @@ def _environment(cfg: CompareSimulatorsCfg, spec: PolicySpec) -> RslRlVecEnvWrap
   smp_term = env_cfg.commands[SMP_TERM]
   assert isinstance(smp_term, SmpTermCfg)
   smp_term.gsi_buffer_size = min(smp_term.gsi_buffer_size, CPU_GSI_BUFFER_SIZE)
-  # What the managers print of themselves would bury the table.
-  with contextlib.redirect_stdout(io.StringIO()):
+  with quiet():
     env = make_env(env_cfg, cfg.engine, "cpu", threads=1)
   return RslRlVecEnvWrapper(env, clip_actions=load_rl_cfg(spec.task).clip_actions)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from smp.errors import UserError
 from smp.paths import policy_path
 from smp.rl.loading import PlayEnvCfg, build_env, check_fit, is_smp_task
 from smp.rl.policy_file import load_trained
+from smp.utils.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ def export_checkpoint(task: str, checkpoint: Path, output: Path) -> PolicySpec:
     raise UserError(f"{task}: not a task of this project; its policies are mjlab's")
   # Before the environment is built, which takes much longer.
   trained = load_trained(checkpoint, task)
-  # What the managers print of themselves would bury the last line.
-  with contextlib.redirect_stdout(io.StringIO()):
+  with quiet():
     env = build_env(task, PlayEnvCfg(engine="native", device="cpu", threads=1))
     try:
       check_fit(trained.actor.sizes, env, checkpoint)

@@ -18,6 +18,7 @@ from smp.motion.features import MotionState, decode, qpos_of
 from smp.motion.head import Head
 from smp.paths import resolve_prior
 from smp.robots import g1
+from smp.utils.rows import evenly_spaced
 from smp.viz.offscreen import MotionBatch, direction, film_strip, video
 
 STRIP, VIDEOS = ".png", (".mp4", ".gif")
@@ -145,8 +146,7 @@ def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> MotionBatch:
     shown, kind = min(cfg.pictures, count), "windows"
   speed, height = mean_speed(state, prior), head_height(state)
   key, unit = sort_key(cfg.sort, speed, height)
-  evenly_spaced = torch.linspace(0, count - 1, shown).round().long()
-  chosen = key.argsort()[evenly_spaced]
+  chosen = key.argsort()[evenly_spaced(count, shown)]
   ends = f"{key[chosen[0]]:.1f} to {key[chosen[-1]]:.1f} {unit}"
   return MotionBatch(
     qpos_of(state)[chosen.numpy()],

@@ -70,11 +70,6 @@ class CosineSchedule(nn.Module):
     shape = t.shape + (1,) * (x0.dim() - t.dim())
     return self.signal[t].view(shape) * x0 + self.noise[t].view(shape) * eps
 
-  def remove_noise(self, x_t: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """The clean signal that ``eps`` implies: the inverse of `add_noise`."""
-    shape = t.shape + (1,) * (x_t.dim() - t.dim())
-    return (x_t - self.noise[t].view(shape) * eps) / self.signal[t].view(shape)
-
 
 def ddpm_sample(
   eps_model: EpsModel,

@@ -21,13 +21,12 @@ from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, us
 from smp.diffusion.reference import REFERENCE_KEY, Reference
 from smp.diffusion.sds import Precision, SdsLoss
 from smp.errors import UserError, atomic_path
+from smp.motion.dataset import MIN_SPAN
 from smp.motion.features import FeatureSpec
 from smp.utils.schema import Size, read_as
 
 FORMAT_VERSION = 1
 METADATA_KEY = "smp_prior"
-MIN_SPAN = 1e-6
-"""A feature that varies less than this is only shifted, not scaled."""
 SCORED_TIMESTEPS = (8, 15, 22)
 """Where the reward and evaluation look: neither all signal nor all noise."""
 
@@ -162,27 +161,17 @@ class MotionPrior(nn.Module):
     _write(path, tensors, {METADATA_KEY: json.dumps(description)})
 
   @classmethod
-  def load(
-    cls, path: str | os.PathLike[str], spec_check: FeatureSpec | None = None
-  ) -> MotionPrior:
-    """Read a prior, on the CPU.
-
-    Args:
-      spec_check: The layout the caller works with; None: any.
+  def load(cls, path: str | os.PathLike[str]) -> MotionPrior:
+    """Read a prior, on the CPU. What works with features checks its `spec`.
 
     Raises:
-      UserError: The file is missing, cut short, not a prior, holds a tensor of another
-        name or shape, or its layout differs from ``spec_check``.
+      UserError: The file is missing, cut short, not a prior, or holds a tensor of
+        another name or shape.
     """
     path = Path(path)
     description, tensors, _ = _read(path)
     parsed = _parse(path, description)
     spec = parsed.spec
-    if spec_check is not None:
-      try:
-        spec.check(spec_check)
-      except UserError as error:
-        raise UserError(f"{path}: {error}") from error
     prior = cls(
       Denoiser(
         feature_dim=sum(spec.feature_dims),

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from smp.errors import UserError
-from smp.evaluation.prior.eval_windows import evenly_spaced
+from smp.utils.rows import evenly_spaced
 
 if TYPE_CHECKING:
   from smp.diffusion.prior import MotionPrior

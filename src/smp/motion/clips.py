@@ -18,6 +18,7 @@ from smp.data.checks import Rows, joint_limits, judge, report
 from smp.data.formats import SourceCfg, read_rows
 from smp.motion.features import FPS, WINDOW, MotionState, encode, window_velocities
 from smp.motion.kinematics import mj_ee_positions
+from smp.motion.mirror import mirror_qpos
 from smp.motion.rotations import HeadingKind
 from smp.robots import g1
 
@@ -106,12 +107,15 @@ def clip_of(rows: Rows) -> Clip:
 
 def mirror_clip(clip: Clip) -> Clip:
   """The clip in the sagittal mirror; twice is the identity."""
+  turned = mirror_qpos(qpos_of(clip))
   return replace(
-    clip,
-    root_pos=clip.root_pos * (1.0, -1.0, 1.0),
-    root_quat=clip.root_quat * (1.0, -1.0, 1.0, -1.0),
-    joint_pos=clip.joint_pos[:, list(g1.MIRROR_INDEX)] * np.array(g1.MIRROR_SIGN),
+    clip, root_pos=turned[:, :3], root_quat=turned[:, 3:7], joint_pos=turned[:, 7:]
   )
+
+
+def qpos_of(clip: Clip) -> np.ndarray:
+  """Return the poses (T, 36) of a clip: root xyz (m), root wxyz, joints (rad)."""
+  return np.concatenate((clip.root_pos, clip.root_quat, clip.joint_pos), axis=1)
 
 
 def resampled_length(frames: int, fps_in: float, fps_out: float) -> int:
@@ -160,7 +164,7 @@ def clip_state(clip: Clip, model: mujoco.MjModel | None = None) -> MotionState:
   Velocities are those of the whole clip: central differences, one-sided at its ends.
   """
   model = model or g1.load_model()
-  qpos = np.concatenate((clip.root_pos, clip.root_quat, clip.joint_pos), axis=1)
+  qpos = qpos_of(clip)
   pos, quat = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.root_quat)
   lin, ang = window_velocities(pos, quat, clip.fps)
   return MotionState(

@@ -19,7 +19,8 @@ from smp.utils.schema import read_as
 Split = Literal["train", "val"]
 LOW_QUANTILE, HIGH_QUANTILE = 0.01, 0.99
 MIN_SPAN = 1e-6
-"""A feature that spans less gets the span 1: it is constant, and stays so."""
+"""A feature that spans less is constant. Statistics give it the span 1, around its
+value; a prior, whose quantiles may be of other statistics, shifts it and does not scale."""
 
 
 # Which clips.

@@ -25,6 +25,7 @@ import torch
 from pydantic import Field
 
 from smp.errors import UserError
+from smp.motion.mirror import AXIAL, POLAR, reflect
 from smp.motion.rotations import (
   HeadingKind,
   quat_conj,
@@ -207,43 +208,24 @@ def window_velocities(
 # Mirror.
 
 
-def mirror_state(state: MotionState) -> MotionState:
-  """The motion seen in a mirror that stands in the world's xz plane."""
-  index = torch.tensor(g1.MIRROR_INDEX, device=state.joint_pos.device)
-  sign = state.joint_pos.new_tensor(g1.MIRROR_SIGN)
-  ee_index = torch.tensor(g1.EE_MIRROR_INDEX, device=state.joint_pos.device)
-  flip_y = state.joint_pos.new_tensor((1.0, -1.0, 1.0))
-  flip_xz = state.joint_pos.new_tensor((-1.0, 1.0, -1.0))
-  flip_quat = state.joint_pos.new_tensor((1.0, -1.0, 1.0, -1.0))
-  return MotionState(
-    root_pos_w=state.root_pos_w * flip_y,
-    root_quat_w=state.root_quat_w * flip_quat,
-    root_lin_vel_w=state.root_lin_vel_w * flip_y,
-    root_ang_vel_w=state.root_ang_vel_w * flip_xz,
-    joint_pos=state.joint_pos.index_select(-1, index) * sign,
-    ee_pos_w=state.ee_pos_w.index_select(-2, ee_index) * flip_y,
-  )
+def _mirror_of(name: str) -> tuple[list[int], list[float]]:
+  """Return the order and the signs of the numbers of a feature in the mirror."""
+  if name == "joint_pos":
+    return list(g1.MIRROR_INDEX), list(g1.MIRROR_SIGN)
+  if name == "ee_pos":
+    index = [3 * body + axis for body in g1.EE_MIRROR_INDEX for axis in range(3)]
+    return index, list(POLAR) * len(g1.EE_MIRROR_INDEX)
+  if name == "root_ang_vel":
+    return list(range(3)), list(AXIAL)
+  # The x and z axes of the body are in the plane of the mirror.
+  size = FEATURE_DIMS[FEATURE_NAMES.index(name)]
+  return list(range(size)), list(POLAR) * (size // 3)
 
 
 def mirror_features(features: torch.Tensor) -> torch.Tensor:
-  """The same on features (..., W, 59): mirroring and encoding commute."""
-  joints = torch.tensor(g1.MIRROR_INDEX, device=features.device)
-  flip_y = features.new_tensor((1.0, -1.0, 1.0))
-  ee = features[..., SLICES["ee_pos"]].unflatten(-1, (-1, 3))
-  ee_index = torch.tensor(g1.EE_MIRROR_INDEX, device=features.device)
-  return torch.cat(
-    (
-      features[..., SLICES["root_pos"]] * flip_y,
-      # The x and z axes of the body are in the plane of the mirror.
-      features[..., SLICES["root_rot"]] * flip_y.repeat(2),
-      features[..., SLICES["joint_pos"]].index_select(-1, joints)
-      * features.new_tensor(g1.MIRROR_SIGN),
-      (ee.index_select(-2, ee_index) * flip_y).flatten(-2),
-      features[..., SLICES["root_lin_vel"]] * flip_y,
-      features[..., SLICES["root_ang_vel"]] * -flip_y,
-    ),
-    dim=-1,
-  )
+  """Return windows (..., W, 59) seen in the mirror: it commutes with encoding."""
+  parts = [reflect(features[..., SLICES[f]], *_mirror_of(f)) for f in FEATURE_NAMES]
+  return torch.cat(parts, dim=-1)
 
 
 # What a set of windows or a prior is about.

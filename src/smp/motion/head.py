@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import mujoco
 import torch
 from torch import nn
 
 from smp.motion.rotations import quat_mul, quat_rotate
 from smp.robots import g1
+
+
+@dataclass(frozen=True)
+class StandUp:
+  """When a robot counts as having stood up: the task Getup's own criterion."""
+
+  height: float = 1.2
+  """m, of the head, at least."""
+  speed: float = 0.5
+  """m/s, of the pelvis, at most, while it comes to stand."""
+  still_s: float = 0.5
+  """s in a row of both,"""
+  hold_s: float = 2.0
+  """s more in which the head stays up, whatever the speed."""
+
+
+STAND_UP = StandUp()
 
 
 class Head(nn.Module):

@@ -111,26 +111,6 @@ def quat_log(quat: torch.Tensor) -> torch.Tensor:
   return xyz * torch.where(small, torch.full_like(ratio, 2.0), ratio)
 
 
-def quat_exp(vec: torch.Tensor) -> torch.Tensor:
-  """Quaternions (..., 4) of rotation vectors (..., 3), rad."""
-  half = 0.5 * vec.norm(dim=-1, keepdim=True)
-  # sinc in torch is of pi x; it is exact at zero.
-  xyz = 0.5 * vec * torch.sinc(half / torch.pi)
-  return torch.cat((half.cos(), xyz), dim=-1)
-
-
-def slerp(a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-  """Shortest-arc interpolation from a (t = 0) to b (t = 1), both (..., 4).
-
-  Args:
-    a: Start.
-    b: End.
-    t: Position (...), without the last axis of ``a``.
-  """
-  step = quat_log(quat_mul(quat_conj(a), b))
-  return quat_normalize(quat_mul(a, quat_exp(step * t.unsqueeze(-1))))
-
-
 def rot6d_from_quat(quat: torch.Tensor) -> torch.Tensor:
   """Tangent and normal (..., 6): the first and the third column of the matrix."""
   matrix = quat_to_matrix(quat)

@@ -10,7 +10,7 @@ import torch
 from rsl_rl.modules import EmpiricalNormalization
 from torch import Tensor, nn
 
-from smp.errors import UserError
+from smp.errors import UserError, one_line
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "silu": nn.SiLU}
 
@@ -134,7 +134,7 @@ def actor_from(saved: dict[str, Any], path: object) -> Actor:
     actor = Actor(_sizes(weights), spec)
     actor.load_state_dict(weights)
   except (ValueError, RuntimeError, AttributeError, TypeError, KeyError) as error:
-    detail = " ".join(str(error).split())[:200]
+    detail = one_line(error)
     raise UserError(f"{path}: not the actor of a policy ({detail})") from error
   return actor.eval().requires_grad_(False)
 

@@ -12,7 +12,7 @@ from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg, load_runner_cls
 from torch import Tensor
 
-from smp.errors import UserError
+from smp.errors import UserError, one_line
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.policy_file import load_trained
@@ -135,7 +135,7 @@ def _load_mjlab_policy(task: str, env: RslRlVecEnvWrapper, checkpoint: Path) -> 
   try:
     runner.load(str(checkpoint), {"actor": True}, map_location=str(env.device))
   except (RuntimeError, ValueError, KeyError, TypeError) as error:
-    detail = " ".join(str(error).split())[:200]
+    detail = one_line(error)
     raise UserError(
       f"{checkpoint}: checkpoint of another task or network ({detail})"
     ) from error

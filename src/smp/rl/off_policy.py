@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import time
 from collections import deque
@@ -29,6 +27,7 @@ from smp.mdp.symmetry import action_mirror, observation_mirror
 from smp.rl.replay import ReplayBuffer, Step
 from smp.rl.runner import CheckpointedRunner
 from smp.rl.td3 import DEFAULT_SHARE, Td3, Td3Cfg
+from smp.utils.quiet import quiet
 from smp.utils.tensor_files import load_tensors, save_tensors
 
 REPLAY_FILE = "replay.pt"
@@ -334,7 +333,7 @@ class OffPolicyRunner(CheckpointedRunner):
     judged = sum(self._judged) / len(self._judged) if self._judged else 0.0
     if self._judged:
       writer.add_scalar("Train/mean_episode_length_no_noise", judged, iteration)
-    with contextlib.redirect_stdout(io.StringIO()):  # A page for each iteration.
+    with quiet():  # A page for each iteration.
       logger.log(
         iteration,
         first,

@@ -71,6 +71,18 @@ EE_MIRROR_INDEX: tuple[int, ...] = tuple(
 )
 
 
+LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")
+
+
+def limb_of(joint: str) -> str:
+  """Return the one of `LIMBS` that a joint belongs to."""
+  side = joint.split("_")[0]
+  if side == "waist":
+    return side
+  leg = any(part in joint for part in ("hip", "knee", "ankle"))
+  return f"{side}_{'leg' if leg else 'arm'}"
+
+
 def model_path() -> Path:
   """mjlab's G1 model file, found without importing mjlab (which takes seconds)."""
   spec = importlib.util.find_spec("mjlab")

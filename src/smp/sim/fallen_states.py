@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from smp.data.select_getups import StartPose, start_pose
+from smp.motion.mirror import mirror_qpos
 from smp.robots import g1
 
 FALLEN_POSES: tuple[StartPose, ...] = ("prone", "supine", "left", "right")
@@ -71,7 +72,7 @@ def sample_fallen_states(
       for pose, qpos in run(kinds, seeds):
         if pose is not None:
           found[pose].append(qpos)
-          found[_MIRRORED[pose]].append(_mirror(qpos))
+          found[_MIRRORED[pose]].append(mirror_qpos(qpos))
   for name, falls in zip(FALLEN_POSES, found, strict=True):
     if len(falls) < per_pose:
       raise RuntimeError(f"dropped robots do not come to rest {name}")
@@ -120,13 +121,6 @@ class _workers:
     in_floor, in_itself = _overlap(model, data)
     frames[:, 2] += in_floor
     return (None if in_itself > MAX_OVERLAP else _pose_at_rest(model, data)), frames
-
-
-def _mirror(qpos: np.ndarray) -> np.ndarray:
-  """Poses (W, 36) in a mirror that stands in the xz plane."""
-  joints = qpos[:, 7:][:, list(g1.MIRROR_INDEX)] * np.array(g1.MIRROR_SIGN)
-  root = qpos[:, :7] * np.array([1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0])
-  return np.concatenate((root, joints), axis=1)
 
 
 def _soft_model() -> mujoco.MjModel:

@@ -32,7 +32,7 @@ from mjlab.managers.event_manager import _DERIVED_FIELDS, RecomputeLevel
 from mjlab.sim.sim import Simulation, SimulationCfg
 from mjlab.sim.sim_data import TorchArray, WarpBridge
 
-from smp.errors import UserError
+from smp.errors import UserError, one_line
 from smp.sim.batch_stepper import BatchStepper, FieldMismatch
 
 FALLBACK_HINT = "use --engine warp"
@@ -162,7 +162,7 @@ class NativeSimulation(Simulation):
       super().__init__(num_envs, cfg, model=model, device=device)
     except NotImplementedError as error:
       # MuJoCo Warp says what it cannot store; its arrays are this engine's too.
-      raise UserError(f"model: {_one_line(error)}") from error
+      raise UserError(f"model: {one_line(error)}") from error
 
   def _finish_init(self) -> None:
     cfg = self.cfg
@@ -260,13 +260,9 @@ def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
     return spec.compile()
   except ValueError as error:
     raise UserError(
-      f"the scene does not compile: {_one_line(error)}; check the models, sensors and "
+      f"the scene does not compile: {one_line(error)}; check the models, sensors and "
       "names in its configuration"
     ) from error
-
-
-def _one_line(error: Exception) -> str:
-  return " ".join(str(error).split())[:300]
 
 
 def _refuse_unsupported(model: mujoco.MjModel, cfg: SimulationCfg) -> None:

@@ -11,6 +11,8 @@ from smp.mdp.metrics import head_height
 from smp.mdp.rewards import TaskReward, hold_head_high, raise_head
 from smp.mdp.smp_term import SmpTermCfg
 from smp.mdp.terminations import StandUpSuccess, out_of_distribution
+from smp.motion.features import FPS
+from smp.motion.head import STAND_UP
 from smp.tasks.base import base_env_cfg, play_env_cfg
 
 EPISODE_S = 5.0
@@ -53,7 +55,12 @@ def getup_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   cfg.terminations["stood_up"] = TerminationTermCfg(
     func=StandUpSuccess,
     time_out=True,
-    params={"height": 1.2, "speed": 0.5, "stand_steps": 25, "hold_s": 2.0},
+    params={
+      "height": STAND_UP.height,
+      "speed": STAND_UP.speed,
+      "stand_steps": round(STAND_UP.still_s * FPS),
+      "hold_s": STAND_UP.hold_s,
+    },
   )
   cfg.metrics["head_height"] = MetricsTermCfg(func=head_height)
   return play_env_cfg(cfg) if play else cfg

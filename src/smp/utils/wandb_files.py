@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
-from smp.errors import UserError, shown, work_folder
+from smp.errors import UserError, one_line, shown, work_folder
 from smp.utils.wandb_mode import WANDB_URL, choose_wandb_mode, has_wandb_login
 
 Kind = Literal["prior", "policy"]
@@ -182,7 +182,7 @@ def _explained(option: str, form: str, online: bool = True) -> Iterator[None]:
         f"{option}: cannot write ({error.strerror}); free some space or choose another "
         "folder"
       ) from error
-    detail = " ".join(str(error).split())[:200] or type(error).__name__
+    detail = one_line(error)
     if not online:
       raise UserError(f"{option}: W&B's client failed ({detail})") from error
     url = os.environ.get("WANDB_BASE_URL", WANDB_URL)

@@ -18,7 +18,7 @@ from smp.deploy.fixed_command import Command
 from smp.deploy.mujoco_robot import State, build_model
 from smp.deploy.policy_spec import Component, PolicySpec
 from smp.deploy.rollout import Log, Rollout
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError, atomic_path, one_line
 from smp.viz import command_markers
 from smp.viz.motion_viewer import FIELD_OF_VIEW, check_host
 from smp.viz.offscreen import SIDE
@@ -115,7 +115,7 @@ def show_window(session: Session) -> None:
   try:
     viewer = mujoco.viewer.launch_passive(robot.model, robot.data)
   except Exception as error:
-    detail = " ".join(str(error).split())[:160]
+    detail = one_line(error)
     raise UserError(
       f"--viewer native: cannot open a window ({detail}); use --viewer viser"
     ) from error

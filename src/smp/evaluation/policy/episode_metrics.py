@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from smp.motion.head import Head
+from smp.motion.head import STAND_UP, Head
 from smp.motion.kinematics import Kinematics
+from smp.motion.mirror import mirror_joints
 from smp.motion.rotations import heading, quat_rotate
 from smp.robots import g1
 
@@ -138,11 +139,10 @@ def stood_up(
   """The task's own criterion (`smp.mdp.terminations.StandUpSuccess`): success (N,) bool, and
   when the robot stood (N,), s.
 
-  Head at 1.2 m and pelvis slower than 0.5 m/s for 25 steps (0.5 s), then the head kept
-  up for 2 s more, whatever the speed.
+  `smp.motion.head.StandUp` has its numbers.
   """
-  up, still = (head >= 1.2) & valid, speed < 0.5
-  first, hold = round(0.5 * fps), round(2.0 * fps)
+  up, still = (head >= STAND_UP.height) & valid, speed < STAND_UP.speed
+  first, hold = round(STAND_UP.still_s * fps), round(STAND_UP.hold_s * fps)
   if len(head) < first + hold:
     never = torch.zeros(head.shape[1], dtype=torch.bool)
     return never, torch.full(head.shape[1:], torch.nan)
@@ -223,12 +223,6 @@ def effort(torque: Tensor, joint_vel: Tensor, valid: Tensor) -> dict[str, Tensor
   }
 
 
-def mirrored_joints(joint_pos: Tensor) -> Tensor:
-  """Joint angles (..., 29) of the motion seen in a mirror."""
-  sign = joint_pos.new_tensor(g1.MIRROR_SIGN)
-  return joint_pos[..., list(g1.MIRROR_INDEX)] * sign
-
-
 def asymmetry(joint_pos: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
   """How far joint statistics are from those of the mirrored motion (N,), degrees.
 
@@ -242,7 +236,7 @@ def asymmetry(joint_pos: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
   mean = masked_mean(flat, mask).view(shape)
   std = masked_std(flat, mask).view(shape)
   index = list(g1.MIRROR_INDEX)
-  off = (mean - mirrored_joints(mean)).square().mean(dim=-1).sqrt().rad2deg()
+  off = (mean - mirror_joints(mean)).square().mean(dim=-1).sqrt().rad2deg()
   size = (std - std[:, index]).square().mean(dim=-1).sqrt().rad2deg()
   long_enough = valid.sum(dim=0) >= MIN_STEPS
   return torch.where(long_enough, off, torch.nan), torch.where(

@@ -30,6 +30,7 @@ from smp.motion.features import (
 )
 from smp.motion.kinematics import Kinematics
 from smp.robots import g1
+from smp.utils.rows import evenly_spaced
 
 WINDOWS = 1024
 """Windows compared on each side; distances depend on the number."""
@@ -38,7 +39,6 @@ FRAMES = (0, 3, 6, 9)
 and 1024 windows are enough for the covariance of these."""
 GROUPS = 5
 """Groups of environments for the interval of the Fréchet distance."""
-LIMBS = ("left_leg", "right_leg", "waist", "left_arm", "right_arm")
 
 
 @dataclass
@@ -82,8 +82,8 @@ class Data:
 
 def data_of(features: Tensor, spec: FeatureSpec, stats: NormStats, what: str) -> Data:
   """At most `WINDOWS` of some windows (N, W, F), evenly, ready to compare with."""
-  rows = torch.linspace(0, len(features) - 1, min(len(features), WINDOWS)).round()
-  return Data(canonicalized(features[rows.long()], spec), stats, what)
+  chosen = features[evenly_spaced(len(features), WINDOWS)]
+  return Data(canonicalized(chosen, spec), stats, what)
 
 
 def window_rows(valid: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -93,7 +93,7 @@ def window_rows(valid: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
   whole = all_of(valid, WINDOW)
   env, step = whole.T.nonzero().unbind(-1)
-  rows = torch.linspace(0, len(env) - 1, min(len(env), most)).round().long()
+  rows = evenly_spaced(len(env), most)
   return step[rows], env[rows]
 
 
@@ -157,21 +157,15 @@ def joint_amplitude(features: Tensor) -> Tensor:
   return features[..., SLICES["joint_pos"]].std(dim=1)
 
 
-def limb_of(joint: str) -> str:
-  """The one of `LIMBS` that a joint belongs to."""
-  side = joint.split("_")[0]
-  if side == "waist":
-    return side
-  leg = any(part in joint for part in ("hip", "knee", "ankle"))
-  return f"{side}_{'leg' if leg else 'arm'}"
-
-
 def amplitude_ratios(amplitude: Tensor, reference: Tensor) -> dict[str, Tensor]:
-  """How large movements (n, 29) are beside those of the data (29,), for each limb (n,):
-  sums over the limb's joints, so joints that hardly move weigh little."""
+  """How large movements (n, 29) are beside those of the data (29,), for each limb (n,).
+
+  Of the limb's mean over joints, so joints that hardly move weigh little. The training
+  log's ``Smp/amplitude_...`` is the same, beside the prior's initial states.
+  """
   ratios = {}
-  for limb in LIMBS:
-    joints = [i for i, name in enumerate(g1.JOINT_NAMES) if limb_of(name) == limb]
+  for limb in g1.LIMBS:
+    joints = [i for i, name in enumerate(g1.JOINT_NAMES) if g1.limb_of(name) == limb]
     whole = reference[joints].sum().clamp(min=1e-9)
     ratios[limb] = amplitude[:, joints].sum(dim=1) / whole
   return ratios

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,6 +28,7 @@ from smp.mdp.init_states import INIT_MODES
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.rl.loading import Policy
 from smp.sim import make_env
+from smp.utils.quiet import quiet
 
 FOOT_FORCE = "evaluated_feet"
 """Name of the contact sensor that is added to the task."""
@@ -101,12 +100,11 @@ def rollout(
     prior: Another prior than the task's.
     progress: Called with the number of steps done.
   """
-  # What the managers print of themselves would bury the table.
-  with contextlib.redirect_stdout(io.StringIO()):
+  with quiet():
     cfg = evaluation_cfg(protocol, assignment, seed, prior)
     env = make_env(cfg, machine.engine, machine.device, machine.threads)
   try:
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
       wrapped, policy = _prepare(
         env, protocol, assignment, seed, make_policy, statistics
       )

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smp.diffusion.prior import SCORED_TIMESTEPS
 from smp.evaluation import intervals
 from smp.evaluation.intervals import Interval
 from smp.evaluation.policy import episode_metrics as fig
 from smp.evaluation.policy import motion_similarity
-from smp.evaluation.policy.motion_similarity import LIMBS, Data
+from smp.evaluation.policy.motion_similarity import Data
 from smp.evaluation.policy.protocol import COMMAND, EvalProtocol
 from smp.evaluation.policy.trajectory import Trajectory
+from smp.robots import g1
 
 Group = Literal["task", "naturalness", "effort"]
 ALL = "all"
@@ -204,7 +206,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
       f"sds_loss_t{t}", f"SDS loss at timestep {t}", "", "naturalness", better="lower"
     )
-    for t in (8, 15, 22)
+    for t in SCORED_TIMESTEPS
   ),
   Metric(
     "sds_loss",
@@ -247,7 +249,7 @@ METRICS: tuple[Metric, ...] = (
       "naturalness",
       better="one",
     )
-    for limb in LIMBS
+    for limb in g1.LIMBS
   ),
   Metric(
     "asymmetry_posture",
@@ -418,7 +420,7 @@ def window_values(
   count = trajectory.num_envs
   if not len(step):
     nothing = torch.full((count,), torch.nan)
-    names = ("nearest", "amplitude", *(f"amplitude_{limb}" for limb in LIMBS))
+    names = ("nearest", "amplitude", *(f"amplitude_{limb}" for limb in g1.LIMBS))
     return dict.fromkeys(names, nothing), Interval(None, None, None, 0, "jackknife")
   windows = motion_similarity.windows_of(trajectory, step, env)
   amplitude = motion_similarity.joint_amplitude(windows)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from smp.diffusion.prior import SCORED_TIMESTEPS
+
 
 @dataclass
 class Trajectory:
@@ -43,7 +45,7 @@ class Trajectory:
   """(N, 2), m."""
   max_reward: float
   """Largest task reward that a step can have."""
-  timesteps: tuple[int, ...] = (8, 15, 22)
+  timesteps: tuple[int, ...] = SCORED_TIMESTEPS
   """The K diffusion timesteps of ``sds_loss``."""
   stops: bool = True
   """Whether a failure ends what counts."""

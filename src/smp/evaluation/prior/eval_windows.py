@@ -95,11 +95,6 @@ def _look_beyond(state: MotionState, source: EvalWindows) -> MotionState:
   return state._replace(root_lin_vel_w=lin, root_ang_vel_w=ang)
 
 
-def evenly_spaced(count: int, at_most: int) -> Tensor:
-  """At most so many of the numbers (n,) below ``count``, evenly."""
-  return torch.linspace(0, count - 1, min(count, at_most)).round().long()
-
-
 def kind_of(clip: str) -> str:
   """What a clip shows: the letters its name begins with ("dance" of dance2_subject1)."""
   letters = re.match(r"[^\W\d_]+", clip)

@@ -20,7 +20,6 @@ from smp.evaluation.prior.eval_windows import (
   HELD_OUT,
   OWN,
   EvalWindows,
-  evenly_spaced,
   rows_to_spec,
   speeds,
 )
@@ -41,6 +40,7 @@ from smp.motion.features import (
   mirror_features,
   window_velocities,
 )
+from smp.utils.rows import evenly_spaced
 
 BIN_WIDTH = 0.5
 """m/s."""

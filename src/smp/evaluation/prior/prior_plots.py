@@ -18,6 +18,7 @@ from smp.diffusion.prior import MotionPrior
 from smp.errors import atomic_path
 from smp.evaluation.prior.eval_windows import HELD_OUT
 from smp.motion.features import SLICES
+from smp.utils.rows import evenly_spaced
 
 if TYPE_CHECKING:
   from smp.evaluation.prior.judge import PriorReport
@@ -45,7 +46,7 @@ def save_training_picture(
   device = prior.q_low.device
   generator = torch.Generator(device).manual_seed(seed)
   sampled = prior.sample(SAMPLES, generator).cpu()
-  rows = torch.linspace(0, len(real) - 1, min(SAMPLES, len(real))).long()
+  rows = evenly_spaced(len(real), SAMPLES)
   kinds: list[tuple[str, Tensor, str]] = [
     ("real", real[rows].cpu(), REAL),
     ("sampled", sampled, SAMPLED),

@@ -1,0 +1,40 @@
+"""The motion seen in a mirror: the robot's sagittal plane, the world's xz plane.
+
+A mirror image is an order and a sign of each number, whatever holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from smp.robots import g1
+
+Values = TypeVar("Values", np.ndarray, torch.Tensor)
+
+POLAR = (1.0, -1.0, 1.0)
+"""Signs of positions, velocities, axes in space."""
+AXIAL = (-1.0, 1.0, -1.0)
+"""Signs of what turns: angular velocities, and the last three of a quaternion."""
+_QPOS_INDEX = (*range(7), *(7 + joint for joint in g1.MIRROR_INDEX))
+_QPOS_SIGN = (*POLAR, 1.0, *AXIAL, *g1.MIRROR_SIGN)
+
+
+def reflect(values: Values, index: Sequence[int], sign: Sequence[float]) -> Values:
+  """Return ``values`` (..., N) in the order ``index`` (N,), times ``sign`` (N,)."""
+  if isinstance(values, torch.Tensor):
+    return values[..., list(index)] * values.new_tensor(sign)
+  return values[..., list(index)] * np.asarray(sign)
+
+
+def mirror_joints(joint_pos: Values) -> Values:
+  """Return the mirror image of joint angles or speeds (..., 29)."""
+  return reflect(joint_pos, g1.MIRROR_INDEX, g1.MIRROR_SIGN)
+
+
+def mirror_qpos(qpos: Values) -> Values:
+  """Return the mirror image of poses (..., 36): root xyz, root wxyz, joints."""
+  return reflect(qpos, _QPOS_INDEX, _QPOS_SIGN)

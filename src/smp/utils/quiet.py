@@ -1,0 +1,11 @@
+"""Keep what mjlab's managers print of themselves out of a program's own output."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+
+def quiet() -> contextlib.redirect_stdout[io.StringIO]:
+  """Return a context that drops what is printed; warnings on stderr still show."""
+  return contextlib.redirect_stdout(io.StringIO())
