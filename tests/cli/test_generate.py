@@ -217,9 +217,9 @@ def pelvis(page) -> np.ndarray:
 
 
 def test_page_plays_pauses_and_follows(server):
-  from smp.viz.motion_viewer import SPACING, Page
+  from smp.viz.motion_viewer import SPACING, MotionPage
 
-  page = Page(server, iter([walks(2)]), 50.0, "walks")
+  page = MotionPage(server, iter([walks(2)]), 50.0, "walks")
   assert page.select.options == ("1: 1 m/s", "2: 2 m/s")
   assert pelvis(page)[:, :2] == pytest.approx(np.array([[0, 0], [0, SPACING]]))
   page.tick(0.5)
@@ -242,9 +242,9 @@ def test_page_plays_pauses_and_follows(server):
 
 
 def test_page_speed_and_loop(server):
-  from smp.viz.motion_viewer import Page
+  from smp.viz.motion_viewer import MotionPage
 
-  page = Page(server, iter([walks(1)]), 50.0, "walks")
+  page = MotionPage(server, iter([walks(1)]), 50.0, "walks")
   page.playback.speed = 0.5
   page.tick(1.0)
   assert page.playback.time == pytest.approx(0.5)
@@ -253,9 +253,9 @@ def test_page_speed_and_loop(server):
 
 
 def test_page_takes_new_samples(server):
-  from smp.viz.motion_viewer import Page
+  from smp.viz.motion_viewer import MotionPage
 
-  page = Page(server, iter([walks(2), walks(2, speed=3.0)]), 50.0, "walks")
+  page = MotionPage(server, iter([walks(2), walks(2, speed=3.0)]), 50.0, "walks")
   page.select.value = "2: 2 m/s"
   page.tick(0.2)
 
@@ -283,7 +283,7 @@ def test_ctrl_c_closes_the_page(monkeypatch, capsys):
   def interrupted(self, elapsed: float) -> None:
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(motion_viewer.Page, "tick", interrupted)
+  monkeypatch.setattr(motion_viewer.MotionPage, "tick", interrupted)
   type_in(monkeypatch, "loco --seconds 0 --samples 2 --pictures 1 --port 0")
   with pytest.raises(SystemExit) as end:
     run(generate.main)

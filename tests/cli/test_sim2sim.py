@@ -317,8 +317,8 @@ def test_a_page_shows_and_steers(still: Path):
   rollout = Rollout(policy, make_robot(policy.spec))
   server = viser.ViserServer(host="localhost", port=0, verbose=False)
   try:
-    page = policy_viewer.Page(server, Session(rollout, None), "title")
-    assert page.tick(0.1)
+    page = policy_viewer.PolicyPage(server, Session(rollout, None), "title")
+    page.tick(0.1)
     assert "0.1 s" in page.note.content
     sliders = {
       str(handle.label): handle

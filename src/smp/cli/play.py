@@ -20,7 +20,7 @@ from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 
 from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.paths import POLICIES, policy_path
 from smp.rl.loading import Agent, PlayEnvCfg, build_env, load_policy
 from smp.utils.wandb_files import fetch_prior
@@ -191,8 +191,9 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
   Returns:
     The file written.
   """
-  import mediapy
   from rich.progress import track
+
+  from smp.viz.offscreen import open_video
 
   shipped = checkpoint is not None and checkpoint.parent == POLICIES
   folder = Path(".") if checkpoint is None or shipped else checkpoint.parent
@@ -209,8 +210,9 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
     frames.append(frame)
   fps = 1.0 / env.unwrapped.step_dt
   env.close()
-  with atomic_path(output) as temporary:
-    mediapy.write_video(temporary, frames, fps=fps)
+  with open_video(output, frames[0].shape[:2], fps) as writer:
+    for frame in frames:
+      writer.add_image(frame)
   return output
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import mujoco
@@ -14,17 +10,14 @@ import numpy as np
 import viser
 from mjviser import ViserMujocoScene
 
-from smp.errors import UserError
+from smp.viz import browser
 from smp.viz.offscreen import MotionBatch, scene_model
 
 SPACING = 1.5
 """Between neighbours, m: the motions all start at the same place."""
-REFRESH = 1.0 / 30.0
-"""Seconds between two pictures."""
 CAMERA = (2.4, -3.2, 1.7)
 """Where the camera stands at first, m from what it looks at: in front, to the right."""
 LOOK_AT_HEIGHT = 0.7
-FIELD_OF_VIEW = math.radians(50.0)
 
 
 class Playback:
@@ -43,7 +36,7 @@ class Playback:
     return min(int(self.time * fps + 0.5), frames - 1)
 
 
-class Page:
+class MotionPage:
   """The motions of a gallery, side by side, and what steers them.
 
   The server calls back in threads of its own. Those calls only note what was asked for;
@@ -71,11 +64,7 @@ class Page:
     self._fetched: MotionBatch | Exception | None = None
     self._fetching = False
     self._shown: tuple | None = None
-    server.initial_camera.position = CAMERA
-    server.initial_camera.look_at = (0.0, 0.0, LOOK_AT_HEIGHT)
-    server.initial_camera.fov = FIELD_OF_VIEW
-    server.gui.configure_theme(control_width="medium", show_share_button=False)
-    server.gui.set_panel_label(title)
+    browser.set_up(server, title, CAMERA, (0.0, 0.0, LOOK_AT_HEIGHT))
     self._add_controls()
     self.show()
 
@@ -83,13 +72,13 @@ class Page:
     gui = self.server.gui
     self.note = gui.add_markdown(self.gallery.title)
     self.select = gui.add_dropdown("Sample", self._options())
-    self.follow = gui.add_checkbox("Go along with it", True)
-    self.alone = gui.add_checkbox("Hide the others", False)
+    self.follow = gui.add_checkbox("Follow robot", True)
+    self.alone = gui.add_checkbox("Show selected only", False)
     self.play = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE)
     step = 1.0 / self.fps
     length = max(self.playback.length, step)
     self.time = gui.add_slider("Time (s)", 0.0, length, step, 0.0)
-    self.speed = gui.add_slider("Speed", 0.1, 2.0, 0.1, 1.0)
+    self.speed = gui.add_slider("Playback speed", 0.1, 2.0, 0.1, 1.0)
     self.renew = gui.add_button("New samples", icon=viser.Icon.REFRESH)
 
     @self.play.on_click
@@ -120,9 +109,7 @@ class Page:
 
   def set_playing(self, playing: bool) -> None:
     self.playback.playing = playing
-    self.play.label = "Pause" if playing else "Play"
-    icon = viser.Icon.PLAYER_PAUSE if playing else viser.Icon.PLAYER_PLAY
-    self.play.icon = icon
+    browser.show_playing(self.play, playing)
 
   def fetch(self) -> None:
     """Have other samples made, in another thread: it may take a while."""
@@ -139,7 +126,7 @@ class Page:
       self._fetched = error
 
   def tick(self, elapsed: float) -> None:
-    """Let ``elapsed`` seconds pass, and show what is to be seen then."""
+    """Let ``elapsed`` seconds pass and redraw."""
     self._take()
     self.playback.advance(elapsed)
     if self.playback.playing:
@@ -211,31 +198,9 @@ def serve(
   Raises:
     UserError: Cannot listen on ``host``.
   """
-  check_host(host)
-  print("sampling ...", flush=True)
-  galleries = itertools.chain([next(galleries)], galleries)
-  server = viser.ViserServer(host=host, port=port, verbose=False)
-  try:
-    page = Page(server, galleries, fps, title)
-    print(f"http://{host}:{server.get_port()}  (Ctrl-C ends)", flush=True)
-    last = time.monotonic()
-    while True:
-      time.sleep(REFRESH)
-      now = time.monotonic()
-      page.tick(now - last)
-      last = now
-  except KeyboardInterrupt:
-    print("\nclosed")
-  finally:
-    server.stop()
 
+  def make_page(server: viser.ViserServer) -> MotionPage:
+    print("sampling ...", flush=True)
+    return MotionPage(server, galleries, fps, title)
 
-def check_host(host: str) -> None:
-  """Raise ``UserError`` if nothing can listen on ``host``; a server would try for ever."""
-  try:
-    socket.create_server((host, 0)).close()
-  except OSError as error:
-    raise UserError(
-      f"--host {host}: cannot listen there ({error.strerror}); use localhost, or "
-      "0.0.0.0 for other machines to see the page"
-    ) from error
+  browser.serve(make_page, host, port)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import mujoco
 import numpy as np
 
 from smp.errors import UserError, atomic_path
 from smp.robots import g1
+
+if TYPE_CHECKING:
+  import mediapy
 
 FRAME_SIZE = (260, 240)
 """Height and width of one picture, pixels; even, as videos ask for."""
@@ -51,13 +55,7 @@ class OffscreenRenderer:
     self.data, self.camera = mujoco.MjData(self.model), mujoco.MjvCamera()
     self.camera.distance, self.camera.elevation = DISTANCE, ELEVATION
     self.root = self.model.body(g1.ROOT_BODY).id
-    try:
-      self.renderer = mujoco.Renderer(self.model, *FRAME_SIZE)
-    except Exception as error:
-      raise UserError(
-        f"cannot render ({type(error).__name__}): install libEGL or libOSMesa, or set "
-        "MUJOCO_GL"
-      ) from error
+    self.renderer = make_renderer(self.model, FRAME_SIZE)
 
   def __enter__(self) -> OffscreenRenderer:
     return self
@@ -80,6 +78,48 @@ class OffscreenRenderer:
     self.camera.azimuth = math.degrees(facing) + SIDE + 180.0
     self.renderer.update_scene(self.data, self.camera)
     return self.renderer.render()
+
+
+def make_renderer(model: mujoco.MjModel, size: tuple[int, int]) -> mujoco.Renderer:
+  """Return a renderer of pictures of ``size``: height and width, pixels.
+
+  Raises:
+    UserError: no OpenGL library to render with.
+  """
+  try:
+    return mujoco.Renderer(model, *size)
+  except Exception as error:
+    raise UserError(
+      f"cannot render ({type(error).__name__}): install libEGL or libOSMesa, or set "
+      "MUJOCO_GL"
+    ) from error
+
+
+@contextlib.contextmanager
+def open_video(
+  path: Path, size: tuple[int, int], fps: float
+) -> Iterator[mediapy.VideoWriter]:
+  """Yield a writer of pictures of ``size``: height and width, pixels.
+
+  Args:
+    path: The file to write, .gif or a video.
+    size: Of the pictures.
+    fps: Of the video.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  import imageio_ffmpeg
+  import mediapy
+
+  # mjlab does the same when it is imported, which takes ten seconds.
+  mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+  codec = "gif" if path.suffix == ".gif" else "h264"
+  with (
+    atomic_path(path) as temporary,
+    mediapy.VideoWriter(temporary, size, fps=fps, codec=codec) as writer,
+  ):
+    yield writer
 
 
 def facing(qpos: np.ndarray) -> np.ndarray:
@@ -155,18 +195,11 @@ def video(motions: np.ndarray, path: Path, fps: float) -> None:
   Raises:
     UserError: no OpenGL library to render with, or the file cannot be written.
   """
-  import imageio_ffmpeg
-  import mediapy
-
-  # mjlab does the same when it is imported, which takes ten seconds.
-  mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
   columns = min(len(motions), VIDEO_COLUMNS)
   size = (math.ceil(len(motions) / columns) * FRAME_SIZE[0], columns * FRAME_SIZE[1])
-  codec = "gif" if path.suffix == ".gif" else "h264"
   with (
     OffscreenRenderer() as studio,
-    atomic_path(path) as temporary,
-    mediapy.VideoWriter(temporary, size, fps=fps / VIDEO_STRIDE, codec=codec) as writer,
+    open_video(path, size, fps / VIDEO_STRIDE) as writer,
   ):
     directions = [direction(motion) for motion in motions]
     for frame in range(0, motions.shape[1], VIDEO_STRIDE):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,12 @@ from smp.deploy.fixed_command import Command
 from smp.deploy.mujoco_robot import State, build_model
 from smp.deploy.policy_spec import Component, PolicySpec
 from smp.deploy.rollout import Log, Rollout
-from smp.errors import UserError, atomic_path, one_line
-from smp.viz import command_markers
-from smp.viz.motion_viewer import FIELD_OF_VIEW, check_host
-from smp.viz.offscreen import SIDE
+from smp.errors import UserError, one_line
+from smp.viz import browser, command_markers
+from smp.viz.offscreen import SIDE, make_renderer, open_video
 
-REFRESH = 1.0 / 50.0
-"""Seconds between two pictures."""
 BEHIND = 0.2
-"""Seconds of the robot's time that a slow machine may be behind before it is let off."""
+"""Maximum lag, s of simulated time, before a slow machine skips ahead."""
 VIDEO_SIZE = (480, 640)
 VIDEO_FPS = 25.0
 CAMERA, LOOK_AT = (2.2, -2.6, 1.5), (0.0, 0.0, 0.75)
@@ -86,17 +81,6 @@ class Session:
     return self._lying >= LYING_S
 
 
-def keep_time(tick: Callable[[float], bool]) -> None:
-  """Call ``tick`` with the seconds since the last call, until it says no."""
-  last = time.monotonic()
-  while True:
-    time.sleep(REFRESH)
-    now = time.monotonic()
-    if not tick(now - last):
-      return
-    last = now
-
-
 def show_window(session: Session) -> None:
   """Show a session in MuJoCo's own viewer until its window is closed.
 
@@ -123,7 +107,7 @@ def show_window(session: Session) -> None:
     viewer.cam.type = mujoco.mjtCamera.mjCAMERA_TRACKING
     viewer.cam.trackbodyid = robot.root
     viewer.cam.distance, viewer.cam.elevation = DISTANCE, ELEVATION
-    keep_time(lambda elapsed: _refresh_window(viewer, session, elapsed))
+    browser.keep_time(lambda elapsed: _refresh_window(viewer, session, elapsed))
 
 
 def _refresh_window(viewer: Any, session: Session, elapsed: float) -> bool:
@@ -138,7 +122,7 @@ def _refresh_window(viewer: Any, session: Session, elapsed: float) -> bool:
   return viewer.is_running()
 
 
-class Page:
+class PolicyPage:
   """A session in the browser, and what steers it.
 
   The server calls back in threads of its own. Those calls take `lock`, as `tick` does.
@@ -151,18 +135,14 @@ class Page:
     self.robot = session.rollout.robot
     self.scene = ViserMujocoScene(server, self.robot.model, 1)
     self.scene.camera_tracking_enabled = False
-    server.initial_camera.position = CAMERA
-    server.initial_camera.look_at = LOOK_AT
-    server.initial_camera.fov = FIELD_OF_VIEW
-    server.gui.configure_theme(control_width="medium", show_share_button=False)
-    server.gui.set_panel_label(title)
+    browser.set_up(server, title, CAMERA, LOOK_AT)
     self.note = server.gui.add_markdown("")
     self._add_buttons()
     with server.gui.add_folder("Command"):
       for part in self.robot.spec.command:
         self._add_command(part)
       if not any(part.settable for part in self.robot.spec.command):
-        server.gui.add_markdown("This task is always the same.")
+        server.gui.add_markdown("This task takes no command.")
     self._goal: viser.IcosphereHandle | None = None
     self._arrows: viser.ArrowsHandle | None = None
     self.show()
@@ -170,16 +150,15 @@ class Page:
   def _add_buttons(self) -> None:
     gui = self.server.gui
     pause = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE)
-    restart = gui.add_button("Start again", icon=viser.Icon.REFRESH)
-    after = gui.add_checkbox("Start again after a fall", True)
-    speed = gui.add_slider("Speed of time", 0.1, 2.0, 0.1, 1.0)
+    restart = gui.add_button("Reset", icon=viser.Icon.REFRESH)
+    after = gui.add_checkbox("Auto-reset on fall", True)
+    speed = gui.add_slider("Playback speed", 0.1, 2.0, 0.1, 1.0)
 
     @pause.on_click
     def _(_event) -> None:
       with self.lock:
         playing = self.session.playing = not self.session.playing
-      pause.label = "Pause" if playing else "Play"
-      pause.icon = viser.Icon.PLAYER_PAUSE if playing else viser.Icon.PLAYER_PLAY
+      browser.show_playing(pause, playing)
 
     @restart.on_click
     def _(_event) -> None:
@@ -224,12 +203,11 @@ class Page:
     for slider in sliders:
       slider.on_update(changed)
 
-  def tick(self, elapsed: float) -> bool:
-    """Let ``elapsed`` seconds pass, and show what is to be seen then."""
+  def tick(self, elapsed: float) -> None:
+    """Let ``elapsed`` seconds pass and redraw."""
     with self.lock:
       self.session.advance(elapsed)
       self.show()
-    return True
 
   def show(self) -> None:
     """Send this moment to the browser. The world moves, the robot stays in view."""
@@ -276,16 +254,7 @@ def serve(session: Session, title: str, host: str, port: int) -> None:
   Raises:
     UserError: cannot listen on ``host``.
   """
-  check_host(host)
-  server = viser.ViserServer(host=host, port=port, verbose=False)
-  try:
-    page = Page(server, session, title)
-    print(f"http://{host}:{server.get_port()}  (Ctrl-C ends)", flush=True)
-    keep_time(page.tick)
-  except KeyboardInterrupt:
-    print("\nclosed")
-  finally:
-    server.stop()
+  browser.serve(lambda server: PolicyPage(server, session, title), host, port)
 
 
 def write_video(spec: PolicySpec, command: Command, log: Log, path: Path) -> None:
@@ -294,11 +263,8 @@ def write_video(spec: PolicySpec, command: Command, log: Log, path: Path) -> Non
   Raises:
     UserError: no OpenGL library to render with, or the file cannot be written.
   """
-  import imageio_ffmpeg
-  import mediapy
   from rich.progress import track
 
-  mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
   model = build_model(spec, visual=True)
   height, width = VIDEO_SIZE
   model.vis.global_.offheight, model.vis.global_.offwidth = height, width
@@ -306,13 +272,9 @@ def write_video(spec: PolicySpec, command: Command, log: Log, path: Path) -> Non
   camera.distance, camera.elevation = DISTANCE, ELEVATION
   camera.azimuth = 180.0 + SIDE
   stride = max(1, round(spec.control_hz / VIDEO_FPS))
-  codec = "gif" if path.suffix == ".gif" else "h264"
   with (
-    _renderer(model) as renderer,
-    atomic_path(path) as temporary,
-    mediapy.VideoWriter(
-      temporary, VIDEO_SIZE, fps=spec.control_hz / stride, codec=codec
-    ) as writer,
+    make_renderer(model, VIDEO_SIZE) as renderer,
+    open_video(path, VIDEO_SIZE, spec.control_hz / stride) as writer,
   ):
     for pose in track(log.qpos[::stride], "rendering", transient=True):
       data.qpos[:] = pose
@@ -323,13 +285,3 @@ def write_video(spec: PolicySpec, command: Command, log: Log, path: Path) -> Non
       renderer.update_scene(data, camera)
       command_markers.draw(renderer.scene, command, pose[:2])
       writer.add_image(renderer.render())
-
-
-def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:
-  try:
-    return mujoco.Renderer(model, *VIDEO_SIZE)
-  except Exception as error:
-    raise UserError(
-      f"cannot render ({type(error).__name__}): install libEGL or libOSMesa, or set "
-      "MUJOCO_GL"
-    ) from error
