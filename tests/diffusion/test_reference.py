@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from smp.cli import measure_reference as cli
-from smp.diffusion import reference as reference_module
+from smp.diffusion import reference_errors
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import (
   METADATA_KEY,
@@ -58,7 +58,7 @@ def reference() -> Reference:
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
   """Few windows: what is tested does not depend on how many there are."""
-  monkeypatch.setattr(reference_module, "REFERENCE_WINDOWS", 32)
+  monkeypatch.setattr(reference_errors, "REFERENCE_WINDOWS", 32)
 
 
 def _metadata(path: Path) -> dict[str, str]:
