@@ -55,6 +55,13 @@ def test_errors_are_averaged_over_timesteps_or_absent(run):
   assert mean_sds_loss({}) is None
 
 
+def test_curves_of_earlier_versions_are_read(tmp_path):
+  with SummaryWriter(str(tmp_path)) as writer:
+    writer.add_scalar("Smp/raw_error_t15", 0.25, 0)
+  error = mean_sds_loss(read_curves(tmp_path, ["Smp/sds_loss_t"]))
+  assert error is not None and error.value.tolist() == [0.25]
+
+
 def test_a_curve_is_not_known_beyond_its_end():
   curve = Curve(np.arange(3), np.array([0.0, 30.0, 60.0]), np.ones(3))
   assert curve.at(100.0) == 1.0 and curve.at(500.0) is None

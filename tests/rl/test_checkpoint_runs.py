@@ -1,11 +1,13 @@
-"""Which run `--agent.load-run` means."""
+"""Which run `--agent.load-run` means, and what is in a checkpoint."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 
 from smp.errors import UserError
-from smp.rl.checkpoint import matching_runs, newest_checkpoint
+from smp.rl.checkpoint import matching_runs, newest_checkpoint, read_checkpoint
+from tests.fakes import checkpoint_content
 
 NAMES = ("2026-11-25_23-00-00", "2026-11-26_08-10-00", "2026-11-26_08-55-00_fast")
 
@@ -52,3 +54,22 @@ def test_the_path_of_something_else_is_refused(experiment, tmp_path):
 def test_nothing_that_matches_is_said_with_what_there_is(experiment):
   with pytest.raises(UserError, match=f"load-run 2025.*newest runs are {NAMES[2]}"):
     newest_checkpoint(experiment, "2025*")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read_in_todays_words(tmp_path):
+  """It called the SMP term ``guidance``, its initial states ``pool``, mu's kind ``scale``."""
+  content = checkpoint_content()
+  today = content["infos"]["smp"]
+  content["infos"]["guidance"] = {
+    "mean": today["mean"],
+    "count": today["count"],
+    "scale": "reference",
+    "pool": today["init_states"],
+  }
+  del content["infos"]["smp"]
+  torch.save(content, tmp_path / "model_3.pt")
+  found = read_checkpoint(tmp_path / "model_3.pt", "cpu")["infos"]
+  assert "guidance" not in found
+  assert found["smp"].keys() == {"mean", "count", "sds_normalizer", "init_states"}
+  assert found["smp"]["sds_normalizer"] == "reference"
+  assert found["smp"]["init_states"].keys() == today["init_states"].keys()
