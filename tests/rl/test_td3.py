@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 import torch
 
 from smp.mdp.symmetry import Mirror
+from smp.rl import td3
 from smp.rl.actor import Actor, ActorSpec, actor_from
 from smp.rl.replay import Batch
 from smp.rl.td3 import Td3, Td3Cfg, bfloat16_products, has_bfloat16, project
@@ -235,11 +237,35 @@ def test_the_description_of_an_actor_is_checked():
 # Precision.
 
 
-def test_the_precision_of_products_is_left_as_it_was():
+@pytest.mark.parametrize("gain, pays", [(3.0, True), (1.0, False)])
+def test_bfloat16_is_taken_where_it_is_faster_not_where_it_is_claimed(
+  monkeypatch, gain, pays
+):
+  clock = [0.0]
+
+  def mm(left, right):
+    matmul = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
+    clock[0] += 1.0 / gain if matmul.fp32_precision == "bf16" else 1.0
+
+  monkeypatch.setattr(torch, "mm", mm)
+  monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+  monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+  has_bfloat16.cache_clear()
+  assert has_bfloat16() == pays
+  monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+  monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+  has_bfloat16.cache_clear()
+  assert not has_bfloat16()
+  has_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_the_precision_of_products_is_left_as_it_was(monkeypatch, pays):
+  monkeypatch.setattr(td3, "has_bfloat16", lambda: pays)
   matmul = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
   before = matmul.fp32_precision
   with bfloat16_products(True):
-    assert matmul.fp32_precision == ("bf16" if has_bfloat16() else before)
+    assert matmul.fp32_precision == ("bf16" if pays else before)
   assert matmul.fp32_precision == before
   with pytest.raises(RuntimeError), bfloat16_products(True):
     raise RuntimeError

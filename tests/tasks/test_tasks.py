@@ -217,6 +217,7 @@ def test_configuration_survives_yaml(task: str):
     "smp.tasks.forward",
     "smp.mdp.rewards",
     "smp.mdp",
+    "smp.rl.td3",
     "smp.evaluation.policy.summary",
   ],
 )

@@ -9,6 +9,8 @@ many environments at once and a noise scale for each (Seo et al., FastTD3, arXiv
 from __future__ import annotations
 
 import copy
+import functools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +100,8 @@ DEFAULT_SHARE = 0.7
 """Of the largest reward that the atoms span in ``product``, where the prior's reward
 stays well below 1."""
 OBS_CLIP = 10.0
+BFLOAT16_GAIN = 1.2
+"""How many times as fast products in bfloat16 must be to be used."""
 OUTPUT_GAIN = 0.01
 """The actor's last layer begins small: the first actions are the default pose."""
 
@@ -359,9 +363,39 @@ def _follow(target: nn.Module, source: nn.Module, share: float) -> None:
     kept.lerp_(new, share)
 
 
+@functools.cache
 def has_bfloat16() -> bool:
-  """Return whether this processor multiplies bfloat16 faster than float32."""
-  return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+  """Return whether this processor multiplies faster with factors rounded to bfloat16.
+
+  Processors that say they have the instructions are timed once, as some that do gain
+  nothing by them: the shortest of a few products counts.
+  """
+  if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    return False
+  left, right = torch.ones(512, 512), torch.ones(512, 512)
+
+  def seconds(precision: str) -> float:
+    with _product_precision(precision):
+      times = []
+      for _ in range(6):  # The first also chooses a kernel.
+        start = time.perf_counter()
+        torch.mm(left, right)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+  return seconds("ieee") > BFLOAT16_GAIN * seconds("bf16")
+
+
+@contextmanager
+def _product_precision(precision: str) -> Iterator[None]:
+  """Set the precision of oneDNN's float32 products; leave it as it was."""
+  backend = cast(Any, torch.backends.mkldnn).matmul
+  before = backend.fp32_precision
+  backend.fp32_precision = precision
+  try:
+    yield
+  finally:
+    backend.fp32_precision = before
 
 
 @contextmanager
@@ -370,11 +404,8 @@ def bfloat16_products(wanted: bool) -> Iterator[None]:
 
   Sums stay in float32. It leaves the setting as it was.
   """
-  backend = cast(Any, torch.backends.mkldnn).matmul
-  before = backend.fp32_precision
-  if wanted and has_bfloat16():
-    backend.fp32_precision = "bf16"
-  try:
+  if not (wanted and has_bfloat16()):
     yield
-  finally:
-    backend.fp32_precision = before
+    return
+  with _product_precision("bf16"):
+    yield
