@@ -11,10 +11,8 @@ from smp.motion.features import (
   window_velocities,
 )
 
-_PARTS = (
-  3,
-  4,
-)  # Numbers of a root position and a root quaternion; joints and end effectors follow.
+# Numbers of a root position and a root quaternion; joints and end effectors follow.
+_PARTS = (3, 4)
 
 
 class MotionBuffer:

@@ -34,9 +34,7 @@ def penetration(qpos: np.ndarray) -> Penetration:
   for i, pose in enumerate(qpos):
     data.qpos[:] = pose
     mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(
-      model, data
-    )  # The broad phase of the collision detection needs it.
+    mujoco.mj_comPos(model, data)  # Broad-phase collision detection needs it.
     mujoco.mj_collision(model, data)
     depth = -data.contact.dist[: data.ncon]
     on_floor = (data.contact.geom[: data.ncon] == floor).any(axis=1)
