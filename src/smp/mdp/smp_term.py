@@ -361,7 +361,7 @@ class SmpTerm(CommandTerm):
 
   def _log(self) -> None:
     log = self._env.extras["log"]
-    # Without robots that diverged.
+    # Leave diverged environments out of the means.
     task = self.task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     log["Smp/task_reward"] = task.mean()
     log.update(self.style.log())
