@@ -458,7 +458,8 @@ def _repeated(rows: Rows, speed: np.ndarray) -> Iterator[Finding]:
       False,
     )
     return
-  # A repeated row is a stop where the motion goes on at both sides of it.
+  # A repeated row is a stop if the motion goes on at both sides of it: `before` and
+  # `after` are the speeds of the nearest rows that are not repeated.
   moved = np.where(same, -1.0, speed)
   before = _carried(moved)
   after = _carried(moved[::-1])[::-1]

@@ -113,6 +113,7 @@ def _walk(root_pos: Parts, root_quat: Parts, joints: Parts) -> tuple[list, list]
       _moved(p, body.offset, [axis[i] for axis in axes[parent]])
       for i, p in enumerate(pos[parent])
     )
+    # Parent's orientation, then the fixed rotation of the body, then its hinge.
     half = 0.5 * joints[joint]
     turned = quat[parent]
     if body.turned != (1.0, 0.0, 0.0, 0.0):
@@ -206,6 +207,7 @@ def _some_poses(
   lowest = np.minimum.reduce([p[2] for p in pos])
   soles, tilts = [], []
   for foot in feet:
+    # Points of the sole, given in the frame of the foot, in the world.
     ex, ey, ez = _axes(quat[foot])
     points = [
       np.stack(

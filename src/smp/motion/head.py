@@ -84,6 +84,8 @@ class Head(nn.Module):
     rate = torch.zeros_like(joint_pos) if joint_vel is None else joint_vel
     offset, turn = self.get_buffer("offset"), self.get_buffer("turn")
     axis, head = self.get_buffer("axis"), self.get_buffer("head")
+    # Rigid bodies: a point at `arm` from a body's origin moves at lin + ang x arm, and a
+    # hinge adds its rate about its axis to the angular velocity.
     for i, joint in enumerate(self._joints):
       arm = quat_rotate(quat, offset[i].expand_as(pos))
       pos, lin = pos + arm, lin + torch.linalg.cross(ang, arm)
