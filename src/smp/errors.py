@@ -1,4 +1,4 @@
-"""What a person sees when something is wrong, and files that are never half-written."""
+"""User errors of one line, and atomic files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import NoReturn
 
 try:
   import fcntl
-except ImportError:  # Not a Unix: leftovers of killed programs stay.
+except ImportError:  # Without Unix file locks, the leftovers of killed programs stay.
   fcntl = None
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.[^.]+)?")
-"""Names of the temporary files of `atomic_path`: hidden, and never a finished file's."""
+"""Names of the temporary files of `atomic_path`: hidden, unlike any finished file."""
 
 
 class UserError(Exception):
@@ -26,7 +26,7 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], object]) -> NoReturn:
-  """Run a script's ``main`` and turn user errors into one line and exit code 2.
+  """Run a script's ``main``, turning user errors into one line and exit code 2.
 
   Ctrl-C ends with exit code 130, as shells expect. Anything else is a defect of
   this project and keeps its traceback.
@@ -48,9 +48,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
   The temporary file keeps the suffix of ``path`` (some writers add one if it is
   missing). On any failure, Ctrl-C included, it is removed and ``path`` is left as it
-  was. Who is killed outright leaves it behind, under a hidden name that nobody takes
-  for ``path``; the next to write in that folder removes it (`remove_leftovers`). A
-  folder that cannot be written raises ``UserError``.
+  was. If the process is killed, the hidden temporary file remains, and the next write
+  to that folder removes it (`remove_leftovers`).
+
+  Raises:
+    UserError: the folder cannot be written, or its disk is full.
   """
   path = Path(path)
   try:
@@ -82,15 +84,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
-  """Yield a new folder in ``parent`` to put something together in, then remove it.
+  """Yield a new temporary folder in ``parent``, and remove it afterwards.
 
-  Who is killed outright leaves it behind; the next to ask for one with this prefix, in
+  If the process is killed, the folder remains; the next call with the same prefix, in
   ``parent`` or in a folder beside it, removes it. As with `atomic_path` a folder is
-  locked for as long as its program lives, so that none is taken away from a living one.
-  Where the file system has no locks, leftovers stay.
+  locked while its process lives, so that no folder in use is removed. Where the file
+  system has no locks, leftovers stay.
 
   Args:
-    prefix: Of its name; begins with a dot, and no other folder there has it.
+    parent: Where to make the folder.
+    prefix: Beginning of its name; starts with a dot, and no other folder there has it.
 
   Raises:
     UserError: ``parent`` cannot be made or written.
@@ -113,18 +116,18 @@ def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def shown(value: object) -> str:
-  """A wrong value as it stands in a message: on one line, and not all of a long one."""
+  """Return a wrong value for a message, on one line and truncated."""
   text = " ".join(repr(value).split())
   return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def one_line(error: BaseException) -> str:
-  """Return what an error of some library says, on one line of at most 200 letters."""
+  """Return a library's error message, on one line of at most 200 characters."""
   return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def check_folder(folder: Path) -> None:
-  """Raise ``UserError`` unless files can be written in ``folder``, made if need be."""
+  """Raise ``UserError`` unless ``folder`` is writable; make it if needed."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
@@ -135,10 +138,10 @@ def check_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-  """Remove temporary files in ``folder`` whose writers are gone; those removed.
+  """Remove temporary files in ``folder`` of killed processes; return their paths.
 
-  A writer holds a lock on its file for as long as it lives, so that only the files of
-  programs that were killed can be locked, and removed, here.
+  A process holds a lock on its file while it lives, so that only the files of killed
+  processes can be locked, and removed, here.
   """
   removed: list[Path] = []
   if fcntl is None:
@@ -146,7 +149,8 @@ def remove_leftovers(folder: Path) -> list[Path]:
   for path in folder.glob(".*.tmp*"):
     if not _TEMPORARY.fullmatch(path.name):
       continue
-    with contextlib.suppress(OSError):  # Someone else's, in use, or gone by now.
+    # Errors mean that it belongs to another user, is in use, or is gone.
+    with contextlib.suppress(OSError):
       handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
       try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -158,28 +162,30 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 def _create_locked(path: Path) -> tuple[int, Path]:
-  """A new temporary file beside ``path``, locked: its descriptor and its path."""
+  """Return descriptor and path of a new, locked temporary file beside ``path``."""
   while True:
     handle, name = tempfile.mkstemp(
       prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent
     )
     if fcntl is not None:
-      with contextlib.suppress(OSError):  # A file system without locks.
+      with contextlib.suppress(OSError):  # The file system may have no locks.
         fcntl.flock(handle, fcntl.LOCK_EX)
     if os.fstat(handle).st_nlink > 0:
       return handle, Path(name)
-    os.close(handle)  # Taken for a leftover before it was locked.
+    # Another process took it for a leftover before it was locked, and removed it.
+    os.close(handle)
 
 
 def _create_locked_folder(parent: Path, prefix: str) -> tuple[int | None, Path]:
-  """A new folder, locked: its descriptor, if there are locks, and its path."""
+  """Return descriptor, if there are locks, and path of a new, locked folder."""
   while True:
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     if fcntl is None:
       return None, folder
-    with contextlib.suppress(FileNotFoundError):  # Taken for a leftover.
+    # Another process may take it for a leftover before it is locked, and remove it.
+    with contextlib.suppress(FileNotFoundError):
       handle = os.open(folder, os.O_RDONLY)
-      with contextlib.suppress(OSError):  # A file system without locks.
+      with contextlib.suppress(OSError):  # The file system may have no locks.
         fcntl.flock(handle, fcntl.LOCK_EX)
       if folder.exists():
         return handle, folder
@@ -187,10 +193,11 @@ def _create_locked_folder(parent: Path, prefix: str) -> tuple[int | None, Path]:
 
 
 def _remove_if_left(folder: Path) -> None:
-  """Remove a folder that no living program holds a lock on."""
+  """Remove a folder unless a living process holds a lock on it."""
   if fcntl is None:
     return
-  with contextlib.suppress(OSError):  # Someone else's, in use, or gone by now.
+  # Errors mean that it belongs to another user, is in use, or is gone.
+  with contextlib.suppress(OSError):
     handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
     try:
       fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Where the shipped files are, whatever the working directory."""
+"""Paths of the shipped files, independent of the working directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from smp.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The checkout: the project is installed in place, as ``uv run`` does."""
+"""Root of the checkout: the project is installed in place, as ``uv run`` does."""
 
 DATASETS = ROOT / "datasets"
 PRIORS = DATASETS / "priors"
@@ -17,7 +17,7 @@ MOTIONS = ROOT / "configs" / "motions"
 
 
 def resolve_prior(name_or_path: str) -> Path:
-  """The file of a prior given by the name of a shipped one, or by its path.
+  """Return the file of a prior, given the name of a shipped one or a path.
 
   Raises:
     UserError: no shipped prior has that name and no file that path.

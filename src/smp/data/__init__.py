@@ -1,1 +1,1 @@
-"""From files of motion to clips that fit together: formats, checks, selection."""
+"""Motion files to clips for training: formats, checks, conversion, selection."""

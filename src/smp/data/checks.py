@@ -1,12 +1,12 @@
-"""Is this motion of this robot? What a file says is judged before it becomes windows.
+"""Checks of the contents of motion files, before they become windows.
 
 A file of the right shape can still be wrong: another order of a quaternion, another
-unit, columns exchanged, rows missing. `judge` looks at what the numbers do to the robot
-and reports `Finding`s. Bounds come from the 36 LAFAN1 clips on the G1 with a margin; the
-docstring under each says what those do. docs/motion-formats.md has the shares of random
-damage that are noticed.
+unit, columns swapped, rows missing. `judge` examines the resulting motion of the robot
+and reports `Finding`s. Thresholds come from the 36 LAFAN1 clips on the G1 with a
+margin; the docstring under each states the values of those clips.
+docs/motion-formats.md has the detection rates for random damage.
 
-Impossible is refused, doubtful is told of.
+Impossible motion is refused; doubtful motion gives a warning.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ from smp.errors import UserError
 from smp.robots import g1
 
 UNIT_TOLERANCE, UNIT_DOUBT = 2e-2, 2e-3
-"""How far the length of a quaternion may be from 1: to be read, and without a word. Of
-the real clips: 1e-6; of numbers with two decimals: 1e-2."""
+"""Maximum deviation of a quaternion's length from 1: to be accepted, and to be accepted
+without a warning. Real clips: 1e-6; numbers with two decimals: 1e-2."""
 JOINT_TOLERANCE = 0.5
-"""How far, in rad, an angle may lie outside its joint's limits before a file is refused.
+"""Maximum excess of an angle over its joint's limits, rad; beyond it a file is refused.
 
-Retargeted motion may graze a limit; half a radian beyond one is another robot's file."""
+Retargeted motion may touch a limit; half a radian beyond it is another robot's file."""
 MAX_HEIGHT, MIN_HEIGHT = 1.5, -0.3
-"""Of the pelvis, m. Real clips: 0.03 to 0.97."""
+"""Bounds of the pelvis height, m. Real clips: 0.03 to 0.97."""
 LEAST_HEIGHT = 0.1
-"""Of the pelvis in the highest row, m, for a unit to be what is wrong."""
+"""Minimum pelvis height in the highest row, m, for a wrong unit to be suggested."""
 MAX_LIFT = 0.5
-"""The lowest part of the robot, in every row, m: nothing holds it up there."""
+"""Maximum height of the robot's lowest part in all rows, m: unsupported above."""
 MAX_FLOAT = 0.06
-"""The lowest part of the robot in the lowest row, m. Real clips: below 0.03."""
+"""Maximum height of the robot's lowest part in its lowest row, m. Real clips: 0.03."""
 DOUBTFUL_DEPTH, MAX_DEPTH = -0.2, -0.5
-"""The lowest part of the robot, m. Real clips: -0.121, lying."""
+"""Minimum height of the robot's lowest part, m. Real clips: -0.121, lying."""
 MAX_SPEED, MAX_TURN, MAX_JOINT_SPEED = 8.5, 18.0, 60.0
-"""Of the root, m/s and rad/s, and of a joint, rad/s. Real: 5.6, 11.7 and 37."""
+"""Maxima for the root, m/s and rad/s, and for a joint, rad/s. Real: 5.6, 11.7, 37."""
 MAX_JUMP = 8.0
-"""Largest difference of the mean body's velocity from that between the rows around it,
-m/s. Real clips: 5.6."""
+"""Maximum difference between a step's velocity (RMS over the bodies) and that of the
+steps around it, m/s. Real clips: 5.6."""
 DOUBTFUL_JUMP = 6.5
 MISSING_RATIO, MISSING_REST = 1.62, 0.22
-"""A row is missing where all bodies move this many times as far as the rows around let
-expect, and the rest, squared, is but this share of that. Real: see `_missing`."""
+"""Thresholds for a missing row: minimum ratio of a step to the step expected from the
+rows around it, and maximum share of the squared remainder. Real: see `_missing`."""
 MOVING = 0.3
-"""Speed of the mean body, m/s, above which a repeated row is a stop."""
+"""Mean speed of the bodies, m/s, above which a repeated row counts as a stop."""
 ISAAC: tuple[str, ...] = (
   *("left_hip_pitch_joint", "right_hip_pitch_joint", "waist_yaw_joint"),
   *("left_hip_roll_joint", "right_hip_roll_joint", "waist_roll_joint"),
@@ -77,7 +77,7 @@ ISAAC: tuple[str, ...] = (
   *("left_wrist_pitch_joint", "right_wrist_pitch_joint"),
   *("left_wrist_yaw_joint", "right_wrist_yaw_joint"),
 )
-"""The joints breadth first, the order of Isaac Lab."""
+"""Joints in breadth-first order, as in Isaac Lab."""
 UPSIDE_DOWN = 0.55
 """Share of rows with the pelvis' vertical pointing down. Real clips: 0.15."""
 MAX_REASONS = 3
@@ -85,19 +85,19 @@ MAX_REASONS = 3
 
 @dataclass(frozen=True)
 class Finding:
-  """Something about a motion that is not right."""
+  """A problem that a check found in a motion."""
 
   text: str
-  """What was found, what was expected, what it probably is."""
+  """Message: the value found, the value expected, the probable cause."""
   refuse: bool
   rows: tuple[int, ...] = ()
-  """Which rows, from 0; none: the motion as a whole."""
+  """Affected rows, from 0; empty: the motion as a whole."""
   kind: str = ""
 
 
 @dataclass(frozen=True)
 class Rows:
-  """A motion as a file has it, in m, rad and wxyz."""
+  """A motion as read from a file, in m, rad and wxyz."""
 
   path: Path
   fps: float
@@ -110,9 +110,9 @@ class Rows:
   lines: np.ndarray
   """(T,): line of the file of each row, from 1."""
   filled: tuple[int, ...] = ()
-  """Joints that the file has not, and that are taken as zero."""
+  """Joints that the file lacks, and that are taken as zero."""
   quaternion_order: str = "xyzw"
-  """That the file was read with; empty: it has no quaternion."""
+  """Quaternion order used to read the file; empty: it has no quaternion."""
 
   def __len__(self) -> int:
     return len(self.root_pos)
@@ -121,12 +121,12 @@ class Rows:
 def judge(
   rows: Rows, familiar: Familiar | None = None, explain: bool = True
 ) -> list[Finding]:
-  """What is wrong with a motion, the gravest first.
+  """Return the findings about a motion, the most serious first.
 
   Args:
     rows: Finite.
     familiar: Default: the shipped one.
-    explain: Look for the option with which nothing would be wrong.
+    explain: Search for an option with which there would be no findings.
   """
   familiar = familiar or load_familiar()
   findings = _judge(rows, familiar)
@@ -134,7 +134,7 @@ def judge(
     return findings
   option = _better_reading(rows, familiar)
   if option:
-    # As it is it is wrong, and read otherwise nothing is: that is no doubt any more.
+    # With another option nothing is wrong, so the doubt becomes a certainty.
     first = findings[0]
     certain = len(rows) >= LENGTHS[0] and option.startswith(_CERTAIN)
     text = f"{first.text}; read with {option} it looks right"
@@ -143,7 +143,7 @@ def judge(
 
 
 _CERTAIN = ("--length", "--angle", "--quaternion", "--joint", "--up")
-"""Options that say what numbers mean. Another frame rate or height fits many motions."""
+"""Options whose fit is conclusive. Another frame rate or height fits many motions."""
 
 
 def _judge(rows: Rows, familiar: Familiar) -> list[Finding]:
@@ -163,18 +163,18 @@ def _judge(rows: Rows, familiar: Familiar) -> list[Finding]:
 
 
 def _better_reading(rows: Rows, familiar: Familiar) -> str:
-  """The option with which a motion would have nothing wrong; empty: none."""
+  """Return the option that removes all findings about a motion; empty: none."""
   for option, other in _readings(rows):
-    # The quick looks first: most readings fail them.
+    # `_judge` runs the fast checks first, and most readings fail those.
     if not _judge(other, familiar):
       return option
   return ""
 
 
 def _readings(rows: Rows) -> Iterator[tuple[str, Rows]]:
-  """A motion as other options would have read it."""
+  """Yield the motion as other options would have read it, with the option."""
   for unit, size in (("cm", 0.01), ("mm", 0.001), ("in", 0.0254)):
-    # A pelvis that never gets off the floor in that unit is wrong in another way.
+    # If the pelvis stays on the floor in that unit, the unit is not the problem.
     if LEAST_HEIGHT < np.abs(rows.root_pos[:, 2]).max() * size < MAX_HEIGHT:
       small = replace(rows, root_pos=rows.root_pos * size)
       yield f"--length-unit {unit}", small
@@ -184,7 +184,7 @@ def _readings(rows: Rows) -> Iterator[tuple[str, Rows]]:
     scaled = replace(degrees, root_pos=rows.root_pos * 0.01)
     yield "--angle-unit deg --length-unit cm", scaled
   lowered, upright = _lowered(rows)
-  # Who is upright needs no other axes to be put on the floor.
+  # For an upright robot, try a shift of the height before other axes.
   if upright:
     yield from lowered
   for order, index in (("wxyz", [1, 2, 3, 0]), ("xyzw", [3, 0, 1, 2])):
@@ -199,13 +199,13 @@ def _readings(rows: Rows) -> Iterator[tuple[str, Rows]]:
   if not upright:
     yield from lowered
   for fps in (15.0, 20.0, 30.0, 50.0, 60.0, 100.0, 120.0):
-    # Of too short a motion little is asked, and any rate would do.
+    # Short motions are hardly checked, so any rate would fit.
     if fps != rows.fps and len(rows) * RATE / fps >= LENGTHS[1]:
       yield f"--input-fps {fps:g}", replace(rows, fps=fps)
 
 
 def _lowered(rows: Rows) -> tuple[list[tuple[str, Rows]], bool]:
-  """A motion whose floor is elsewhere, put on the floor; and whether it is upright."""
+  """Return the motion shifted onto the floor, if needed, and whether it is upright."""
   length = np.linalg.norm(rows.root_quat, axis=1, keepdims=True)
   if length.min() < 0.5 or np.abs(rows.root_pos).max() > 1e4:
     return [], False
@@ -238,12 +238,12 @@ def report(
   accept: bool = False,
   ranges: Sequence[tuple[int, int]] = (),
 ) -> list[str]:
-  """The doubts about a motion, as messages; what is impossible is raised.
+  """Return the doubts about a motion as messages; raise what is impossible.
 
   Args:
     rows: The motion.
     findings: Of `judge`.
-    accept: Take what is impossible for doubtful.
+    accept: Treat impossible motion as doubtful.
     ranges: Rows [start, stop) that are used; findings elsewhere do not count.
 
   Raises:
@@ -264,7 +264,7 @@ def report(
 
 
 def _inside(row: int, kind: str, ranges: Sequence[tuple[int, int]]) -> bool:
-  """Whether a row is used; of a step between two rows, whether both are."""
+  """Return whether a row is used; for a step between two rows, whether both are."""
   first = row - 1 if kind == "step" else row
   return any(start <= first and row < stop for start, stop in ranges)
 
@@ -297,7 +297,7 @@ def _units(rows: Rows, lengths: np.ndarray) -> Iterator[Finding]:
 
 
 def joint_limits(rows: Rows) -> Iterator[Finding]:
-  """Joints far outside their limits."""
+  """Yield findings about joints far outside their limits."""
   limits = g1.load_model().jnt_range[1:]
   over = np.maximum(limits[:, 0] - rows.joint_pos, rows.joint_pos - limits[:, 1])
   bad = _at((over > JOINT_TOLERANCE).any(axis=1))
@@ -385,11 +385,11 @@ def _speeds(rows: Rows, quat: np.ndarray) -> Iterator[Finding]:
 
 
 def _after(bad: np.ndarray) -> tuple[int, ...]:
-  """The second row of each bad step."""
+  """Return the second row of each bad step."""
   return tuple(row + 1 for row in _at(bad))
 
 
-# What they do to the robot.
+# Poses of the robot.
 
 
 def _upright(rows: Rows, poses: Poses) -> Iterator[Finding]:
@@ -398,7 +398,7 @@ def _upright(rows: Rows, poses: Poses) -> Iterator[Finding]:
     return
   middle = float(np.median(rows.root_pos[:, 2]))
   if middle < 0.5:
-    return  # Who lies, lies.
+    return  # A low pelvis means that the robot lies, which is no error.
   yield Finding(
     f"the robot is upside down, or lies, in {100 * (up < 0.3).mean():.0f} % of the rows with "
     f"its pelvis at {middle:.2f} m: another --quaternion-order, or --up-axis?",
@@ -449,7 +449,7 @@ def _repeated(rows: Rows, speed: np.ndarray) -> Iterator[Finding]:
   if count > 0.15 * len(same):
     moving = np.flatnonzero(~same)
     if not len(moving):
-      return  # A pose that is held: nobody takes it for motion.
+      return  # A pose that is held throughout is no repetition.
     every = len(same) / max(len(moving), 1)
     yield Finding(
       f"{count} of {len(rows)} rows repeat the row before them: a motion of fewer rows "
@@ -458,32 +458,40 @@ def _repeated(rows: Rows, speed: np.ndarray) -> Iterator[Finding]:
       False,
     )
     return
-  # A repeated row is a stop where the motion goes on at both sides of it.
+  # A repeated row is a stop if the motion goes on at both sides of it: `before` and
+  # `after` are the speeds of the nearest rows that are not repeated.
   moved = np.where(same, -1.0, speed)
   before = _carried(moved)
   after = _carried(moved[::-1])[::-1]
   stop = same & (np.minimum(before, after) > 0.02)
   if stop.any():
     yield Finding(
-      "repeats the row before it in the midst of motion; leave it out",
+      "repeats the row before it in the middle of motion; leave it out",
       False,
       _after(stop),
     )
 
 
 def _carried(values: np.ndarray) -> np.ndarray:
-  """Each value, or where it is negative the last one before that is not."""
+  """Return each value, or, where it is negative, the last one that is not."""
   index = np.maximum.accumulate(np.where(values >= 0, np.arange(len(values)), 0))
   return values[index]
 
 
 def _expected(step: np.ndarray) -> np.ndarray:
-  """Each step (T - 4, D) but the outer ones by cubic interpolation of those around it."""
+  """Return the steps (T - 4, D) that are expected from their neighbours.
+
+  Cubic interpolation through the two steps before and the two after; the two outer
+  steps at either end are left out.
+  """
   return (-step[:-4] + 4 * step[1:-3] + 4 * step[3:-1] - step[4:]) / 6
 
 
 def body_jumps(rows: Rows, poses: Poses) -> np.ndarray:
-  """How far (T - 5,) the mean body's velocity is from what those around let expect, m/s."""
+  """Return each step's deviation (T - 5,) from the expected one, m/s.
+
+  RMS over the bodies; see `_expected`.
+  """
   if len(rows) < 6:
     return np.zeros(0)
   step = np.diff(poses.links.reshape(len(rows), -1), axis=0)
@@ -492,11 +500,12 @@ def body_jumps(rows: Rows, poses: Poses) -> np.ndarray:
 
 
 def _missing(rows: Rows, step: np.ndarray) -> Iterator[Finding]:
-  """Steps that are not what the steps around them let expect.
+  """Yield findings about steps that deviate from the steps around them.
 
-  The step that cubic interpolation of the steps around it gives is ``e``. Real motion
-  goes ``s`` = 0.0 to 2.4 times ``e``, and where it goes further than 1.6 times, it goes
-  elsewhere too; where a row is missing, s is 2 e and little else.
+  The expected step, by cubic interpolation of the steps around it, is ``e``. In real
+  motion the component of a step along ``e`` is 0.0 to 2.4 times ``e``, and where it is
+  more than 1.6 times ``e``, the remainder is large, too. Where a row is missing, the
+  step is 2 ``e`` with hardly any remainder.
   """
   e, s = _expected(step), step[2:-2]
   bodies = step.shape[1] / 3
@@ -529,11 +538,11 @@ def _missing(rows: Rows, step: np.ndarray) -> Iterator[Finding]:
       return
 
 
-# Figures of the whole.
+# Statistics of the whole motion.
 
 
 def figures_of(rows: Rows, poses: Poses, familiar: Familiar) -> tuple[np.ndarray, int]:
-  """The signature of a motion brought to 30 rows per second, and its number of rows."""
+  """Return the signature of a motion at 30 rows per second, and its number of rows."""
   pos, joints = rows.root_pos, rows.joint_pos
   if abs(rows.fps / RATE - 1) > 0.02:
     pos, joints, poses = _at_rate(rows, poses)
@@ -543,13 +552,14 @@ def figures_of(rows: Rows, poses: Poses, familiar: Familiar) -> tuple[np.ndarray
 
 
 def _at_rate(rows: Rows, poses: Poses) -> tuple[np.ndarray, np.ndarray, Poses]:
-  """Every so many rows, by straight lines, so that there are `RATE` a second."""
+  """Return the motion resampled linearly to `RATE` rows per second."""
   count = int((len(rows) - 1) * RATE / rows.fps) + 1
   times = np.arange(count) * rows.fps / RATE
   low = np.minimum(times.astype(int), len(rows) - 2)
   share = times - low
 
   def between(values: np.ndarray) -> np.ndarray:
+    """Return values (T, ...) interpolated at the new times."""
     part = share.reshape(-1, *[1] * (values.ndim - 1))
     return values[low] * (1 - part) + values[low + 1] * part
 
@@ -583,13 +593,13 @@ def _figures(rows: Rows, poses: Poses, familiar: Familiar) -> list[Finding]:
 
 
 def _depends(figure: Statistic, rows: Rows) -> bool:
-  """Whether a figure says little where some joints are made up."""
+  """Return whether a statistic is meaningless where some joints are filled in."""
   together = ("swap", "sides", "flip", "scale", "offset", "rarity", "rate_rarity")
   return figure.kind in together or bool(set(figure.joints) & set(rows.filled))
 
 
 def _say(figure: Statistic, value: float, fps: float) -> str:
-  """A strange figure in words."""
+  """Return a strange statistic in words."""
   joints = [JOINTS[j] for j in figure.joints]
   kind = figure.kind
   if kind == "swap":
@@ -597,7 +607,7 @@ def _say(figure: Statistic, value: float, fps: float) -> str:
   if kind == "sides":
     return "left and right look exchanged (--joint-order)"
   if kind == "flip":
-    return f"the sign of {joints[0]} looks turned"
+    return f"the sign of {joints[0]} looks flipped"
   if kind == "scale":
     return f"{joints[0]} looks scaled, by some {np.exp(-value):.2f}"
   if kind == "offset":
@@ -622,5 +632,6 @@ def _say(figure: Statistic, value: float, fps: float) -> str:
 
 
 def warn(messages: Sequence[str]) -> None:
+  """Print messages as warnings on stderr."""
   for message in messages:
     print(f"warning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The clips that scripts choose stretches from: named, read, judged."""
+"""Clips to select stretches from: matched by name, read and judged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from smp.motion.clips import Clip
 
 
 def matching(found: Mapping[str, Path], patterns: Sequence[str]) -> dict[str, Path]:
-  """The files whose clip name, or own name in whatever folder, matches a pattern."""
+  """Return the files whose clip name, or own name in any folder, matches a pattern."""
   return {
     name: path
     for name, path in found.items()
@@ -29,10 +29,12 @@ def matching(found: Mapping[str, Path], patterns: Sequence[str]) -> dict[str, Pa
 
 
 def clip_called(word: str, files: Mapping[str, Path], option: str) -> str:
-  """The name of the clip called ``word``: its name, or the own name of one file only.
+  """Return the name of the clip called ``word``.
+
+  ``word`` is the clip's name, or the own name of exactly one file.
 
   Raises:
-    UserError: names the option and the clips there are.
+    UserError: names the option and the available clips.
   """
   if word in files:
     return word
@@ -51,22 +53,22 @@ def read_clips(
   source: SourceCfg,
   accept: bool,
 ) -> tuple[dict[str, Clip], tuple[str, ...]]:
-  """Read and judge the clips of a folder that match; warn of what is doubtful.
+  """Return the clips of a folder that match, read and judged; warn of doubts.
 
   Args:
     input_dir: None: the environment's, see `find_input`.
     patterns: Of clip names, or of files' own names.
-    val: Clips to hold back, which must be among them.
+    val: Clips to hold out, which must be among them.
     source: How files are read.
-    accept: Take what is impossible for doubtful.
+    accept: Treat impossible motion as doubtful.
 
   Returns:
-    Clips by name, under that name (``a__walk`` of ``a/walk.csv``), and the names of those
-    held back.
+    Clips by name, under that name (``a__walk`` of ``a/walk.csv``), and the names of
+    those held out.
 
   Raises:
-    UserError: nothing matches, a clip of ``val`` is not there, or a file is not fit to
-      be used; names it.
+    UserError: nothing matches, a clip of ``val`` is missing, or a file is unusable;
+      names it.
   """
   source.check()
   folder = find_input(input_dir)

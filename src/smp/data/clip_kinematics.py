@@ -1,4 +1,4 @@
-"""What a motion does, row by row: feet, height, speed, contacts. For checks and tables."""
+"""Kinematics of a clip, row by row: feet, heights, speeds, contacts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ FEET = ("left_ankle_roll_link", "right_ankle_roll_link")
 SOLE = ((-0.054, 0.0), (0.132, 0.0), (0.075, -0.05), (0.075, 0.05))
 """Heel, toe and both sides of the sole: x and y in the frame of a foot of `FEET`, m."""
 SOLE_Z = -0.035
-"""Height of the sole in that frame, m: the lowest points of the foot's collision shapes."""
+"""Height of the sole in that frame, m: the lowest points of the foot's collision
+shapes."""
 LINKS = (
   "pelvis",
   "left_knee_link",
@@ -23,40 +24,43 @@ LINKS = (
   "left_elbow_link",
   "right_elbow_link",
 )
-"""Bodies that stand for the whole robot where its motion is followed."""
+"""Bodies whose motion represents that of the whole robot."""
 CONTACT = 0.02
-"""A sole this close to the floor, m, stands on it."""
+"""Maximum height of a sole that stands on the floor, m."""
 _CHUNK = 4000
-"""Rows at a time: what is at hand then stays near the processor."""
+"""Rows per pass, so that the intermediate arrays fit into the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Poses:
-  """Where the robot is in each row (T,), m, in the world."""
+  """Positions of parts of the robot in each row (T,), m, in the world."""
 
   links: np.ndarray
   """(T, 10, 3) positions of `LINKS`."""
   soles: np.ndarray
   """(T, 2, 4, 3) points of both soles."""
   sole_up: np.ndarray
-  """(T, 2): z of each foot's own vertical; 1: flat."""
+  """(T, 2): z component of each foot's own vertical axis; 1: flat."""
   lowest: np.ndarray
-  """(T,): the lowest body's origin, or point of a sole."""
+  """(T,): height of the lowest body origin or point of a sole."""
   up: np.ndarray
   """(T, 3): the world's vertical in the pelvis' frame; z is 1 upright, -1 head down."""
 
   @functools.cached_property
   def sole_height(self) -> np.ndarray:
-    """(T, 2): height of the lowest point of each sole."""
+    """Return the height of the lowest point of each sole (T, 2)."""
     return self.soles[..., 2].min(axis=2)
 
   @functools.cached_property
   def foot_height(self) -> np.ndarray:
-    """(T,): height of the lowest point of both soles."""
+    """Return the height of the lowest point of both soles (T,)."""
     return self.sole_height.min(axis=1)
 
   def skate(self, fps: float) -> np.ndarray:
-    """Horizontal speed, m/s, of each sole in each row in which it stands on the floor."""
+    """Return the horizontal speed of soles on the floor, m/s.
+
+    One number for each sole in each row in which it stands on the floor.
+    """
     center = self.soles[..., :2].mean(axis=2)
     speed = np.linalg.norm(np.diff(center, axis=0), axis=-1) * fps
     low = np.abs(self.sole_height) < CONTACT
@@ -68,7 +72,7 @@ Parts = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True)
 class _Body:
-  """A body of the robot's tree: where it is in its parent, and its hinge."""
+  """A body of the robot's tree: its pose in its parent, and its hinge."""
 
   parent: int
   offset: tuple[float, float, float]
@@ -78,7 +82,7 @@ class _Body:
 
 @functools.cache
 def _tree() -> tuple[tuple[_Body, ...], list[int], list[int]]:
-  """The bodies, the root left out at 0, and which are `LINKS` and `FEET`."""
+  """Return the bodies, the root being 0, and the indices of `LINKS` and `FEET`."""
   model = g1.load_model()
   bodies = tuple(
     _Body(
@@ -94,10 +98,10 @@ def _tree() -> tuple[tuple[_Body, ...], list[int], list[int]]:
 
 
 def _walk(root_pos: Parts, root_quat: Parts, joints: Parts) -> tuple[list, list]:
-  """Positions and orientations of all bodies, each a tuple of components (T,).
+  """Return positions and orientations of all bodies, as tuples of components (T,).
 
-  As `Kinematics`, which is made for devices and gradients; component by component a
-  processor does it in a fifth of the time.
+  It does the same as `Kinematics`, which is made for devices and gradients; working on
+  components takes a CPU a fifth of the time.
   """
   pos, quat = [root_pos], [root_quat]
   axes: dict[int, tuple[Parts, Parts, Parts]] = {}
@@ -109,6 +113,7 @@ def _walk(root_pos: Parts, root_quat: Parts, joints: Parts) -> tuple[list, list]
       _moved(p, body.offset, [axis[i] for axis in axes[parent]])
       for i, p in enumerate(pos[parent])
     )
+    # Parent's orientation, then the fixed rotation of the body, then its hinge.
     half = 0.5 * joints[joint]
     turned = quat[parent]
     if body.turned != (1.0, 0.0, 0.0, 0.0):
@@ -123,7 +128,7 @@ def _walk(root_pos: Parts, root_quat: Parts, joints: Parts) -> tuple[list, list]
 def _moved(
   start: np.ndarray, offset: Sequence[float], axes: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """A component of a place, moved along axes."""
+  """Return a component of a position, moved by an offset along axes."""
   out = start.copy()
   for share, axis in zip(offset, axes, strict=True):
     if share:
@@ -132,9 +137,10 @@ def _moved(
 
 
 def _times(a: Parts, b: Sequence[np.ndarray | float]) -> Parts:
-  """The product of quaternions; parts of b that are zero cost nothing."""
+  """Return the product of quaternions a b; zero components of b cost nothing."""
 
   def total(*terms: tuple[int, int, int]) -> np.ndarray:
+    """Return a sum of signed products of components, given as (sign, i, j)."""
     out: np.ndarray | None = None
     for sign, i, j in terms:
       part = b[j]
@@ -159,7 +165,7 @@ def _times(a: Parts, b: Sequence[np.ndarray | float]) -> Parts:
 
 
 def _axes(quat: Parts) -> tuple[Parts, Parts, Parts]:
-  """The x, y and z axes of orientations."""
+  """Return the x, y and z axes of orientations, the columns of their matrices."""
   w, x, y, z = quat
   x2, y2, z2 = 2 * x, 2 * y, 2 * z
   xx, yy, zz = x * x2, y * y2, z * z2
@@ -174,7 +180,7 @@ def _axes(quat: Parts) -> tuple[Parts, Parts, Parts]:
 def find_poses(
   root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray
 ) -> Poses:
-  """The poses of a motion.
+  """Return the poses of a motion.
 
   Args:
     root_pos: (T, 3), m.
@@ -194,13 +200,14 @@ def _some_poses(
   root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray
 ) -> tuple[np.ndarray, ...]:
   _, links, feet = _tree()
-  # A clip may stand far from the origin; float32 is for what is near it.
+  # A clip may be far from the origin, where float32 is imprecise: shift it first.
   origin = np.zeros(3) if not len(root_pos) else np.array([*root_pos[0, :2], 0.0])
   args = (root_pos - origin, root_quat, joint_pos)
   pos, quat = _walk(*(tuple(np.ascontiguousarray(a.T, np.float32)) for a in args))
   lowest = np.minimum.reduce([p[2] for p in pos])
   soles, tilts = [], []
   for foot in feet:
+    # Points of the sole, given in the frame of the foot, in the world.
     ex, ey, ez = _axes(quat[foot])
     points = [
       np.stack(
@@ -228,7 +235,7 @@ def _some_poses(
 
 
 def vertical(quat: np.ndarray) -> np.ndarray:
-  """The world's vertical (T, 3) in the frames of orientations (T, 4), wxyz."""
+  """Return the world's vertical (T, 3) in the frames of orientations (T, 4), wxyz."""
   w, x, y, z = quat.T
   up = (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y))
   return np.stack(up, axis=1)

@@ -1,4 +1,4 @@
-"""From a folder of CSV clips to NPZ windows, several clips at a time."""
+"""Conversion of motion files to NPZ windows, several clips in parallel."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from smp.motion.features import FPS, WINDOW, g1_spec
 from smp.motion.rotations import HeadingKind
 
 MIN_WINDOW = 3
-"""Frames that `window_velocities` needs."""
+"""Minimum number of frames for `window_velocities`."""
 
 DATA_VARIABLE = "SMP_LAFAN_DIR"
-"""Environment variable that names the folder of CSVs when no option does."""
+"""Environment variable for the folder of CSVs, used without an option."""
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,30 @@ class ConvertCfg:
   Example: uv run scripts/csv_to_npz.py --motions configs/motions/loco.yaml
   --output-dir datasets/npz/loco
 
-  docs/motion-formats.md says which formats are read and what is checked.
+  docs/motion-formats.md lists the formats and the checks.
   """
 
   output_dir: Path
-  """Where the NPZ files go, one per clip."""
+  """Output folder of the NPZ files, one per clip."""
 
   input_dir: Path | None = None
   """Folder of motion files, sub-folders included, or one file. Default: the environment
   variable SMP_LAFAN_DIR."""
 
   motions: Path | None = None
-  """A motion set (configs/motions/NAME.yaml). Default: every file of the folder, whole."""
+  """A motion set (configs/motions/NAME.yaml). Default: every file of the folder,
+  whole."""
 
   window_size: int = WINDOW
   stride: int = 1
   input_fps: float | None = None
-  """Rows per second. Default: what the file says, or else 30."""
+  """Rows per second. Default: the file's own rate, or else 30."""
 
   output_fps: float = FPS
 
   format: Format = "auto"
-  """``csv``: numbers, or columns with names; ``seed``: BONES-SEED CSV; ``gmr``: GMR's PKL
-  or NPZ; ``mjlab``: NPZ of a tracking task; ``auto``: by the file."""
+  """``csv``: numbers, or columns with names; ``seed``: BONES-SEED CSV; ``gmr``: GMR's
+  PKL or NPZ; ``mjlab``: NPZ of a tracking task; ``auto``: by the file."""
 
   quaternion_order: QuaternionOrder = "auto"
   length_unit: LengthUnit = "auto"
@@ -81,16 +82,16 @@ class ConvertCfg:
 
   up_axis: Literal["z", "y"] = "z"
   joint_order: tuple[str, ...] = ()
-  """Joint names of files that give none, in their order; or ``mujoco``, ``isaac``."""
+  """Joint names, in order, of files without names; or ``mujoco``, ``isaac``."""
 
   fill_missing_joints: bool = False
-  """Take joints that a file lacks as zero: clips of the 23-joint G1."""
+  """Fill joints that a file lacks with zero: clips of the 23-joint G1."""
 
   accept_doubtful: bool = False
-  """Convert what the checks would refuse, with a warning."""
+  """Convert clips that the checks would refuse, with a warning."""
 
   shard_index: int = 0
-  """Which shard of the clips this call converts, from 0."""
+  """Index of the shard of clips that this call converts, from 0."""
 
   num_shards: int = 1
 
@@ -98,19 +99,19 @@ class ConvertCfg:
   """Add the mirrored motion of every clip."""
 
   method: Resampling = "spline"
-  """How frames between frames are found."""
+  """Interpolation between input frames."""
 
   heading: HeadingKind = "twist"
-  """How a window's heading is found; ``yaw`` is what the published priors used."""
+  """Definition of a window's heading; the published priors used ``yaw``."""
 
   velocity: Literal["window", "clip"] = "window"
-  """``window``, or ``clip`` as the published priors."""
+  """Velocities from each ``window``, or from the ``clip`` as the published priors."""
 
   workers: int | None = None
-  """Processes. Default: one per core, and none besides this one for a single clip."""
+  """Number of processes. Default: one per core; a single clip starts none."""
 
   def source(self) -> SourceCfg:
-    """How the files are read."""
+    """Return the settings for reading the files."""
     return SourceCfg(
       self.format,
       self.input_fps,
@@ -125,21 +126,23 @@ class ConvertCfg:
 
 @dataclass(frozen=True)
 class Converted:
-  """What became of one clip."""
+  """Result of the conversion of one clip."""
 
   clip: str
   windows: int
   skipped: int
-  """Ranges too short for a window."""
+  """Number of ranges too short for a window."""
   seconds: float
-  """Length of the whole clip, at the frame rate it was read with."""
+  """Length of the whole clip at its input frame rate."""
   fps: float
   doubts: tuple[str, ...] = ()
-  """What the checks are not sure about."""
+  """Doubts of the checks."""
 
 
 def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
-  """Convert one clip and write its NPZ. Windows never span two ranges.
+  """Convert one clip and write its NPZ.
+
+  Windows never span two ranges.
 
   Raises:
     UserError: names the file and row of bad input.
@@ -190,7 +193,7 @@ def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
 
 
 def find_input(input_dir: Path | None) -> Path:
-  """The folder of CSVs: the option, or the environment variable.
+  """Return the folder of CSVs: the option, or the environment variable.
 
   Raises:
     UserError: neither is given, or it is no folder.
@@ -209,7 +212,7 @@ def find_input(input_dir: Path | None) -> Path:
 
 
 def find_clips(folder: Path) -> dict[str, Path]:
-  """Motion files by clip name.
+  """Return the motion files by clip name.
 
   Raises:
     UserError: there are none.
@@ -225,10 +228,10 @@ def find_clips(folder: Path) -> dict[str, Path]:
 
 
 def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
-  """Which clips this call converts.
+  """Return the clips that this call converts.
 
   Raises:
-    UserError: no CSV, a clip that is not there, or options that make no sense.
+    UserError: no CSV, a missing clip, or invalid options.
   """
   if cfg.window_size < MIN_WINDOW:
     raise UserError(
@@ -269,13 +272,13 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
         f"({entry.clip}.csv){hint}"
       )
   jobs = [(found[entry.clip], entry) for entry in entries]
-  # Other shards write here too, but nothing that is not in the whole plan.
+  # Other shards write here too, but only files of the whole plan.
   _warn_of_strangers(cfg.output_dir, {entry.clip for entry in entries})
   return jobs[cfg.shard_index :: cfg.num_shards]
 
 
 def _by_stem(found: dict[str, Path]) -> dict[str, Path]:
-  """Files in sub-folders by their own name, where it is the only one of its kind."""
+  """Return files in sub-folders by their own name, where that is unique."""
   stems = [path.stem for path in found.values()]
   return {
     path.stem: path
@@ -285,13 +288,13 @@ def _by_stem(found: dict[str, Path]) -> dict[str, Path]:
 
 
 def _warn_of_strangers(folder: Path, planned: set[str]) -> None:
-  """Say which NPZ files of an earlier run would be read along with the new ones."""
+  """Warn of NPZ files of an earlier run that would be read with the new ones."""
   strangers = sorted(p.stem for p in folder.glob("*.npz") if p.stem not in planned)
   if strangers:
     names = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
     print(
       f"warning: {folder} also holds {len(strangers)} NPZ not of this set ({names}); "
-      "what reads the folder reads them too",
+      "programs that read the folder will include them",
       file=sys.stderr,
     )
 
@@ -306,7 +309,7 @@ def convert(cfg: ConvertCfg) -> list[Converted]:
   jobs = plan(cfg)
   console = Console(stderr=True)
   results = []
-  # The processes are forked before the progress bar starts its thread: a fork that
+  # Fork the processes before the progress bar starts its thread: a fork that
   # happens while another thread holds a lock never sees that lock released.
   with _converter(jobs, cfg) as converted, Progress(console=console) as progress:
     task = progress.add_task("converting", total=len(jobs))
@@ -346,7 +349,7 @@ def _converter(
   if workers <= 1:
     yield (convert_clip(path, entry, cfg) for path, entry in jobs)
     return
-  # A fork has torch imported already; elsewhere each process imports it once.
+  # A forked process has torch imported already; otherwise each imports it once.
   method = "fork" if sys.platform.startswith("linux") else "spawn"
   context = multiprocessing.get_context(method)
   with ProcessPoolExecutor(workers, context, initializer=_start_worker) as executor:
@@ -356,12 +359,12 @@ def _converter(
     try:
       yield (future.result() for future in as_completed(futures))
     except BaseException:
-      # Clips under way finish in a moment; those not begun are dropped.
+      # Clips in progress finish soon; those not begun are cancelled.
       executor.shutdown(wait=True, cancel_futures=True)
       raise
 
 
 def _start_worker() -> None:
   torch.set_num_threads(1)
-  # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+  # Ctrl-C reaches every process of the terminal; only the parent handles it.
   signal.signal(signal.SIGINT, signal.SIG_IGN)

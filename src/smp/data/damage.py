@@ -1,8 +1,8 @@
-"""Random damage of a real motion, to see how much of it the checks notice.
+"""Random damage of real motion, to measure how much of it the checks detect.
 
-Each kind takes the 36 columns of a file (root xyz, root quaternion xyzw, joints) and
-gives them back damaged, along with where its rows came from. `change` says by how much
-the motion itself is another.
+Each function takes the 36 columns of a file (root xyz, root quaternion xyzw, joints)
+and returns them damaged, along with the origin of its rows. `change` measures by how
+much the motion itself differs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Table = np.ndarray
 
 @dataclass(frozen=True)
 class Damaged:
-  """Columns (T', 36), and the row (T',) of the original that each is made from."""
+  """Damaged columns (T', 36), and the original row (T',) of each row."""
 
   table: Table
   source: np.ndarray
 
 
 def table_of(clip: Clip) -> Table:
-  """(T, 36): root xyz, root quaternion xyzw, joint angles."""
+  """Return the columns (T, 36): root xyz, root quaternion xyzw, joint angles."""
   return np.concatenate(
     (clip.root_pos, clip.root_quat[:, [1, 2, 3, 0]], clip.joint_pos), axis=1
   )
@@ -41,7 +41,7 @@ def _same_rows(table: Table) -> Damaged:
 
 
 def swap_joints(table: Table, rng: Generator) -> Damaged:
-  """Two joints exchanged."""
+  """Swap two joints."""
   a, b = rng.choice(np.arange(7, 36), 2, replace=False)
   out = table.copy()
   out[:, [a, b]] = table[:, [b, a]]
@@ -49,7 +49,7 @@ def swap_joints(table: Table, rng: Generator) -> Damaged:
 
 
 def swap_columns(table: Table, rng: Generator) -> Damaged:
-  """Any two columns exchanged."""
+  """Swap any two columns."""
   a, b = rng.choice(np.arange(36), 2, replace=False)
   out = table.copy()
   out[:, [a, b]] = table[:, [b, a]]
@@ -57,7 +57,7 @@ def swap_columns(table: Table, rng: Generator) -> Damaged:
 
 
 def scale_column(table: Table, rng: Generator) -> Damaged:
-  """A column times 0.5 to 2, at least a fifth from 1."""
+  """Scale a column by 0.5 to 2, at least a fifth from 1."""
   factor = 2 ** (rng.choice((-1, 1)) * rng.uniform(np.log2(1.2), 1))
   out = table.copy()
   out[:, rng.integers(36)] *= factor
@@ -65,21 +65,21 @@ def scale_column(table: Table, rng: Generator) -> Damaged:
 
 
 def flip_column(table: Table, rng: Generator) -> Damaged:
-  """The sign of a joint turned."""
+  """Flip the sign of a joint."""
   out = table.copy()
   out[:, rng.integers(7, 36)] *= -1
   return _same_rows(out)
 
 
 def shift_column(table: Table, rng: Generator) -> Damaged:
-  """A joint's angles moved by 0.2 to 0.6 rad."""
+  """Shift a joint's angles by 0.2 to 0.6 rad."""
   out = table.copy()
   out[:, rng.integers(7, 36)] += rng.choice((-1, 1)) * rng.uniform(0.2, 0.6)
   return _same_rows(out)
 
 
 def permute_joints(table: Table, rng: Generator) -> Damaged:
-  """Three to all joints in another order."""
+  """Permute three to all joints."""
   count = rng.integers(3, g1.NUM_JOINTS + 1)
   chosen = rng.choice(np.arange(7, 36), count, replace=False)
   out = table.copy()
@@ -88,7 +88,7 @@ def permute_joints(table: Table, rng: Generator) -> Damaged:
 
 
 def exchange_sides(table: Table, rng: Generator) -> Damaged:
-  """Left and right exchanged: legs, arms, or both."""
+  """Swap left and right: legs, arms, or both."""
   part = (range(12), range(15, 29), range(29))[rng.integers(3)]
   out = table.copy()
   for j in part:
@@ -101,13 +101,13 @@ def _taken(table: Table, source: np.ndarray) -> Damaged:
 
 
 def drop_row(table: Table, rng: Generator) -> Damaged:
-  """One to three rows in a row left out."""
+  """Remove one to three consecutive rows."""
   count, at = rng.integers(1, 4), rng.integers(10, len(table) - 20)
   return _taken(table, np.delete(np.arange(len(table)), np.arange(at, at + count)))
 
 
 def drop_rows(table: Table, rng: Generator) -> Damaged:
-  """1 to 20 % of all rows left out, or every second."""
+  """Remove 1 to 20 % of all rows, or every second."""
   rows = np.arange(len(table))
   if rng.random() < 0.3:
     return _taken(table, rows[::2])
@@ -115,7 +115,7 @@ def drop_rows(table: Table, rng: Generator) -> Damaged:
 
 
 def repeat_rows(table: Table, rng: Generator) -> Damaged:
-  """One row twice, a stretch twice, or some of all rows twice."""
+  """Repeat one row, a stretch of rows, or some of all rows."""
   rows, kind = np.arange(len(table)), rng.integers(3)
   at = rng.integers(10, len(table) - 60)
   if kind == 0:
@@ -129,7 +129,7 @@ def repeat_rows(table: Table, rng: Generator) -> Damaged:
 
 
 def move_rows(table: Table, rng: Generator) -> Damaged:
-  """A stretch of rows put elsewhere in the file."""
+  """Move a stretch of rows elsewhere in the file."""
   rows, size = np.arange(len(table)), rng.integers(3, len(table) // 4)
   at = rng.integers(0, len(table) - size)
   left = np.delete(rows, np.arange(at, at + size))
@@ -139,7 +139,7 @@ def move_rows(table: Table, rng: Generator) -> Damaged:
 
 
 def shift_rows(table: Table, rng: Generator) -> Damaged:
-  """Joints, or legs, or the root some rows late."""
+  """Delay joints, legs or the root by some rows."""
   part = (slice(7, 36), slice(7, 19), slice(0, 7), slice(0, 3))[rng.integers(4)]
   out = table.copy()
   late = rng.integers(3, 30)
@@ -148,7 +148,7 @@ def shift_rows(table: Table, rng: Generator) -> Damaged:
 
 
 def shift_cells(table: Table, rng: Generator) -> Damaged:
-  """Some rows a column to the side."""
+  """Shift some rows by one column."""
   at = rng.integers(0, len(table))
   out = table.copy()
   part = slice(at, at + rng.integers(1, 100))
@@ -157,7 +157,7 @@ def shift_cells(table: Table, rng: Generator) -> Damaged:
 
 
 def units(table: Table, rng: Generator) -> Damaged:
-  """Positions in cm, mm or inches, or joints in degrees."""
+  """Convert positions to cm, mm or inches, or joints to degrees."""
   out, kind = table.copy(), rng.integers(4)
   if kind == 3:
     out[:, 7:] = np.degrees(out[:, 7:])
@@ -167,14 +167,14 @@ def units(table: Table, rng: Generator) -> Damaged:
 
 
 def lift(table: Table, rng: Generator) -> Damaged:
-  """Everything 7 cm to 1 m higher or lower."""
+  """Raise or lower everything by 7 cm to 1 m."""
   out = table.copy()
   out[:, 2] += rng.choice((-1, 1)) * rng.uniform(0.07, 1.0)
   return _same_rows(out)
 
 
 def quaternion(table: Table, rng: Generator) -> Damaged:
-  """The quaternion in another order, inverted, or not of unit length."""
+  """Reorder, invert or scale the quaternion."""
   out, kind = table.copy(), rng.integers(3)
   if kind == 0:
     out[:, 3:7] = table[:, [6, 3, 4, 5]]
@@ -186,7 +186,10 @@ def quaternion(table: Table, rng: Generator) -> Damaged:
 
 
 def frame_rate(table: Table, rng: Generator) -> Damaged:
-  """Rows of 60 to 120 fps taken for 30, by cubic splines; or of 15 to 10."""
+  """Replace the rows by rows at another rate, which are then read as 30 fps.
+
+  60 to 120 fps by cubic splines, or 15 to 10 fps.
+  """
   times = int(rng.integers(2, 5))
   if rng.random() < 0.3:
     return _taken(table, np.arange(len(table))[:: min(times, 3)])
@@ -220,7 +223,7 @@ DAMAGE: dict[str, Callable[[Table, Generator], Damaged]] = {
 }
 
 
-# By how much the motion is another.
+# Difference between motions.
 
 
 def _links(table: Table) -> np.ndarray:
@@ -230,7 +233,10 @@ def _links(table: Table) -> np.ndarray:
 
 
 def _offs(links: np.ndarray, source: np.ndarray, true: np.ndarray) -> float:
-  """The worst of: where bodies are, m; and 0.1 s of how they move, m; RMS over bodies."""
+  """Return the maximum deviation over the rows, m, RMS over bodies.
+
+  The larger one of the deviation of positions, and of their change in 0.1 s.
+  """
   where = np.sqrt(((links - true[source]) ** 2).sum(axis=2).mean(axis=1))
   true_step = np.gradient(true, axis=0)[source]
   step = np.gradient(links, axis=0)
@@ -239,7 +245,7 @@ def _offs(links: np.ndarray, source: np.ndarray, true: np.ndarray) -> float:
 
 
 def change(clip: Clip, damaged: Damaged) -> float:
-  """How far a damaged motion is from the true one, in its worst row, m."""
+  """Return the deviation of a damaged motion from the true one, m, worst row."""
   if not np.array_equal(
     np.linalg.norm(damaged.table[:, 3:7], axis=1) > 0.5, [True] * len(damaged.table)
   ):
@@ -248,7 +254,10 @@ def change(clip: Clip, damaged: Damaged) -> float:
 
 
 def resampling_change(clip: Clip) -> float:
-  """The same for the clip at 20 rows a second and back: what a resampling does, m."""
+  """Return the deviation, m, of a clip resampled to 20 fps and back.
+
+  This is the effect of resampling alone, measured as in `change`.
+  """
   there = resample(clip, clip.fps / 1.5, "linear")
   back = resample(there, clip.fps, "linear")
   return _offs(_links(table_of(back)), np.arange(len(back)), _links(table_of(clip)))

@@ -1,11 +1,11 @@
-"""Figures that tell motion of this robot from motion with something exchanged.
+"""Statistics that distinguish motion of this robot from motion with columns swapped.
 
-A file whose columns are exchanged, scaled or turned about still holds smooth, possible
-motion. What gives it away is how joints go together: a Gaussian over the pose (joint
-angles, direction of gravity, height of the pelvis) and one over its rates, fitted to the
-36 LAFAN1 clips, say which exchange of columns would make a motion more likely. Real
-motion is best as it is. `signature` gathers such figures; `Familiar` holds the models
-and, for motions of several lengths, the range of each figure over the real clips.
+A file whose columns are swapped, scaled or negated still holds smooth, possible motion.
+The correlations of joints reveal the damage: a Gaussian over the pose (joint angles,
+direction of gravity, height of the pelvis) and one over its rates, fitted to the 36
+LAFAN1 clips, show which swap of columns would make a motion more likely. Real motion is
+most likely as it is. `signature` computes such statistics; `Familiar` holds the models
+and, for motions of several lengths, the range of each statistic over the real clips.
 """
 
 from __future__ import annotations
@@ -24,30 +24,31 @@ from smp.robots import g1
 
 FAMILIAR = DATASETS / "familiar.npz"
 RATE = 30.0
-"""Rows per second of the motions that figures are compared of: that of LAFAN1."""
+"""Rows per second at which statistics are computed, the rate of LAFAN1."""
 LENGTHS = (40, 90, 300, 900, 3000)
-"""Rows: ranges of figures are known for motions at least as long as each of these."""
+"""Minimum lengths, in rows, for which there are ranges of the statistics."""
 MARGINS = {
   **{"swap": 0.4, "flip": 0.4, "sides": 0.4, "scale": 0.3, "offset": 0.4},
   **{"frequency": 0.25, "root_frequency": 0.5, "carried_x": 0.3, "carried_y": 0.3},
   **{"speed": 0.5, "low": 0.6, "middle": 0.6, "high": 0.6, "joint_frequency": 0.6},
 }
 MARGIN = 1.0
-"""Of the figures that `MARGINS` does not name. Ranges reach this much beyond the real clips, in distances of their median from their
-end: more for what other people's motion may well do than for exchanges of columns."""
+"""Margin of the statistics that `MARGINS` does not name. A range extends beyond the real
+clips by this multiple of the distance between their median and their extreme: more for
+statistics in which other motion may well differ, less for swaps of columns."""
 EXCHANGES = ("swap", "flip", "sides")
-"""Figures that say how much less likely an exchange makes a motion: below is strange."""
+"""Kinds of statistics for the likelihood lost by a swap; only low values are odd."""
 REGULARISATION = 1e-2
 JOINTS = tuple(name.removesuffix("_joint") for name in g1.JOINT_NAMES)
 PAIRS = tuple((j, k) for j in range(g1.NUM_JOINTS) for k in range(j + 1, g1.NUM_JOINTS))
 STANDING_HEIGHT, STANDING_UP = 0.55, 0.7
-"""Of the pelvis, m, and of its vertical: the robot stands, or nearly."""
+"""Minimum pelvis height, m, and minimum z of its vertical axis, of a standing robot."""
 _MIN_SPEED = 0.3
-"""m/s: slower feet say nothing about the root."""
+"""Minimum speed of a foot, m/s, for its ratio to the root's speed to be used."""
 _FEW = 1000
-"""Rows that are enough for a quantile."""
+"""Approximate number of rows that a quantile is computed from."""
 _MIN_ROWS = 30
-"""A figure of fewer rows than this is not given."""
+"""Minimum number of rows for a statistic."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Statistic:
-  """What one number of a signature is."""
+  """Description of one number of a signature."""
 
   kind: str
   joints: tuple[int, ...] = ()
@@ -85,19 +86,22 @@ def _figures() -> tuple[Statistic, ...]:
 
 _LEGS, _ARMS = tuple(range(12)), tuple(range(15, 29))
 SIDES = (_LEGS, _ARMS, (*_LEGS, *_ARMS))
-"""Groups of joints that may have left and right exchanged."""
+"""Groups of joints whose left and right may be swapped."""
 STATISTICS = _figures()
 
 
 def pose_numbers(
   root_pos: np.ndarray, up: np.ndarray, joint_pos: np.ndarray
 ) -> np.ndarray:
-  """(T, 33): joint angles, the vertical in the pelvis' frame, the pelvis' height."""
+  """Return the numbers of a pose (T, 33).
+
+  Joint angles, the vertical in the pelvis' frame, the pelvis' height.
+  """
   return np.concatenate((joint_pos, up, root_pos[:, 2:3]), axis=1)
 
 
 def fit(numbers: list[np.ndarray]) -> Gaussian:
-  """A Gaussian over rows (T, D) of several motions, each of the same weight."""
+  """Return a Gaussian over rows (T, D) of several motions, each of the same weight."""
   mean = np.mean([part.mean(axis=0) for part in numbers], axis=0)
   square = np.mean([_square(part) for part in numbers], axis=0)
   covariance = square - np.outer(mean, mean)
@@ -106,10 +110,10 @@ def fit(numbers: list[np.ndarray]) -> Gaussian:
 
 
 def _square(numbers: np.ndarray) -> np.ndarray:
-  """E[x x'] (D, D) over rows (T, D).
+  """Return E[x x'] (D, D) over rows (T, D).
 
-  In parts so small that BLAS does each in one thread: its threads wait for each other
-  for longer than the sum takes.
+  The sum is split into parts so small that BLAS computes each in one thread: for larger
+  ones its threads wait for each other for longer than the sum takes.
   """
   whole = len(numbers) // _PART * _PART
   parts = numbers[:whole].reshape(-1, _PART, numbers.shape[1])
@@ -121,14 +125,18 @@ def _square(numbers: np.ndarray) -> np.ndarray:
 _PART = 200
 
 
-# Figures of a motion.
+# Statistics of a motion.
 
 
 @dataclass(frozen=True)
 class _Fit:
-  """Moments of a motion seen by a Gaussian: all that its figures need.
+  """Moments of a motion under a Gaussian, sufficient for all its statistics.
 
   With x a row and y = P (x - mean): E[x y] (D, D), E[x x] (D, D), E[y] (D,).
+
+  The negative log likelihood of a row is (x - mean)' P (x - mean) / 2 plus a constant.
+  The methods return by how much its mean changes when entries of x are swapped or
+  negated.
   """
 
   xy: np.ndarray
@@ -139,6 +147,7 @@ class _Fit:
 
   @staticmethod
   def of(numbers: np.ndarray, model: Gaussian) -> _Fit:
+    """Return the moments of rows (T, D) under a Gaussian."""
     mean, square = numbers.mean(axis=0), _square(numbers)
     centred = square - np.outer(mean, model.mean)
     xy = centred @ model.precision
@@ -147,52 +156,58 @@ class _Fit:
     return _Fit(xy, square, y, model.precision, rarity)
 
   def swaps(self) -> np.ndarray:
-    """How much less likely (J, J) each exchange of two joints makes the motion."""
+    """Return the loss of log likelihood (J, J) by the swap of each pair of joints."""
+    # Swapping joints i and j adds d = (x_j - x_i) (e_i - e_j) to x. The change of the
+    # quadratic form is d' y plus d' P d / 2; below are the expectations of the two.
     part = slice(0, g1.NUM_JOINTS)
     a, own = self.xy[part, part], np.diag(self.xy)[part]
     linear = a.T + a - own[:, None] - own[None]
     return linear + 0.5 * _difference(self.xx) * _difference(self.precision)
 
   def flips(self) -> np.ndarray:
-    """How much less likely (J,) turning the sign of each joint makes it."""
+    """Return the loss of log likelihood (J,) by negating each joint."""
+    # Negating joint j adds d = -2 x_j e_j to x: d' y + d' P d / 2, as in `swaps`.
     part = slice(0, g1.NUM_JOINTS)
     square = np.diag(self.xx) * np.diag(self.precision)
     return (2 * square - 2 * np.diag(self.xy))[part]
 
   def sides(self, joints: tuple[int, ...]) -> float:
-    """How much less likely an exchange of left and right of joints makes it."""
+    """Return the loss of log likelihood by swapping left and right of joints."""
     order = np.arange(len(self.xx))
     order[list(joints)] = [g1.MIRROR_INDEX[j] for j in joints]
-    # tr(P (Q - mean terms)) before and after; the terms without x are the same.
+    # The quadratic term tr(P E[x x']) before and after the swap; terms without x do not
+    # change.
     before = np.sum(self.precision * self.xx)
     after = np.sum(self.precision * self.xx[np.ix_(order, order)])
-    # E[x'] P mean, where E[x] P mean = tr(P xx) - tr(xy).
+    # The linear term E[x'] P mean before and after: E[x] (P mean)' = E[x x'] P - E[x
+    # y'].
     drift = self.xx @ self.precision - self.xy
     linear_before, linear_after = np.trace(drift), _turned_trace(drift, order)
     return 0.5 * float(after - before) - float(linear_after - linear_before)
 
 
 def _turned_trace(matrix: np.ndarray, order: np.ndarray) -> float:
-  """tr of a matrix E[x] (P mean)' with the entries of x in another order."""
+  """Return the trace of a matrix E[x] (P mean)' with the entries of x permuted."""
   return float(matrix[order, np.arange(len(order))].sum())
 
 
 def _difference(matrix: np.ndarray) -> np.ndarray:
-  """(J, J): u' M u for u the difference of two unit vectors."""
+  """Return u' M u (J, J) for u the difference of each pair of unit vectors."""
   own = np.diag(matrix)[: g1.NUM_JOINTS]
   rest = matrix[: g1.NUM_JOINTS, : g1.NUM_JOINTS]
   return own[:, None] + own[None] - rest - rest.T
 
 
 def _scales(fits: tuple[_Fit, ...]) -> np.ndarray:
-  """Log of the factor (J,) by which each joint's angles would be likeliest.
+  """Return the log of the factor (J,) by which each joint's angles would be likeliest.
 
-  The likelihood of a motion with joint j times s is quadratic in s, plus log s for each
-  Gaussian: its maximum is a root of a quadratic.
+  The log likelihood of a motion with joint j scaled by s is quadratic in s, plus log s
+  for each Gaussian, so its maximum is a root of a quadratic equation.
   """
   part = slice(0, g1.NUM_JOINTS)
   a = sum((np.diag(f.precision) * np.diag(f.xx))[part] for f in fits) + 1e-9
   b = sum(np.diag(f.xy)[part] for f in fits)
+  # Setting the derivative to zero: a s^2 - (a - b) s - (number of Gaussians) = 0.
   half = (a - b) / (2 * a)
   return np.log(half + np.sqrt(half**2 + len(fits) / a))
 
@@ -200,7 +215,9 @@ def _scales(fits: tuple[_Fit, ...]) -> np.ndarray:
 def signature(
   poses: Poses, root_pos: np.ndarray, joint_pos: np.ndarray, familiar: Familiar
 ) -> np.ndarray:
-  """The figures (S,) of a motion at `RATE`, in the order of `STATISTICS`; NaN: none.
+  """Return the statistics (S,) of a motion at `RATE`; NaN where there are none.
+
+  They are in the order of `STATISTICS`.
 
   Args:
     poses: Of the same rows.
@@ -230,7 +247,7 @@ def _rms(values: np.ndarray, axis: int | None = None) -> Any:
 
 
 def _moves(rates: np.ndarray, fits: tuple[_Fit, ...]) -> np.ndarray:
-  """RMS speed and acceleration (2, J) of the joints, rad/s and rad/s^2."""
+  """Return RMS speed and acceleration (2, J) of the joints, rad/s and rad/s^2."""
   speed = np.sqrt(np.diag(fits[1].xx)[: g1.NUM_JOINTS])
   change = np.diff(rates[:, : g1.NUM_JOINTS], axis=0)
   square = np.einsum("tj,tj->j", change, change) / max(len(change), 1)
@@ -272,12 +289,13 @@ def _stand(poses: Poses, root_pos: np.ndarray) -> list[float]:
 
 
 def _carried(poses: Poses) -> list[float]:
-  """How the root's steps go with those that the foot on the floor asks for.
+  """Return how well the root's steps match those that the standing foot implies.
 
-  Their ratio along the world's x and y, 1 where the foot stands still, and what is left
-  over, as a share. A ratio is the median, so that feet that slide for a while do not
-  count.
+  A foot that does not slip implies the root's step. The results are the median ratio of
+  the two along the world's x and y, 1 if the foot does not slip, and the remainder as a
+  share. Medians ignore feet that slip for a while.
   """
+  # For each step use the foot that is nearer to the floor in both of its rows.
   root, center = poses.links[:, 0, :2], poses.soles[..., :2].mean(axis=2)
   steps = np.diff(root, axis=0)
   asked = -np.diff(center - root[:, None], axis=0)
@@ -314,18 +332,18 @@ def _joints(
 
 @dataclass(frozen=True)
 class Familiar:
-  """The models, and the ranges of the figures for motions of several lengths."""
+  """The models, and the ranges of the statistics for motions of several lengths."""
 
   pose: Gaussian
   rate: Gaussian
-  """Of the change per second."""
+  """Model of the change per second."""
   low: np.ndarray
-  """(L, S), by `LENGTHS` and `STATISTICS`."""
+  """(L, S) lower ends of the ranges, by `LENGTHS` and `STATISTICS`."""
   high: np.ndarray
-  """(L, S)"""
+  """(L, S) upper ends of the ranges."""
 
   def strange(self, figures: np.ndarray, rows: int) -> np.ndarray:
-    """How far (S,) figures are outside their ranges; 0: inside."""
+    """Return the distance (S,) of statistics from their ranges; 0: inside."""
     fitting = [i for i, length in enumerate(LENGTHS) if rows >= length]
     if not fitting:
       return np.zeros(len(figures))
@@ -333,6 +351,7 @@ class Familiar:
     return np.nan_to_num(np.maximum(low - figures, figures - high)).clip(min=0.0)
 
   def save(self, path: Path = FAMILIAR) -> None:
+    """Write models and ranges as NPZ."""
     with atomic_path(path) as temporary:
       np.savez(
         temporary,
@@ -355,7 +374,7 @@ def _names() -> list[str]:
 
 
 def ranges(figures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Ends (S,) of the ranges of figures (N, S) of real motions, with their margins."""
+  """Return the ends (S,) of the ranges of statistics (N, S), with their margins."""
   low, middle, high = (f(figures, axis=0) for f in (np.nanmin, np.nanmedian, np.nanmax))
   exchange = np.array([figure.kind in EXCHANGES for figure in STATISTICS])
   margin = np.array([MARGINS.get(figure.kind, MARGIN) for figure in STATISTICS])
@@ -365,7 +384,7 @@ def ranges(figures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def load_familiar(path: Path = FAMILIAR) -> Familiar:
-  """The ranges that are shipped.
+  """Return the shipped models and ranges.
 
   Raises:
     UserError: the file is missing, or of another version of this module.

@@ -1,4 +1,4 @@
-"""Fit the models and ranges of `smp.data.familiar` to real clips."""
+"""Fit of the models and ranges of `smp.data.familiar` to real clips."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from smp.data.familiar import (
 from smp.motion.clips import Clip
 
 CUTS = (60, 60, 40, 20, 6)
-"""Cuts of each clip for each of `LENGTHS`, spread evenly; and each clip as a whole."""
+"""Number of cuts of each clip for each of `LENGTHS`, evenly spread; plus the whole."""
 
 
 def fit_familiar(clips: Sequence[Clip]) -> Familiar:
-  """The models of clips at `RATE`, and the ranges of the figures of cuts of them."""
+  """Return the models of clips at `RATE`, and the ranges over cuts of them."""
   poses = [find_poses(c.root_pos, c.root_quat, c.joint_pos) for c in clips]
   numbers = [
     pose_numbers(clip.root_pos, pose.up, clip.joint_pos)
@@ -54,4 +54,5 @@ def fit_familiar(clips: Sequence[Clip]) -> Familiar:
 
 
 def cut_poses(poses: Poses, start: int, stop: int) -> Poses:
+  """Return the poses of the rows from ``start`` to ``stop``, not included."""
   return Poses(*(getattr(poses, f.name)[start:stop] for f in fields(poses)))

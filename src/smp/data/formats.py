@@ -1,7 +1,7 @@
-"""Files of G1 motion, whichever tool wrote them: found, recognised, read.
+"""Files of G1 motion of several tools: finding, recognising and reading them.
 
-docs/motion-formats.md tells which is which. Whatever the format, `read_rows` gives the
-same: metres, radians, wxyz, the 29 joints in the order of `smp.robots.g1.JOINT_NAMES`.
+docs/motion-formats.md describes the formats. `read_rows` returns the same for each:
+metres, radians, wxyz, the 29 joints in the order of `smp.robots.g1.JOINT_NAMES`.
 """
 
 from __future__ import annotations
@@ -40,45 +40,45 @@ SIX_MISSING = (
   "right_wrist_pitch_joint",
   "right_wrist_yaw_joint",
 )
-"""What the G1 of 23 joints lacks."""
+"""Joints that the G1 of 23 joints lacks."""
 JOINTS_23 = tuple(name for name in g1.JOINT_NAMES if name not in SIX_MISSING)
 ORDERS: dict[str, tuple[str, ...]] = {
   "mujoco": g1.JOINT_NAMES,
   "isaac": ISAAC,
 }
-"""Orders of joints with a name: depth first, and breadth first as Isaac Lab has them."""
+"""Named orders of joints: depth first, and breadth first as in Isaac Lab."""
 
 
 @dataclass(frozen=True)
 class SourceCfg:
-  """How motion files are read. ``auto``: as the format has it."""
+  """Settings for reading motion files; ``auto``: as defined by the format."""
 
   format: Format = "auto"
-  """``csv``: numbers, or columns with names; ``seed``: BONES-SEED; ``gmr``: GMR's PKL or
-  NPZ; ``mjlab``: NPZ of a tracking task."""
+  """``csv``: numbers, or columns with names; ``seed``: BONES-SEED; ``gmr``: GMR's PKL
+  or NPZ; ``mjlab``: NPZ of a tracking task."""
 
   fps: float | None = None
-  """Rows per second. None: what the file says, or else 30 (``seed``: 120)."""
+  """Rows per second. None: the file's own rate, or else 30 (``seed``: 120)."""
 
   quaternion_order: QuaternionOrder = "auto"
   length_unit: LengthUnit = "auto"
   angle_unit: AngleUnit = "auto"
-  """Of joint angles and Euler angles."""
+  """Unit of joint angles and Euler angles."""
 
   up_axis: Literal["z", "y"] = "z"
   joint_order: tuple[str, ...] = ()
   """Names of the joints of the file, in its order; or ``mujoco`` or ``isaac``."""
 
   fill_missing_joints: bool = False
-  """Take joints that the file lacks as zero (a G1 of 23 joints)."""
+  """Fill joints that the file lacks with zero (a G1 of 23 joints)."""
 
   def check(self) -> None:
-    """Refuse an order of joints that cannot be."""
+    """Raise ``UserError`` for an invalid order of joints."""
     if self.joint_order:
       self.order()
 
   def order(self) -> tuple[str, ...]:
-    """The joints of the file, by `joint_order`; empty: not said."""
+    """Return the joints of the file by `joint_order`; empty: unspecified."""
     words = tuple(
       w for part in self.joint_order for w in re.split(r"[,\s]+", part) if w
     )
@@ -99,17 +99,17 @@ class SourceCfg:
     return tuple(names)
 
 
-# Which files.
+# Finding files.
 
 
 def find_files(folder: Path) -> dict[str, Path]:
-  """Motion files in a folder and its sub-folders, by clip name; or the one file given.
+  """Return the motion files in a folder and its sub-folders by clip name.
 
-  The name of ``a/walk.csv`` is ``a__walk``. Hidden files, and files of windows that
-  csv_to_npz.py wrote, are none.
+  ``folder`` may also be one file. The name of ``a/walk.csv`` is ``a__walk``. Hidden
+  files, and files of windows that csv_to_npz.py wrote, are skipped.
 
   Raises:
-    UserError: two files come to the same name.
+    UserError: two files have the same name.
   """
   if folder.is_file():
     return {folder.stem: folder}
@@ -133,18 +133,18 @@ def find_files(folder: Path) -> dict[str, Path]:
 
 
 def _is_motion(path: Path) -> bool:
-  """Whether an archive may hold motion: any but one of windows or of statistics."""
+  """Return whether an archive may hold motion, not windows or statistics."""
   if path.suffix.lower() != ".npz":
     return True
   try:
     with np.load(path, allow_pickle=False) as data:
       return not {"windows", "q_low"} & set(data.files)
-  except Exception:  # The reader says what is wrong with it.
+  except Exception:  # The reader reports what is wrong with it.
     return True
 
 
 def _is_table(path: Path) -> bool:
-  """Whether a .txt holds numbers: read-me files lie beside motions."""
+  """Return whether a .txt holds numbers; folders of motion also hold read-me files."""
   try:
     with open(path, "rb") as file:
       head = file.read(4000).decode("latin-1")
@@ -193,14 +193,14 @@ _TIMES = ("time", "timestamp", "t", "time_s", "time_sec", "timestamp_s")
 
 
 def plain(name: str) -> str:
-  """A column's name without case, units and other ornaments."""
+  """Return a column's name without case, units and punctuation."""
   text = re.sub(r"[\(\[].*?[\)\]]", "", name.strip().lower())
   text = re.sub(r"[\s./:\-]+", "_", text).strip("_")
   return re.sub(r"_(deg|degrees|rad|radians|cm|mm|m)$", "", text)
 
 
 def joint_of(name: str) -> str | None:
-  """The joint that a column is of, by its name."""
+  """Return the joint that a column belongs to, by its name."""
   text = plain(name)
   text = re.sub(r"^(joint|dof|q|pos|joint_pos|dof_pos)_", "", text)
   text = re.sub(r"_(dof|pos|position|angle|q)$", "", text)
@@ -212,7 +212,7 @@ def joint_of(name: str) -> str | None:
 
 
 def _units_of(names: Sequence[str], joints: bool) -> str:
-  """The unit that names of columns give, like ``x (cm)``; empty: none."""
+  """Return the unit in the names of columns, like ``x (cm)``; empty: none."""
   pattern = r"(deg|degrees|rad|radians)" if joints else r"(cm|mm|m)"
   found = {
     match.group(1)
@@ -230,7 +230,7 @@ def _units_of(names: Sequence[str], joints: bool) -> str:
 
 @dataclass(frozen=True)
 class _Raw:
-  """What a file says, with the units and orders it has."""
+  """Contents of a file, in its own units and orders."""
 
   pos: np.ndarray
   quat: np.ndarray | None
@@ -239,7 +239,7 @@ class _Raw:
   """(T, 3), extrinsic xyz."""
   joints: np.ndarray
   order: tuple[str, ...]
-  """Names of the joints; empty: not known."""
+  """Names of the joints; empty: unknown."""
   lines: np.ndarray
   fps: float
   quaternion_order: str
@@ -248,7 +248,7 @@ class _Raw:
 
 
 def read_rows(path: Path, source: SourceCfg = SourceCfg()) -> Rows:  # noqa: B008
-  """Read a motion file.
+  """Return the contents of a motion file in metres, radians and wxyz.
 
   Raises:
     UserError: names the file, and the row or the array that is wrong.
@@ -299,7 +299,7 @@ def _read_text(path: Path, source: SourceCfg) -> _Raw:
 
 
 def _columns(path: Path, table: Table, source: SourceCfg) -> dict[str, int] | None:
-  """Where each part of the root and each joint is, by the names; None: no names."""
+  """Return the columns of root and joints by their names; None: no names."""
   columns: dict[str, int] = {}
   strange = []
   for index, name in enumerate(table.names):
@@ -340,7 +340,7 @@ def _named_csv(
     seed = False
   euler = "ex" in columns
   quat = None if euler else values[:, [columns[f"q{a}"] for a in "wxyz"]]
-  # Root names with the axes in another order are no trouble: they are found by name.
+  # Root columns may be in any order: they are found by name.
   length = _units_of([names[columns[a]] for a in "xyz"], False)
   angle = _units_of(joint_names, True)
   return _Raw(
@@ -358,7 +358,7 @@ def _named_csv(
 
 
 def _rate(table: Table) -> float | None:
-  """Rows per second by a column of times; None: there is none."""
+  """Return the rows per second by a column of times; None: there is none."""
   for index, name in enumerate(table.names):
     if plain(name) in _TIMES and len(table.values) > 2:
       steps = np.diff(table.values[:, index])
@@ -376,7 +376,7 @@ def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
   order = source.order()
   joints = len(order) or g1.NUM_JOINTS
   if count == joints + 8 and _counts(values[:, 0]):
-    values, count = values[:, 1:], count - 1  # A column of frame numbers.
+    values, count = values[:, 1:], count - 1  # This is a column of frame numbers.
   if count == 7 + len(JOINTS_23) and not order:
     order, joints = JOINTS_23, len(JOINTS_23)
     if not source.fill_missing_joints:
@@ -395,7 +395,7 @@ def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
 
 
 def _counts(values: np.ndarray) -> bool:
-  """Whether a column counts rows."""
+  """Return whether a column counts rows."""
   return len(values) > 1 and bool((np.diff(values) == 1).all())
 
 
@@ -430,7 +430,7 @@ def _read_arrays(path: Path, source: SourceCfg) -> _Raw:
 
 
 def _unwrapped(path: Path, data: Any) -> dict[str, Any]:
-  """The table of arrays, out of the one of clips by name that some tools write."""
+  """Return the table of arrays; some tools nest it in a table of clips by name."""
   if isinstance(data, dict) and len(data) == 1:
     (inner,) = data.values()
     if isinstance(inner, dict):
@@ -452,11 +452,11 @@ def _load_npz(path: Path) -> dict[str, Any]:
         try:
           found[key] = archive[key]
         except ValueError:
-          continue  # An array of objects, which is not read; most are descriptions.
+          continue  # Arrays of objects are skipped; most are descriptions.
       return found
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror or error})") from error
-  except Exception as error:  # numpy parses headers as Python: a dozen kinds of errors.
+  except Exception as error:  # numpy parses headers as Python: many types of errors.
     raise UserError(f"{path}: not a readable NPZ ({type(error).__name__})") from error
 
 
@@ -488,7 +488,7 @@ def _fps(path: Path, data: Mapping[str, Any]) -> float | None:
 
 
 def _order_of(path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
-  """Joint names that a file of arrays gives; empty: none."""
+  """Return the joint names in a file of arrays; empty: none."""
   name = _first(data, ("joint_names", "dof_names"))
   if name is None:
     return ()
@@ -524,7 +524,7 @@ def _arrays(
 
 
 def _qpos(path: Path, data: Mapping[str, Any]) -> _Raw:
-  """MuJoCo's coordinates: root xyz, wxyz, joints."""
+  """Return the contents of MuJoCo's coordinates: root xyz, wxyz, joints."""
   qpos = _array(path, data, "qpos")
   if qpos.ndim != 2 or qpos.shape[1] < 8:
     raise UserError(f"{path}: 'qpos' is {qpos.shape}, expected (T, 36)")
@@ -533,7 +533,7 @@ def _qpos(path: Path, data: Mapping[str, Any]) -> _Raw:
 
 
 def _tracking(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
-  """NPZ of a tracking task: bodies in the world, the pelvis first."""
+  """Return the contents of a tracking task's NPZ: world bodies, pelvis first."""
   joints = _array(path, data, "joint_pos")
   if "body_quat_w" not in data:
     raise UserError(f"{path}: no array 'body_quat_w'")
@@ -554,7 +554,7 @@ def _tracking(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
 
 
 def _order_by_bodies(raw: _Raw, bodies: np.ndarray) -> tuple[str, ...]:
-  """The known order of joints that puts the feet where the file says bodies are."""
+  """Return the known joint order that matches the file's foot positions."""
   from smp.data.clip_kinematics import find_poses
 
   assert raw.quat is not None
@@ -568,7 +568,7 @@ def _order_by_bodies(raw: _Raw, bodies: np.ndarray) -> tuple[str, ...]:
   return ORDERS[min(errors, key=lambda name: errors[name])]
 
 
-# To metres, radians, wxyz and 29 joints.
+# Conversion to metres, radians, wxyz and 29 joints.
 
 
 def _to_rows(path: Path, raw: _Raw, source: SourceCfg) -> Rows:
@@ -603,7 +603,7 @@ def _to_rows(path: Path, raw: _Raw, source: SourceCfg) -> Rows:
 def _all_joints(
   path: Path, joints: np.ndarray, order: tuple[str, ...], fill: bool
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-  """The 29 joints (T, 29) of joints in any order, and which are made up."""
+  """Return the 29 joints (T, 29) of joints in any order, and the filled ones."""
   if not order:
     order = g1.JOINT_NAMES
     if joints.shape[1] == len(JOINTS_23):

@@ -1,7 +1,7 @@
-"""Pickles of arrays and plain values, read without running what else is in them.
+"""Pickles of arrays and plain values, read without running any other code.
 
-A pickle runs code when it is loaded. This reader knows the few names that numpy arrays
-need and refuses every other.
+Loading a pickle can run arbitrary code. This reader accepts the few names that numpy
+arrays need and refuses every other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from smp.errors import UserError, shown
 
 MAX_BYTES = 2 << 30
 _CORE = ("numpy.core", "numpy._core")
-"""Where numpy 1 and numpy 2 keep what rebuilds arrays."""
+"""Modules of numpy 1 and numpy 2 with the functions that rebuild arrays."""
 
 
 def _array(*_arguments: Any) -> np.ndarray:
-  """An empty array, which the pickle then fills. The arguments ask for a class."""
+  """Return an empty array, which the pickle then fills; arguments are ignored."""
   return np.empty(0)
 
 
@@ -39,21 +39,21 @@ def _allowed() -> dict[tuple[str, str], Any]:
 
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
-  """Bytes as protocol 2 writes them."""
+  """Return text as bytes, as protocol 2 stores them."""
   if not isinstance(text, str) or encoding != "latin1":
     raise pickle.UnpicklingError("bytes of another encoding")
   return text.encode("latin1")
 
 
 def _scalar(kind: object, data: object = None) -> Any:
-  """A numpy number."""
+  """Return a numpy number."""
   if not isinstance(kind, np.dtype) or kind.hasobject or not isinstance(data, bytes):
     raise pickle.UnpicklingError("a number that is none")
   return np.frombuffer(data, kind, 1)[0]
 
 
 def _from_buffer(buffer: Any, kind: object, shape: Any, order: Any) -> np.ndarray:
-  """An array as protocol 5 writes it."""
+  """Return an array, as protocol 5 stores it."""
   if not isinstance(kind, np.dtype) or kind.hasobject:
     raise pickle.UnpicklingError("an array of objects")
   return np.frombuffer(buffer, kind).reshape(shape, order=order)
@@ -63,6 +63,7 @@ class _Reader(pickle.Unpickler):
   allowed = _allowed()
 
   def find_class(self, module_name: str, global_name: str, /) -> Any:
+    """Return an allowed function or class; refuse any other."""
     try:
       return self.allowed[module_name, global_name]
     except KeyError:
@@ -70,11 +71,12 @@ class _Reader(pickle.Unpickler):
       raise pickle.UnpicklingError(f"it asks for {name[:60]}") from None
 
   def persistent_load(self, pid: Any, /) -> Any:
+    """Refuse references to external objects."""
     raise pickle.UnpicklingError("it refers to other files")
 
 
 def load_pickle(path: Path) -> Any:
-  """What is in a pickle: dicts, lists, numbers, text and numpy arrays.
+  """Return the contents of a pickle: dicts, lists, numbers, text, numpy arrays.
 
   Raises:
     UserError: the file cannot be read, is damaged, or asks for anything else.
@@ -93,7 +95,7 @@ def load_pickle(path: Path) -> Any:
     ) from None
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror})") from error
-  except Exception as error:  # A damaged pickle raises whatever it likes.
+  except Exception as error:  # A damaged pickle can raise any error.
     raise UserError(
       f"{path}: not a readable pickle ({type(error).__name__}: {shown(str(error))})"
     ) from None

@@ -1,4 +1,4 @@
-"""Read motion files and judge what they mean."""
+"""Reading of motion files, with checks of their contents."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from smp.motion.clips import Clip
 
 
 def load_csv(path: str | Path, fps: float | None = None) -> Clip:
-  """Read a motion file: by itself, a LAFAN1-on-G1 CSV or what `smp.data.formats` knows.
+  """Return the clip of a LAFAN1-on-G1 CSV, or of another known format.
 
-  What it means is not judged, but for joints far outside their limits: `load_clip` does.
+  Its contents are not judged, except for joints far outside their limits: `load_clip`
+  judges them.
 
   Args:
     path: A file.
-    fps: Rows per second. None: what the file says, or else 30.
+    fps: Rows per second. None: the file's own rate, or else 30.
 
   Raises:
     UserError: names the file and the row (1 is the first line) of what is wrong.
@@ -35,16 +36,16 @@ def load_clip(
   accept: bool = False,
   ranges: Sequence[tuple[int, int]] = (),
 ) -> tuple[Clip, list[str]]:
-  """Read a motion file and judge what it means.
+  """Return the clip of a motion file, after judging its contents.
 
   Args:
     path: A file.
     source: How to read it.
-    accept: Take what is impossible for doubtful.
-    ranges: Rows [start, stop) that are used; what is wrong elsewhere does not count.
+    accept: Treat impossible motion as doubtful.
+    ranges: Rows [start, stop) that are used; findings elsewhere do not count.
 
   Returns:
-    The clip, and what is doubtful about it: messages that name the file.
+    The clip, and the doubts about it: messages that name the file.
 
   Raises:
     UserError: names the file and the row of what is impossible.
@@ -54,6 +55,6 @@ def load_clip(
 
 
 def clip_of(rows: Rows) -> Clip:
-  """The clip of a file's rows, quaternions normalised."""
+  """Return the clip of a file's rows, with quaternions normalised."""
   quat = rows.root_quat / np.linalg.norm(rows.root_quat, axis=1, keepdims=True)
   return Clip(rows.path.stem, rows.fps, rows.root_pos, quat, rows.joint_pos)

@@ -1,10 +1,10 @@
-"""Find get-ups in long clips: from lying or sitting on the ground to standing.
+"""Selection of get-ups in long clips: from the ground to standing.
 
 A rise is found by the height of the pelvis: the last row with it low, then the first
-with it high. The get-up begins earlier than that, at the pose of rest it starts from:
-by the time the pelvis leaves the ground many people have already turned over and knelt.
-That row is the last one that is nearly as low and as still as the lowest, stillest one
-of the seconds before; the torso's orientation there names the start pose.
+with it high. The get-up begins earlier, at the pose of rest before it: by the time the
+pelvis leaves the ground many actors have already turned over and knelt. The row of rest
+is the last one that is nearly as low and as still as the minimum over the preceding
+seconds; the torso's orientation there determines the class of the pose.
 
 The range runs from the second before the rest to the second after standing. The fall
 before it, and the next fall after it, are left out.
@@ -36,28 +36,28 @@ from smp.robots import g1
 
 SMOOTHING_S = 0.3
 STILLNESS_S = 0.15
-"""How stillness weighs against lowness: 0.1 m/s counts as 1.5 cm of height."""
+"""Weight of speed against height: 0.1 m/s counts as 1.5 cm of height."""
 
 REST_TOLERANCE = 0.03
-"""Rows this close, in m, to the lowest and stillest one are as good; the last is taken,
-or the range would hold whole seconds of lying about."""
+"""Tolerance, m, for rows as good as the lowest and stillest one. The last such row is
+taken, because the range would otherwise hold whole seconds of lying."""
 
 ARM_SPAN, ARM_DROP, STANDING_HEIGHT = 0.75, 0.2, 0.6
-"""A T-pose: wrists this far apart from above, and this close to the height of the
-shoulders, with the pelvis this high (m)."""
+"""Criterion of a T-pose: minimum horizontal distance of the wrists, maximum height
+difference of wrists and shoulders, minimum pelvis height (m)."""
 
 T_POSE_MARGIN_S = 0.5
-"""Left out as well: the arms on their way to the T-pose and back."""
+"""Margin around a T-pose that is left out, too: the arms move to it and back."""
 
 
 @dataclass(frozen=True)
 class SelectGetupsCfg:
-  """Cut the get-ups out of LAFAN1 clips, and say from which pose each one starts.
+  """Cut the get-ups out of LAFAN1 clips, classified by their start pose.
 
   Example: uv run scripts/select_getups.py --output configs/motions/mine.yaml
   --val fallAndGetUp1_subject4
 
-  What does not meet the limits below is left out, and printed with the reason.
+  Rises outside the limits below are left out, and printed with the reason.
   """
 
   output: Path
@@ -67,68 +67,68 @@ class SelectGetupsCfg:
   """Folder of CSVs. Default: the environment variable SMP_LAFAN_DIR."""
 
   clips: tuple[str, ...] = ("fallAndGetUp*",)
-  """Patterns of clip names to look through."""
+  """Patterns of clip names to search."""
 
   val: tuple[str, ...] = ()
-  """Clips to hold back, whole, for validation."""
+  """Clips to hold out, as a whole, for validation."""
 
   source: Annotated[SourceCfg, tyro.conf.arg(name="")] = field(
     default_factory=SourceCfg
   )
 
   accept_doubtful: bool = False
-  """Choose from clips that the checks would refuse, with a warning."""
+  """Include clips that the checks would refuse, with a warning."""
 
   low: float = 0.35
-  """On the ground: the pelvis is below this, m."""
+  """Maximum pelvis height on the ground, m."""
 
   high: float = 0.68
-  """Standing: the pelvis is above this, m."""
+  """Minimum pelvis height of standing, m."""
 
   max_rise_s: float = 6.0
-  """Longest time from the pose of rest to standing, s. The rest is looked for this far
-  back."""
+  """Maximum time from the pose of rest to standing, s; also the range of the search for
+  that pose."""
 
   max_rest_height: float = 0.25
-  """Highest pelvis at rest, m. Who lies or sits has it below 0.23 in LAFAN1; squats,
-  kneeling and all fours begin at 0.28 and are left out."""
+  """Maximum pelvis height at rest, m. Lying and sitting are below 0.23 in LAFAN1;
+  squats, kneeling and all fours begin at 0.28 and are left out."""
 
   max_rest_speed: float = 0.6
-  """Fastest motion of the bodies at rest (RMS, weighted by mass), m/s. Whoever rolls
-  through a fall and up again never was at rest, and rises on the fall's momentum."""
+  """Maximum speed of the bodies at rest (RMS, weighted by mass), m/s. This excludes
+  rolls through a fall and up again, which use the fall's momentum."""
 
   max_tilt: float = 35.0
-  """Who stands has the torso this upright at some moment of the second after, degrees."""
+  """Maximum torso tilt of standing, reached within the second after, degrees."""
 
   sink: float = 0.6
-  """The second after ends early where the pelvis sinks below this, m: the next fall."""
+  """Pelvis height, m, below which the second after ends early: the next fall."""
 
   before_s: float = 1.0
-  """Time kept before the rest, as far as it is on the ground: not the fall."""
+  """Time kept before the rest, s, as far as it is on the ground, without the fall."""
 
   after_s: float = 1.0
-  """Time kept after the pelvis is high."""
+  """Time kept after the pelvis is high, s."""
 
   name: str = ""
   plot: Path | None = None
-  """Write a picture of the pelvis height over time with the chosen stretches."""
+  """Write a plot of the pelvis height over time with the selected stretches."""
 
   poses: Path | None = None
-  """Write a picture of every start pose, one row or more per kind."""
+  """Write a picture of every start pose, one row or more per class."""
 
 
 @dataclass(frozen=True)
 class Measures:
-  """What the choice is made by, per input row (T,)."""
+  """Quantities for the selection, per input row (T,)."""
 
   height: np.ndarray
-  """Of the pelvis, m."""
+  """Height of the pelvis, m."""
   mass_height: np.ndarray
-  """Mean over the bodies, weighted by mass, m."""
+  """Mean height of the bodies, weighted by mass, m."""
   speed: np.ndarray
-  """RMS over the bodies, weighted by mass, m/s, smoothed."""
+  """RMS speed of the bodies, weighted by mass, m/s, smoothed."""
   torso_up: np.ndarray
-  """(T, 3) The vertical in the torso's frame: x to its front, y to its left."""
+  """(T, 3) vertical in the torso's frame: x to its front, y to its left."""
   t_pose: np.ndarray
   """Whether both arms are stretched out to the sides, standing."""
 
@@ -140,24 +140,25 @@ class Getup:
   clip: str
   start: int
   rest: int
-  """The pose it starts from."""
+  """The row of the pose of rest."""
   low: int
   """The last row with a low pelvis."""
   stood: int
   """The first row with a high pelvis."""
   stop: int
-  """Not included."""
+  """The end of the range, not included."""
   pose: StartPose
   fault: str = ""
-  """Why it is left out; empty if it is not."""
+  """Reason for leaving it out; empty if it is selected."""
 
   @property
   def rows(self) -> int:
+    """Return the number of rows of the range."""
     return self.stop - self.start
 
 
 def measure(clip: Clip) -> Measures:
-  """The measures of a clip."""
+  """Return the quantities for the selection of a clip."""
   model = g1.load_model()
   kinematics = Kinematics(model).double()
   parts = (clip.root_pos, clip.root_quat, clip.joint_pos)
@@ -183,7 +184,7 @@ def measure(clip: Clip) -> Measures:
 
 
 def rises(height: np.ndarray, low: float, high: float) -> list[tuple[int, int, int]]:
-  """Every rise of a height (T,) from below ``low`` to above ``high``.
+  """Return every rise of a height (T,) from below ``low`` to above ``high``.
 
   Returns:
     Triples of rows: the first low one since it last was high, the last low one, and the
@@ -201,7 +202,7 @@ def rises(height: np.ndarray, low: float, high: float) -> list[tuple[int, int, i
 
 
 def without_t_poses(m: Measures, fps: float) -> tuple[int, int]:
-  """The rows [first, stop) between the T-poses at both ends of a clip, if any."""
+  """Return the rows [first, stop) between the T-poses at the ends of a clip, if any."""
   other, margin = np.flatnonzero(~m.t_pose), round(T_POSE_MARGIN_S * fps)
   if not len(other):
     return 0, 0
@@ -211,7 +212,7 @@ def without_t_poses(m: Measures, fps: float) -> tuple[int, int]:
 
 
 def find_getups(clip: Clip, cfg: SelectGetupsCfg) -> list[Getup]:
-  """All rises of a clip; those that are no get-ups carry their fault."""
+  """Return all rises of a clip; those that are no get-ups carry their fault."""
   m = measure(clip)
   limits = without_t_poses(m, clip.fps)
   return [
@@ -227,7 +228,7 @@ def _getup(
   cfg: SelectGetupsCfg,
 ) -> Getup:
   down, low, stood = rise
-  # If the rise alone takes too long, its last low row stands in for the rest.
+  # If the rise alone takes too long, use its last low row as the rest.
   earliest = min(max(down, stood - round(cfg.max_rise_s * clip.fps)), low)
   part = slice(earliest, low + 1)
   restless = m.mass_height[part] + STILLNESS_S * m.speed[part]
@@ -250,7 +251,7 @@ def _fault(
   fps: float,
   cfg: SelectGetupsCfg,
 ) -> str:
-  """Why a rise is no get-up, or nothing."""
+  """Return the reason why a rise is no get-up; empty: it is one."""
   if getup.rest < limits[0] or getup.stood >= limits[1]:
     return "in the T-pose at an end of the clip"
   seconds = (getup.stood - getup.rest) / fps
@@ -270,14 +271,14 @@ def _fault(
 
 
 def select(cfg: SelectGetupsCfg) -> list[Getup]:
-  """Choose, write the motion set, print what there is of each start pose.
+  """Select get-ups, write the motion set, print the amounts per start pose.
 
   Returns:
     Every rise that was found, those with a fault too.
 
   Raises:
-    UserError: no clip matches, one is not fit to be used, a validation clip is not among
-      them, or no get-up.
+    UserError: no clip matches, one is unusable, a validation clip is not among them, or
+      there is no get-up.
   """
   clips, val = read_clips(
     cfg.input_dir, cfg.clips, cfg.val, cfg.source, cfg.accept_doubtful
@@ -323,7 +324,10 @@ def _write(cfg: SelectGetupsCfg, chosen: list[Getup]) -> None:
 
 
 def counts(getups: list[Getup], mirror: bool = False) -> dict[StartPose, int]:
-  """How many start from each pose; with mirrors, each is there twice, sides swapped."""
+  """Return the number of get-ups from each start pose.
+
+  With mirrors, each counts twice, once with its sides swapped.
+  """
   poses: list[StartPose] = [getup.pose for getup in getups]
   if mirror:
     swap: dict[StartPose, StartPose] = {"left": "right", "right": "left"}
@@ -335,13 +339,14 @@ def _print_table(
   cfg: SelectGetupsCfg, clips: dict[str, Clip], found: list[Getup]
 ) -> None:
   console = Console()
-  # Narrow enough for a terminal of 80 columns.
+  # Keep the table narrow enough for a terminal of 80 columns.
   table = Table(title="get-ups per start pose", box=None, padding=(0, 1, 0, 0))
   for column in ("clip", "split", "rises", "kept", *START_POSES, "s"):
     left = column in ("clip", "split")
     table.add_column(column, justify="left" if left else "right", no_wrap=True)
 
   def row(label: str, split: str, getups: list[Getup], mirror: bool = False) -> None:
+    """Add a row of counts to the table."""
     kept = [getup for getup in getups if not getup.fault]
     seconds = sum(getup.rows / clips[getup.clip].fps for getup in kept)
     times = 2 if mirror else 1
@@ -375,7 +380,7 @@ def _print_table(
 
 
 def _plot(cfg: SelectGetupsCfg, clips: dict[str, Clip], found: list[Getup]) -> None:
-  """Pelvis height over time with the chosen stretches, coloured by start pose."""
+  """Plot the pelvis height over time, selected stretches coloured by start pose."""
   import matplotlib
 
   matplotlib.use("Agg")
@@ -415,7 +420,7 @@ def _plot(cfg: SelectGetupsCfg, clips: dict[str, Clip], found: list[Getup]) -> N
 
 
 def _picture(path: Path, clips: dict[str, Clip], chosen: list[Getup]) -> None:
-  """The start poses, ten to a row."""
+  """Write a picture of the start poses, ten to a row."""
   from smp.viz.offscreen import film_strip
 
   rows, labels = [], []
@@ -429,6 +434,6 @@ def _picture(path: Path, clips: dict[str, Clip], chosen: list[Getup]) -> None:
 
 
 def qpos_row(clip: Clip, row: int) -> np.ndarray:
-  """One pose (36,) for MuJoCo: root xyz, root wxyz, joint angles."""
+  """Return one pose (36,) for MuJoCo: root xyz, root wxyz, joint angles."""
   parts = (clip.root_pos[row], clip.root_quat[row], clip.joint_pos[row])
   return np.concatenate(parts)

@@ -1,8 +1,8 @@
-"""Find stretches of forward locomotion in long clips.
+"""Selection of forward locomotion in long clips.
 
-What counts is measured on the input rows: root speed (smoothed over half a second),
-how fast the heading turns, whether the motion is along the heading, how upright and how
-high the pelvis is, and, for standing, how quiet the joints are.
+The criteria are measured on the input rows: root speed (smoothed over half a second),
+turning rate of the heading, angle between motion and heading, tilt and height of the
+pelvis, and, for standing, the speed of the joints.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SMOOTHING_S = 0.5
 
 @dataclass(frozen=True)
 class SelectCfg:
-  """Choose standing, walking, jogging and running forward in LAFAN1 clips.
+  """Select standing, walking, jogging and running forward in LAFAN1 clips.
 
   Example: uv run scripts/select_clips.py --output configs/motions/mine.yaml
   --val run2_subject4
@@ -47,71 +47,71 @@ class SelectCfg:
   """Folder of CSVs. Default: the environment variable SMP_LAFAN_DIR."""
 
   clips: tuple[str, ...] = ("walk*", "run*", "sprint*")
-  """Patterns of clip names to look through."""
+  """Patterns of clip names to search."""
 
   val: tuple[str, ...] = ()
-  """Clips to hold back, whole, for validation."""
+  """Clips to hold out, as a whole, for validation."""
 
   source: Annotated[SourceCfg, tyro.conf.arg(name="")] = field(
     default_factory=SourceCfg
   )
 
   accept_doubtful: bool = False
-  """Choose from clips that the checks would refuse, with a warning."""
+  """Include clips that the checks would refuse, with a warning."""
 
   max_turn: float = 0.8
-  """Fastest turn of the heading, rad/s."""
+  """Maximum turning rate of the heading, rad/s."""
 
   max_drift: float = 25.0
-  """Largest angle between velocity and heading while moving, degrees."""
+  """Maximum angle between velocity and heading while moving, degrees."""
 
   max_tilt: float = 35.0
-  """Largest tilt of the torso, degrees: hunched and sneaking gaits are left out."""
+  """Maximum tilt of the torso, degrees; this excludes hunched and sneaking gaits."""
 
   min_height: float = 0.68
-  """Lowest pelvis, m."""
+  """Minimum height of the pelvis, m."""
 
   max_penetration: float = 0.0
-  """How deep parts of the robot may lie in each other, m. In a quarter of the retargeted
+  """Maximum penetration of parts of the robot, m. In a quarter of the retargeted
   frames of forward locomotion a hand or wrist is inside the hip. The tasks end episodes
   at such contacts, so a prior that has learnt them works against the task."""
 
   skip_s: float = 4.0
-  """Seconds left out at both ends of each clip, where actors stand in a T-pose: quietly,
-  so that nothing else here would tell it from standing. In LAFAN1 it lasts up to 3.4 s
-  at the start and 2.7 s at the end."""
+  """Seconds left out at both ends of each clip, where actors hold a T-pose. They hold
+  it still, so no other criterion would exclude it. In LAFAN1 it lasts up to 3.4 s at
+  the start and 2.7 s at the end."""
 
   moving_speed: float = 0.3
   """Above this speed (m/s) the motion must be along the heading."""
 
   max_quiet: float = 0.35
-  """Below that speed: largest RMS joint speed, rad/s. Standing means standing quietly."""
+  """Maximum RMS joint speed below ``moving_speed``, rad/s, for standing still."""
 
   chunk_s: float = 1.5
-  """Stretches are dealt out in pieces of this length."""
+  """Length of the pieces into which stretches are cut, s."""
 
   min_s: float = 0.5
-  """Shorter stretches are left out."""
+  """Minimum length of a stretch, s."""
 
   bin_width: float = 0.5
   """Width of the speed bins, m/s."""
 
   max_bin_s: float = 90.0
-  """At most this many seconds per speed bin and split; rarer speeds are kept whole."""
+  """Maximum seconds per speed bin and split; rarer speeds are kept entirely."""
 
   seed: int = 0
   name: str = ""
   description: str = "Standing, walking, jogging and running straight ahead, upright"
   plot: Path | None = None
-  """Write a picture of what was chosen."""
+  """Write a plot of the selection."""
 
 
 @dataclass(frozen=True)
 class Measures:
-  """What the choice is made by, per input row (T,)."""
+  """Quantities for the selection, per input row (T,)."""
 
   speed: np.ndarray
-  """m/s, smoothed."""
+  """Speed of the root, m/s, smoothed."""
   turn: np.ndarray
   """|heading rate|, rad/s, smoothed."""
   drift: np.ndarray
@@ -119,28 +119,29 @@ class Measures:
   tilt: np.ndarray
   """Angle between the torso's z axis and the vertical, degrees."""
   height: np.ndarray
-  """Of the pelvis, m."""
+  """Height of the pelvis, m."""
   joint_speed: np.ndarray
-  """RMS over joints, rad/s, smoothed."""
+  """RMS speed of the joints, rad/s, smoothed."""
 
 
 @dataclass(frozen=True)
 class Piece:
-  """A stretch of one clip."""
+  """A piece of a stretch of one clip."""
 
   clip: str
   start: int
   stop: int
   speed: float
-  """Mean, m/s."""
+  """Mean speed, m/s."""
   seconds: float
 
 
 def measure(clip: Clip) -> Measures:
-  """The measures of a clip."""
+  """Return the quantities for the selection of a clip."""
   size = max(1, round(SMOOTHING_S * clip.fps))
 
   def smooth(values: np.ndarray) -> np.ndarray:
+    """Return the moving average of values (T, ...)."""
     return uniform_filter1d(values, size, axis=0, mode="nearest")
 
   quat = torch.from_numpy(clip.root_quat)
@@ -167,7 +168,7 @@ def measure(clip: Clip) -> Measures:
 
 
 def is_locomotion(m: Measures, cfg: SelectCfg) -> np.ndarray:
-  """Rows (T,) that are standing quietly or going straight ahead, upright."""
+  """Return the rows (T,) of standing still or moving straight ahead, upright."""
   upright = (m.tilt < cfg.max_tilt) & (m.height > cfg.min_height)
   straight = upright & (m.turn < cfg.max_turn)
   moving = (m.speed >= cfg.moving_speed) & (m.drift < cfg.max_drift)
@@ -176,7 +177,7 @@ def is_locomotion(m: Measures, cfg: SelectCfg) -> np.ndarray:
 
 
 def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
-  """The stretches of a clip that qualify, cut into pieces of about ``chunk_s``."""
+  """Return the selected stretches of a clip, cut into pieces of about ``chunk_s``."""
   m = measure(clip)
   rows = is_locomotion(m, cfg)
   skip = round(cfg.skip_s * clip.fps)
@@ -200,7 +201,7 @@ def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
 
 
 def balance(pieces: list[Piece], cfg: SelectCfg) -> list[Piece]:
-  """At most ``max_bin_s`` of each speed, drawn at random; rare speeds whole."""
+  """Return at most ``max_bin_s`` of each speed, drawn at random; rare speeds whole."""
   generator = np.random.default_rng(cfg.seed)
   filled: dict[int, float] = {}
   chosen = []
@@ -215,7 +216,7 @@ def balance(pieces: list[Piece], cfg: SelectCfg) -> list[Piece]:
 
 
 def ranges_of(pieces: list[Piece]) -> dict[str, list[list[int]]]:
-  """Ranges per clip, neighbouring pieces joined."""
+  """Return the ranges per clip, with neighbouring pieces joined."""
   ranges: dict[str, list[list[int]]] = {}
   for piece in pieces:
     own = ranges.setdefault(piece.clip, [])
@@ -227,11 +228,11 @@ def ranges_of(pieces: list[Piece]) -> dict[str, list[list[int]]]:
 
 
 def select(cfg: SelectCfg) -> None:
-  """Choose, write the motion set, print how much there is of each speed.
+  """Select stretches, write the motion set, print the amounts per speed.
 
   Raises:
-    UserError: no clip matches or has such a stretch, one is not fit to be used, or a
-      validation clip is not among them.
+    UserError: no clip matches or has such a stretch, one is unusable, or a validation
+      clip is not among them.
   """
   clips, val_clips = read_clips(
     cfg.input_dir, cfg.clips, cfg.val, cfg.source, cfg.accept_doubtful
@@ -302,7 +303,7 @@ def _plot(
   train: list[Piece],
   val: list[Piece],
 ) -> None:
-  """Speed over time with the chosen stretches, and how much there is of each speed."""
+  """Plot the speed over time with the selected stretches, and the amounts per speed."""
   import matplotlib
 
   matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Ranges of the features over a set of clips: how two differ, whether they fit windows."""
+"""Statistics of the features over a set of clips: comparison, and fit to windows."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from smp.paths import NORM_STATS
 from smp.robots import g1
 
 MAX_OUTSIDE, GROUP_OUTSIDE, FAR_OUTSIDE = 0.15, 0.3, 0.6
-"""Largest share of values outside their ranges: of all, of a group of `SLICES`, of one
+"""Maximum share of values outside their ranges: of all, of a group of `SLICES`, of one
 feature. Single clips of the shipped motion sets under the shipped statistics, or under
-those of their set: 0.07, 0.15, 0.48."""
+those of their set, reach 0.07, 0.15, 0.48."""
 MIN_FILLED = 0.03
-"""Least share of its range that the middle feature of a group fills. The same clips, at
-the least 50 windows: 0.09; values 100 times too small: 0.01."""
+"""Minimum share of its range that the median feature of a group fills. The same clips,
+of at least 50 windows, reach 0.09; values 100 times too small 0.01."""
 BEYOND_LIMITS = 0.3
-"""How far, in rad, a range may reach beyond the limits of its joint. Of real clips: not
-at all; angles from another pose: 0.4."""
+"""Maximum excess of a range over the limits of its joint, rad. Real clips: none; angles
+relative to another pose: 0.4."""
 STILL = 1e-3
-"""Features that change less (m, rad, m/s, rad/s) are constant."""
+"""Minimum change (m, rad, m/s, rad/s) of a feature that is not constant."""
 HEIGHTS = (-0.3, 1.5)
-"""Of the pelvis, m. Real clips: 0.05 to 0.83."""
+"""Bounds of the pelvis height, m. Real clips: 0.05 to 0.83."""
 _FEW = 200_000
 
 
@@ -52,11 +52,11 @@ class StatsCfg:
   output: Path = NORM_STATS
 
   compare: Path | None = None
-  """Other statistics: print how far ours lie from them, feature by feature."""
+  """Other statistics; print the differences to them, feature by feature."""
 
 
 def feature_labels() -> list[str]:
-  """A name for each of the 59 features, in order."""
+  """Return a name for each of the 59 features, in order."""
   axes = ("x", "y", "z")
   labels = {
     "root_pos": [f"root_pos {a}" for a in axes],
@@ -72,7 +72,7 @@ def feature_labels() -> list[str]:
 
 
 def span_difference(ours: NormStats, theirs: NormStats) -> np.ndarray:
-  """Distance of the two ends (F, 2), in shares of the other statistics' span."""
+  """Return the distance of the two ends (F, 2), in shares of the span of ``theirs``."""
   span = (theirs.q_high - theirs.q_low).astype(np.float64)
   low = (ours.q_low - theirs.q_low) / span
   high = (ours.q_high - theirs.q_high) / span
@@ -80,7 +80,10 @@ def span_difference(ours: NormStats, theirs: NormStats) -> np.ndarray:
 
 
 def print_comparison(ours: NormStats, theirs: NormStats) -> None:
-  """A table of both ranges; features that differ by more than 2 % are marked."""
+  """Print a table of both ranges.
+
+  Features that differ by more than 2 % are marked.
+  """
   table = Table(title="ranges, ours and the others")
   for column in ("feature", "ours", "others", "low %", "high %", ""):
     table.add_column(column, justify="left" if column == "feature" else "right")
@@ -99,7 +102,7 @@ def print_comparison(ours: NormStats, theirs: NormStats) -> None:
 
 
 def doubt_stats(windows: np.ndarray, stats: NormStats) -> str:
-  """Why statistics do not fit windows (N, W, 59) of this robot; empty: they do."""
+  """Return why statistics do not fit windows (N, W, 59); empty: they do."""
   frames = windows.reshape(-1, windows.shape[-1])
   frames = frames[:: max(1, len(frames) // _FEW)]
   if not len(frames) or frames.shape[1:] != stats.q_low.shape:
@@ -108,7 +111,7 @@ def doubt_stats(windows: np.ndarray, stats: NormStats) -> str:
 
 
 def _impossible(frames: np.ndarray, stats: NormStats) -> str:
-  """What statistics of these frames (N, 59) cannot be; empty: nothing."""
+  """Return why no statistics of these frames (N, 59) can be such; empty: fine."""
   part = SLICES["joint_pos"]
   low, high = stats.q_low[part], stats.q_high[part]
   limits = g1.load_model().jnt_range[1:]
@@ -133,17 +136,17 @@ def _impossible(frames: np.ndarray, stats: NormStats) -> str:
 
 
 def _moves(frames: np.ndarray) -> np.ndarray:
-  """Which features (59,) of frames (N, 59) are not constant."""
+  """Return which features (59,) of frames (N, 59) are not constant."""
   return np.ptp(frames, axis=0) > STILL
 
 
 def _far_off(frames: np.ndarray, stats: NormStats) -> str:
-  """How the values of frames (N, 59) lie in the ranges, if badly."""
+  """Return how badly the values of frames (N, 59) fit the ranges; empty: well."""
   scaled = 2 * (frames - stats.q_low) / (stats.q_high - stats.q_low) - 1
-  # A hair outside is what rounding does to a feature that hardly moves.
+  # Rounding puts values of a nearly constant feature slightly outside.
   outside = (np.abs(scaled) > 1.05).mean(axis=0)
   low, high = np.quantile(scaled, (LOW_QUANTILE, HIGH_QUANTILE), axis=0)
-  # A feature that does not move fills nothing, whatever its range.
+  # A constant feature fills none of its range.
   filled = np.where(_moves(frames), (high - low) / 2, 1.0)
   worst = int(outside.argmax())
   groups = {name: float(outside[part].mean()) for name, part in SLICES.items()}
@@ -169,7 +172,7 @@ def _far_off(frames: np.ndarray, stats: NormStats) -> str:
 
 
 def run_stats(cfg: StatsCfg) -> None:
-  """Compute, write, and compare if asked."""
+  """Compute statistics, write them, and compare them if requested."""
   data = load_windows(cfg.inputs)
   stats = compute_norm_stats(data.windows)
   save_stats(cfg.output, stats, data.spec, data.clips)

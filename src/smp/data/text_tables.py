@@ -1,7 +1,8 @@
-"""Tables of numbers in text files, whoever wrote them.
+"""Tables of numbers in text files of any origin.
 
-A byte order mark, another separator than a comma, decimal commas, quotes and lines above
-the numbers are read. What is no table at all is refused with what it looks like.
+A byte order mark, another separator than a comma, decimal commas, quotes and lines
+above the numbers are accepted. Files that are no tables are refused with a description
+of their contents.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ class Table:
   values: np.ndarray
   """(T, C)"""
   names: tuple[str, ...]
-  """Of the columns, as the last line above the numbers says; may be empty."""
+  """Names of the columns, from the last line above the numbers; may be empty."""
   lines: np.ndarray
   """(T,) line of the file of each row, from 1."""
 
 
 def read_table(path: Path, expected: str) -> Table:
-  """Read a table of numbers.
+  """Return the table of numbers in a text file.
 
   Args:
     path: A text file.
-    expected: What should be in it, for messages.
+    expected: Expected contents, for messages.
 
   Raises:
     UserError: names the file, the row (1 is the first line) and the column.
@@ -84,7 +85,7 @@ def read_table(path: Path, expected: str) -> Table:
     )
   except ValueError:
     values = np.empty((0, 0))
-  # numpy skips empty lines: a gap in the motion, and every later row misnumbered.
+  # numpy skips empty lines, which would hide a gap and misnumber the later rows.
   if len(values) != len(body):
     columns = len(body[0].split(separator))
     raise UserError(_bad_row(path, body, first, separator, columns, expected))
@@ -107,7 +108,7 @@ def _decode(path: Path, data: bytes) -> str:
   try:
     text = data.decode(encoding)
   except UnicodeDecodeError:
-    # One stray byte in a heading is no reason to refuse numbers; in the numbers it is.
+    # Tolerate a stray byte in a heading, but not in the numbers.
     text = data.decode("latin-1")
   if "\0" in text[:1000]:
     raise UserError(f"{path}: not a text file; expected a table of numbers")
@@ -115,10 +116,10 @@ def _decode(path: Path, data: bytes) -> str:
 
 
 def _heading(lines: list[str]) -> tuple[int, str | None, tuple[str, ...]]:
-  """The first line of numbers, their separator, and the names above them."""
+  """Return the first line of numbers, their separator, and the names above them."""
   for first, line in enumerate(lines):
     cells, separator = _cells(line)
-    # A column or two of text among numbers is a damaged row, not a heading.
+    # A line with one or two cells of text is a damaged row, not a heading.
     if cells and sum(map(is_number, cells)) > len(cells) / 2:
       break
     if first == 50:
@@ -142,11 +143,11 @@ def _heading(lines: list[str]) -> tuple[int, str | None, tuple[str, ...]]:
 
 
 def _cells(line: str) -> tuple[list[str], str | None]:
-  """The cells of a line and what parts them: None for blanks."""
+  """Return the cells of a line and their separator, None for blanks."""
   counts = {s: line.count(s) for s in SEPARATORS}
   separator: str | None = max(counts, key=lambda s: counts[s])
   if counts[";"] >= 5:
-    separator = ";"  # Commas are decimal then.
+    separator = ";"  # Then commas are decimal points.
   elif not counts[separator or ","]:
     separator = None if len(line.split()) > 1 else ","
   cells = [cell.strip().strip('"') for cell in line.split(separator)]
@@ -156,7 +157,7 @@ def _cells(line: str) -> tuple[list[str], str | None]:
 
 
 def is_number(cell: str) -> bool:
-  """Whether numpy reads it: Python alone would also take 1_000 and foreign digits."""
+  """Return whether numpy reads a cell; Python also takes 1_000 and foreign digits."""
   try:
     float(cell)
   except ValueError:
@@ -172,7 +173,7 @@ def _bad_row(
   columns: int,
   expected: str,
 ) -> str:
-  """The message for what is not a table of numbers."""
+  """Return the message for the first line that is no row of numbers."""
   wanted = {36, columns} if offset else {36}
   for number, line in enumerate(lines, start=offset + 1):
     if not line.strip():

@@ -1,4 +1,4 @@
-"""mjlab terms: the prior in the environment, commands, rewards, terminations.
+"""mjlab terms: the motion prior, commands, rewards, terminations and curricula.
 
 mjlab is imported before anything here is defined. It loads the tasks of all installed
 packages while it is imported (the ``mjlab.tasks`` entry points), and those import the

@@ -1,4 +1,4 @@
-"""How task reward and prior reward form the reward: one pure function for all learners."""
+"""Composition of task reward and r_smp: pure functions for all learners."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ RewardMode = Literal["product", "weighted_sum", "task_only", "prior_only"]
 
 @dataclass(frozen=True)
 class RewardForm:
-  """What the composition of a reward depends on, beside its inputs."""
+  """The settings that the composition of a reward depends on."""
 
   mode: RewardMode
   sds_scale: float
   """w_s in r_smp = exp(-w_s * mean over K of error / mu)."""
 
   task_reward_weight: float
-  """Of the task reward in ``weighted_sum``."""
+  """Weight of the task reward in ``weighted_sum``."""
 
   smp_reward_weight: float
-  """Of r_smp in ``weighted_sum``."""
+  """Weight of r_smp in ``weighted_sum``."""
 
   def max_reward(self, max_task: float) -> float:
     """Return the largest reward that a task reward of at most ``max_task`` can give."""
@@ -38,11 +38,11 @@ class RewardForm:
 def smp_reward_of(error: Tensor, scale: Tensor, sds_scale: float) -> Tensor:
   """Return r_smp = exp(-w_s * mean over K of error / mu) (...), in [0, 1].
 
-  Errors that are not finite, of a simulation that diverged, give 0. Source: the SMP
-  paper (Mu et al., arXiv 2512.03028).
+  Losses of a diverged simulation, which are not finite, give 0. Source: the SMP paper
+  (Mu et al., arXiv 2512.03028).
 
   Args:
-    error: (..., K) denoising errors.
+    error: (..., K) SDS losses.
     scale: (K,) mu of each timestep.
     sds_scale: w_s.
   """
@@ -70,7 +70,7 @@ def task_share(r_smp: Tensor, floor: Tensor, form: RewardForm) -> Tensor:
 
 
 def smp_share(r_smp: Tensor, form: RewardForm) -> Tensor:
-  """Return what r_smp (...) adds to the reward beside the task's terms (...)."""
+  """Return what r_smp (...) adds to the reward beside the task terms (...)."""
   factor = {"weighted_sum": form.smp_reward_weight, "prior_only": 1.0}
   return r_smp * factor.get(form.mode, 0.0)
 
@@ -78,15 +78,15 @@ def smp_share(r_smp: Tensor, form: RewardForm) -> Tensor:
 def compose(
   task: Tensor, error: Tensor, floor: Tensor, scale: Tensor, form: RewardForm
 ) -> Tensor:
-  """Return the reward (...), not times the length of a step.
+  """Return the reward (...), not multiplied by the length of a step.
 
   Everything that may change after a step was taken (mu, w_s, the composition) is an
-  argument, so that a replay buffer of task rewards and errors never holds a stale
+  argument, so that a replay buffer of task rewards and SDS losses never holds a stale
   reward.
 
   Args:
-    task: (...) weighted sum of the task's terms.
-    error: (..., K) denoising errors.
+    task: (...) weighted sum of the task terms.
+    error: (..., K) SDS losses.
     floor: (...) see `task_share`.
     scale: (K,) mu.
     form: The composition.

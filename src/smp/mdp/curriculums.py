@@ -1,11 +1,11 @@
-"""What to learn first: tasks that begin gently and grow with success.
+"""Curricula: tasks that begin easy and grow with success.
 
-One term measures success and holds a level from 0 to 1 (`Success`). The others read it
-and set what grows: the top speed, the strength of pushes, the distance of goals. Each
-ends at level 1 with what the task's configuration says, so without these terms, or at
-level 1, the task is the published one.
+One term measures success and holds a level from 0 to 1 (`Success`). The other terms
+read the level and set the quantities that grow: the top speed, the strength of pushes,
+the distance of goals. At level 1 each has its configured value, so at level 1, or
+without these terms, the task is the published one.
 
-The level moves where mjlab resets environments, at no other time.
+The level changes only where mjlab resets environments.
 """
 
 from __future__ import annotations
@@ -30,33 +30,35 @@ SUCCESS = "success"
 """Name of the term that holds the level."""
 
 RISE_ABOVE, FALL_BELOW = 0.6, 0.15
-"""Means of success beyond which the level moves. Robots fall more often with exploration
-noise on their actions, which most have, than without: 0.75 held a policy back whose
-episodes without noise lasted 0.83 of the longest."""
+"""Thresholds of the mean success: the level rises above the first and falls below the
+second. Exploration noise on the actions, which most environments have, makes robots
+fall more often: 0.75 held a policy back whose noise-free episodes lasted 0.83 of the
+maximum."""
 
 MEMORY = 1.0
-"""Episodes of each environment that the mean reaches back."""
+"""Length of the running mean of success, in episodes per environment."""
 
 CLIMB = 5.0
-"""Episodes of each environment from level 0 to level 1, at the fastest."""
+"""Minimum number of episodes per environment from level 0 to level 1."""
 
 Range = tuple[float, float]
 
 
 class Success:
-  """The level, which follows how well episodes go.
+  """The level of a curriculum, which follows the success of episodes.
 
-  An episode's success is its length, as a share of the longest possible; or, where
-  ``success_term`` names a termination, 1 if that ended it and 0 if not. Of the episodes
-  that end a running mean is kept, and with each of them the level rises a little while
-  the mean is above ``rise_above``, and falls as much while it is below ``fall_below``.
+  The success of an episode is its length divided by the maximum length; or, where
+  ``success_term`` names a termination, 1 if that term ended it and 0 if not. A running
+  mean over ended episodes is kept. With each ended episode the level rises a little
+  while the mean is above ``rise_above``, and falls as much while it is below
+  ``fall_below``.
 
-  Episodes count only from their reset to their own end: not those that a call of
-  ``env.reset`` cuts short, nor the first ones of a PPO training, whose step counters
-  rsl_rl sets at random.
+  Episodes count only if they run from their reset to their own end: episodes that a
+  call of ``env.reset`` cuts short do not count, nor do the first ones of a PPO
+  training, whose step counters rsl_rl sets at random.
 
-  Params: ``rise_above`` and ``fall_below``, shares; ``memory`` and ``climb``, in episodes
-  of each environment (see `MEMORY`, `CLIMB`); ``success_term``.
+  Params: ``rise_above`` and ``fall_below``, shares; ``memory`` and ``climb``, in
+  episodes per environment (see `MEMORY`, `CLIMB`); ``success_term``.
 
   Logged: ``level`` and ``mean``.
   """
@@ -65,7 +67,7 @@ class Success:
     del cfg
     self.level = 0.0
     self.mean = 0.0
-    # Steps of the environment at which each episode began.
+    # Value of the environment's step counter at which each episode began.
     self._began = torch.full((env.num_envs,), -1, dtype=torch.long, device=env.device)
 
   def __call__(
@@ -78,6 +80,7 @@ class Success:
     climb: float = CLIMB,
     success_term: str | None = None,
   ) -> dict[str, float]:
+    """Update the level by the episodes of ``env_ids`` that end; return the log."""
     ends, total = self._ended(env, env_ids, success_term)
     self._began[env_ids] = env.common_step_counter
     if ends > 0:
@@ -94,9 +97,10 @@ class Success:
     env_ids: torch.Tensor | slice,
     success_term: str | None,
   ) -> tuple[int, float]:
-    """How many episodes ended, and the sum of their success.
+    """Return the number of episodes that ended, and the sum of their success.
 
-    One transfer from the device, in place of those that mjlab's log of a tensor takes.
+    This takes one transfer from the device, in place of those that mjlab's log of a
+    tensor takes.
     """
     length = env.episode_length_buf[env_ids]
     whole = length == env.common_step_counter - self._began[env_ids]
@@ -109,11 +113,11 @@ class Success:
     return int(ends), total
 
   def state_dict(self) -> dict[str, float]:
-    """What a checkpoint keeps."""
+    """Return the state for a checkpoint: level and mean."""
     return {"level": self.level, "mean": self.mean}
 
   def load_state_dict(self, state: dict[str, Any]) -> None:
-    """Take the level and the mean of a checkpoint.
+    """Load the level and the mean of a checkpoint.
 
     Raises:
       UserError: one is missing, or not a share.
@@ -129,10 +133,10 @@ class Success:
 
 
 class _Growth:
-  """What a term sets by the level.
+  """Base class of terms that set a value by the level.
 
-  The param ``during`` is the part of the level in which it grows, (0, 1) for all of it:
-  below it is at its start, above at its end.
+  The param ``during`` is the part of the level in which the value grows, (0, 1) for all
+  of it: below that part the value is at its start, above it at its end.
   """
 
   def __init__(self, cfg: CurriculumTermCfg, env: ManagerBasedRlEnv):
@@ -140,7 +144,7 @@ class _Growth:
 
   @staticmethod
   def grown(env: ManagerBasedRlEnv, during: Range) -> float:
-    """How much has grown, from 0 to 1."""
+    """Return the progress of the growth, from 0 to 1."""
     manager = cast(CurriculumManager, env.curriculum_manager)
     success = cast(Success, manager.get_term_cfg(SUCCESS).func)
     begin, end = during
@@ -148,8 +152,10 @@ class _Growth:
 
 
 class RangeTop(_Growth):
-  """The top of a command's range (a speed, a distance): from ``start`` to the configured
-  one."""
+  """Term that sets the upper bound of a command's range, such as a speed.
+
+  The bound grows from ``start`` to the configured one.
+  """
 
   def __call__(
     self,
@@ -160,6 +166,7 @@ class RangeTop(_Growth):
     start: float,
     during: Range = (0.0, 1.0),
   ) -> float:
+    """Set the upper bound of the range, and return it for the log."""
     del env_ids
     command = cast(ComponentCommand, env.command_manager.get_term(command_name))
     low, high = getattr(command.cfg, attribute)
@@ -169,7 +176,7 @@ class RangeTop(_Growth):
 
 
 class PushStrength(_Growth):
-  """The share of the configured pushes, 0 to 1, that robots get."""
+  """Term that scales the configured pushes by a factor from 0 to 1."""
 
   def __init__(self, cfg: CurriculumTermCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
@@ -183,6 +190,7 @@ class PushStrength(_Growth):
     event_name: str,
     during: Range = (0.0, 1.0),
   ) -> float:
+    """Set the strength of the pushes, and return it for the log."""
     del env_ids
     share = self.grown(env, during)
     env.event_manager.get_term_cfg(event_name).params["velocity_range"] = {
@@ -197,20 +205,21 @@ def add_curriculum(
   speed_during: Range = (0.0, 1.0),
   pushes_during: Range = (0.0, 1.0),
 ) -> None:
-  """Let a task begin gently: add the terms for what it has that can grow.
+  """Add curriculum terms for every quantity of a task that can grow.
 
   A commanded speed grows to the configured one, pushes from none. For a task that is
   done when the robot stands, success is to have stood up.
 
   Args:
     cfg: The environment to train in; changed in place.
-    starts: Tops at level 0 of what the command may let grow (`Growth`), such as
-      {"speed": 2.0}. Default: the command's own; what has none does not grow.
-    speed_during: Part of the level in which these grow.
-    pushes_during: The same for pushes.
+    starts: Upper bounds at level 0 of quantities that the command may grow (`Growth`),
+      such as {"speed": 2.0}. Default: the command's own; a quantity without one does
+      not grow.
+    speed_during: Part of the level in which these quantities grow.
+    pushes_during: Part of the level in which the pushes grow.
 
   Raises:
-    UserError: nothing in this task can grow, or a start or part that makes no sense.
+    UserError: nothing in this task can grow, or a start or part is out of range.
   """
   starts = starts or {}
   for during in (speed_during, pushes_during):
@@ -234,7 +243,7 @@ def add_curriculum(
   stood_up = [n for n, term in cfg.terminations.items() if term.func is StandUpSuccess]
   if stood_up:
     success["success_term"] = stood_up[0]
-  # First: the others read its level.
+  # This term comes first, because the others read its level.
   cfg.curriculum = {
     SUCCESS: _term(Success, memory=MEMORY, climb=CLIMB, **success),
     **terms,
@@ -249,7 +258,7 @@ def _range_top(
   starts: Mapping[str, float],
   during: Range,
 ) -> dict[str, CurriculumTermCfg]:
-  """The term for a range of a command; none if it is as low from the beginning."""
+  """Return the term that grows a command's range; empty if it starts fully grown."""
   full: Range = getattr(command, growth.attribute)
   start = growth.start
   if growth.quantity in starts:
@@ -262,7 +271,7 @@ def _range_top(
 
 
 def _start(option: str, value: float, full: Range, unit: str) -> float:
-  """A start that lies in what is configured."""
+  """Return a start value, after checking that it lies in the configured range."""
   if not math.isfinite(value) or not full[0] <= value < full[1]:
     raise UserError(
       f"curriculum: {option} {value} {unit} is not in the task's range of {full[0]} to "
@@ -276,18 +285,18 @@ def _term(func: Callable[..., Any], **params: Any) -> CurriculumTermCfg:
 
 
 def curriculum_state(env: ManagerBasedRlEnv) -> dict[str, Any]:
-  """Return what a checkpoint keeps: {name of the term: its state}; {} without any."""
+  """Return the state of all terms for a checkpoint: {name: state}, may be empty."""
   return {name: term.state_dict() for name, term in _stateful(env).items()}
 
 
 def load_curriculum_state(env: ManagerBasedRlEnv, state: dict[str, Any]) -> None:
-  """Restore what `curriculum_state` returned, and set what grows by it.
+  """Restore what `curriculum_state` returned, and apply the level.
 
-  A curriculum that the checkpoint does not know starts anew; one that this training
-  lacks is left out. Either is said.
+  A curriculum that the checkpoint does not have starts at level 0; a state that this
+  training has no term for is ignored. Either case prints a warning.
 
   Raises:
-    UserError: a state that is none.
+    UserError: a state is malformed.
   """
   terms = _stateful(env)
   for name, term in terms.items():
@@ -296,14 +305,14 @@ def load_curriculum_state(env: ManagerBasedRlEnv, state: dict[str, Any]) -> None
     else:
       print(f"[WARN] checkpoint without curriculum '{name}': it starts anew")
   for name in state.keys() - terms.keys():
-    print(f"[WARN] checkpoint with curriculum '{name}', which this training has not")
+    print(f"[WARN] checkpoint with curriculum '{name}', which this training lacks")
   if terms:
     nobody = torch.empty(0, dtype=torch.long, device=env.device)
     env.curriculum_manager.compute(env_ids=nobody)
 
 
 def _stateful(env: ManagerBasedRlEnv) -> dict[str, Any]:
-  """The curriculum's terms that have a state, by name."""
+  """Return the curriculum terms that have a state, by name."""
   manager = env.curriculum_manager
   if not isinstance(manager, CurriculumManager):
     return {}

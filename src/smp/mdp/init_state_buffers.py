@@ -1,4 +1,4 @@
-"""Windows to start episodes from: sampled from the prior, or of robots that fell."""
+"""Buffers of initial states: windows sampled from the prior, or fallen robots."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from smp.robots import g1
 from smp.sim.fallen_states import FALLEN_POSES, sample_fallen_states
 
 SAMPLE_CHUNK = 1024
-"""Windows sampled in one batch: bounds memory, and is large enough for a GPU."""
+"""Windows sampled in one batch: bounds memory, yet keeps a GPU busy."""
 
 MAX_DRAWS = 30
-"""Windows sampled for each one wanted before the pool is filled up with copies."""
+"""Maximum windows sampled per window wanted; then the buffer is filled with copies."""
 
 
 class InitStateBuffer:
-  """Windows of poses (size, W, ...), ready to start episodes from.
+  """Windows of poses (size, W, ...) that serve as initial states.
 
-  Windows stand with their last frame at the origin, facing along x; heights are above
-  the floor. End effectors follow from the joints by kinematics, velocities from finite
+  Each window has its last frame at the origin, facing along x; heights are above the
+  floor. End effectors follow from the joints by kinematics, velocities from finite
   differences of the poses, as for every other window of this project. Drawing is an
-  index: no host synchronisation.
+  index operation without host synchronisation.
   """
 
   def __init__(
@@ -60,25 +60,29 @@ class InitStateBuffer:
 
   @property
   def size(self) -> int:
+    """Return the number of windows."""
     return self.root_pos.shape[0]
 
   def draw(self, count: int, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """Places (count,) of windows drawn with replacement.
+    """Return indices (count,) of windows drawn with replacement.
 
     Args:
-      weights: (count, size) how likely each window is for each draw; None: all alike.
+      count: Number of draws.
+      weights: (count, size) unnormalised probability of each window in each draw; None:
+        uniform.
     """
     device = self.root_pos.device
     if weights is None:
       return torch.randint(self.size, (count,), device=device)
-    # As torch.multinomial, which draws a number for each weight: 20 times slower.
+    # Inverse transform sampling: one random number per row, looked up in the cumulative
+    # weights. torch.multinomial draws a number for each weight and is 20 times slower.
     bounds = weights.cumsum(dim=-1)
     at = torch.rand(count, 1, device=device) * bounds[:, -1:]
     index = torch.searchsorted(bounds, at, right=True).squeeze(-1)
     return index.clamp(max=self.size - 1)
 
   def windows(self, index: torch.Tensor) -> MotionState:
-    """The windows (n, W, ...) at the places ``index`` (n,)."""
+    """Return the windows (n, W, ...) of the indices ``index`` (n,)."""
     pos, quat = self.root_pos[index], self.root_quat[index]
     lin_vel, ang_vel = window_velocities(pos, quat, self._spec.fps)
     return MotionState(
@@ -91,14 +95,14 @@ class InitStateBuffer:
     )
 
   def refresh(self, count: int) -> None:
-    """Replace the ``count`` oldest windows: here none, as these stay."""
+    """Do nothing: the windows of this class are fixed."""
 
   def state_dict(self) -> dict[str, Any]:
-    """Return what a checkpoint keeps: here nothing."""
+    """Return the state for a checkpoint: empty in this class."""
     return {}
 
   def load_state_dict(self, state: dict[str, Any]) -> bool:
-    """Take what `state_dict` returned; False if it does not fit."""
+    """Load the result of `state_dict`; return False if it does not fit."""
     return not state
 
   def _derive(self, slots: torch.Tensor) -> None:
@@ -110,7 +114,7 @@ class InitStateBuffer:
 
 
 class FallenStateBuffer(InitStateBuffer):
-  """Robots that were dropped and lie at rest: `smp.sim.fallen_states.sample_fallen_states`."""
+  """Robots that were dropped and lie at rest (`smp.sim.fallen_states`)."""
 
   def __init__(
     self,
@@ -123,7 +127,7 @@ class FallenStateBuffer(InitStateBuffer):
     super().__init__(size, spec, kinematics, device)
     per_pose = math.ceil(size / len(FALLEN_POSES))
     falls = sample_fallen_states(per_pose, spec.window, spec.fps, seed)
-    # In turn, so that a size that is no multiple is shared out evenly.
+    # Take one of each pose in turn, so that any size is shared evenly among the poses.
     order = np.argsort(np.tile(np.arange(per_pose), len(FALLEN_POSES)), kind="stable")
     chosen = order[:size]
     qpos = torch.from_numpy(falls.qpos[chosen]).float()
@@ -137,7 +141,7 @@ class FallenStateBuffer(InitStateBuffer):
 
 
 class DefaultPose(InitStateBuffer):
-  """One window at rest in a given pose: where episodes start without a prior.
+  """One window at rest in a given pose: the initial state without a prior.
 
   Args:
     qpos: (36,) root xyz (m, above the floor), root wxyz, joint angles (rad).
@@ -158,7 +162,7 @@ class DefaultPose(InitStateBuffer):
 
 
 def _poses(qpos: torch.Tensor) -> MotionState:
-  """Windows (N, W, 36) of configurations, where only the poses matter."""
+  """Return windows (N, W, 36) of poses as motion; other fields are zero."""
   zero = torch.zeros_like(qpos[..., :3])
   ee = zero.unsqueeze(-2).expand(*zero.shape[:-1], len(g1.EE_BODY_NAMES), 3)
   return MotionState(qpos[..., :3], qpos[..., 3:7], zero, zero, qpos[..., 7:], ee)
@@ -166,24 +170,24 @@ def _poses(qpos: torch.Tensor) -> MotionState:
 
 @dataclass
 class GsiStats:
-  """What became of the windows sampled so far."""
+  """Counts of sampled, rejected and repaired windows of a GSI buffer."""
 
   sampled: int = 0
   in_itself: int = 0
-  """Rejected: the last frame has a part of the robot inside another."""
+  """Rejected: in the last frame a part of the robot penetrates another."""
   outside_limits: int = 0
   """Rejected: the last frame has a joint outside its limits."""
   lifted: int = 0
   """Kept, after lifting the whole window so that its last frame is above the floor."""
   lift_sum: float = 0.0
-  """m, over all lifted windows."""
+  """Sum over all lifted windows, m."""
   lift_max: float = 0.0
-  """m."""
+  """Maximum over all lifted windows, m."""
   standing: int = 0
-  """Rejected: the last frame has the head too high for an episode that starts fallen."""
+  """Rejected: in the last frame the head is too high for a fallen initial state."""
   kept: int = 0
   copied: int = 0
-  """Copies of kept windows that filled the pool up, after ``MAX_DRAWS`` per window."""
+  """Copies of kept windows that filled the buffer, after ``MAX_DRAWS`` per window."""
 
   def __str__(self) -> str:
     mean = self.lift_sum / max(1, self.lifted)
@@ -199,15 +203,16 @@ class GsiStats:
 
 
 class GsiBuffer(InitStateBuffer):
-  """Windows that the frozen prior generated.
+  """The GSI buffer: windows that the frozen prior generated.
 
   The prior generates positions, joint angles, end effectors and velocities as
   independent numbers. Only the root pose and the joint angles are taken from it; the
-  rest is derived. With ``repair`` a window whose last frame reaches into the floor is
+  rest is derived. With ``repair``, a window whose last frame penetrates the floor is
   lifted out of it, and one whose last frame is in self-collision or outside the joint
-  limits is drawn again. With ``max_head_height`` so is one whose head ends higher.
+  limits is drawn again. With ``max_head_height``, a window whose head ends higher is
+  drawn again too.
 
-  Replacement is in order, so the oldest go first. All of this happens when the pool is
+  Windows are replaced in order, oldest first. All of this happens when the buffer is
   filled, never when it is drawn from.
   """
 
@@ -233,7 +238,7 @@ class GsiBuffer(InitStateBuffer):
     """Replace the ``count`` oldest windows by new samples.
 
     Raises:
-      UserError: Not one of the windows sampled can start an episode.
+      UserError: no sampled window can serve as an initial state.
     """
     missing, budget = count, MAX_DRAWS * count
     while missing > 0 and budget > 0:
@@ -245,12 +250,13 @@ class GsiBuffer(InitStateBuffer):
       self._copy(missing)
 
   def _sample(self, n: int) -> MotionState:
-    """``n`` new windows (n, W, ...), standing on their anchor."""
-    # Generated windows miss their own anchor by millimetres.
+    """Return ``n`` new windows (n, W, ...), placed at their anchor."""
+    # The last frame of a generated window is off its anchor by millimetres: encoding
+    # the decoded window again corrects that.
     return decode(encode(decode(self._prior.sample(n))))
 
   def _store(self, state: MotionState, most: int) -> int:
-    """Put at most ``most`` sound windows in the place of the oldest; how many."""
+    """Store up to ``most`` usable windows over the oldest; return their number."""
     keep, lift = self._judge(state)
     rows = keep.nonzero().squeeze(1)[:most].to(self.root_pos.device)
     lifts = lift[rows][lift[rows] > 0.0]
@@ -268,7 +274,7 @@ class GsiBuffer(InitStateBuffer):
     return len(rows)
 
   def _take_slots(self, count: int) -> torch.Tensor:
-    """Places (count,) of the oldest windows, which are the newest from now on."""
+    """Return the slots (count,) of the oldest windows, and mark them as newest."""
     slots = self._next + torch.arange(count, device=self.root_pos.device)
     self._next = (self._next + count) % self.size
     return slots % self.size
@@ -284,8 +290,8 @@ class GsiBuffer(InitStateBuffer):
         "from windows as they come (--env.commands.smp.filter-init-states False)"
       )
     report.copied += count
-    # The newest window lies right before the oldest; all before the pool's first
-    # filling is complete are empty.
+    # The newest window lies right before the oldest. Until the buffer has been filled
+    # once, all slots further back are empty.
     fresh = min(report.kept, self.size - count)
     device = self.root_pos.device
     back = torch.arange(count, device=device) % fresh
@@ -296,7 +302,7 @@ class GsiBuffer(InitStateBuffer):
     self._derive(slots)
 
   def _judge(self, state: MotionState) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which windows (n,) to keep, and how far (n,) to lift them, m."""
+    """Return which windows (n,) to keep, and the height (n,) to lift them by, m."""
     n, device = len(state.root_pos_w), self.root_pos.device
     self.report.sampled += n
     keep = torch.ones(n, dtype=torch.bool, device=device)
@@ -314,7 +320,7 @@ class GsiBuffer(InitStateBuffer):
     return keep, lift
 
   def _usable(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which poses (n,) physics can hold, and their depth in the floor (n,), m."""
+    """Return which poses (n,) are valid, and their depth in the floor (n,), m."""
     overlap = penetration(qpos)
     limits = outside_limits(qpos[:, 7:]) > 0.0
     inside = overlap.of_itself > 0.0
@@ -323,7 +329,10 @@ class GsiBuffer(InitStateBuffer):
     return ~(limits | inside), overlap.of_floor
 
   def state_dict(self) -> dict[str, Any]:
-    """What a checkpoint keeps: poses and position. The rest is derived on loading."""
+    """Return the state for a checkpoint: poses and position of the oldest window.
+
+    The rest is derived on loading.
+    """
     return {
       "root_pos": self.root_pos,
       "root_quat": self.root_quat,
@@ -332,7 +341,7 @@ class GsiBuffer(InitStateBuffer):
     }
 
   def load_state_dict(self, state: dict[str, Any]) -> bool:
-    """Restore a saved pool. A pool of another size is left as it is (False)."""
+    """Restore a saved buffer; return False, changing nothing, if the size differs."""
     if state["root_pos"].shape != self.root_pos.shape:
       return False
     self.root_pos.copy_(state["root_pos"])

@@ -1,4 +1,4 @@
-"""Where episodes start: in generated windows, and for a share of them on the ground."""
+"""Initial states of episodes: generated windows, and a share of fallen states."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from smp.motion.features import MotionState
 from smp.sim.fallen_states import FALLEN_POSES
 
 INIT_MODES = ("prior", *FALLEN_POSES)
-"""Where an episode started: in a generated window, or as a robot that was dropped and
-lies on its front, its back, its left or its right side."""
+"""Kinds of initial states: the end of a generated window, or a robot that was dropped
+and lies on its front, its back, its left or its right side."""
 
 
 RARE = 0.02
-"""Share of a pool's windows, at either end of its speeds, that nobody aims beyond."""
+"""Quantile at either end of a buffer's speeds to which wanted speeds are clamped."""
 
 
 def init_speed_weights(
   speed: torch.Tensor, wanted: torch.Tensor, bandwidth: float
 ) -> torch.Tensor:
-  """Weights (n, P) that prefer windows of about the speed that each start wants.
+  """Return weights (n, P) that prefer windows near the speed each episode wants.
 
-  They fall as exp(-((v - wanted) / bandwidth)^2 / 2) with the distance in speed. Where
-  the pool has nothing near, a speed beyond all but `RARE` of its windows counts as that
-  bound, so that a few windows do not start all of those episodes; and the nearest window
-  always weighs 1.
+  They fall as exp(-((v - wanted) / bandwidth)^2 / 2) with the difference in speed.
+  Wanted speeds are clamped to the quantiles `RARE` and 1 - `RARE` of the buffer, so
+  that a few windows do not serve all episodes of an extreme speed; and the nearest
+  window always has weight 1.
 
   Args:
     speed: (P,) of the windows, m/s.
@@ -41,7 +41,7 @@ def init_speed_weights(
 
 
 class InitStates(Protocol):
-  """What episodes start from: windows of motion, the last frame of which is the state.
+  """A source of initial states: windows of motion whose last frame is the state.
 
   Attributes:
     generated: The windows of mode 0.
@@ -60,16 +60,16 @@ class InitStates(Protocol):
     ...
 
   def state_dict(self) -> dict[str, Any]:
-    """Return what a checkpoint keeps."""
+    """Return the state for a checkpoint."""
     ...
 
   def load_state_dict(self, state: dict[str, Any]) -> bool:
-    """Take what `state_dict` returned; False if it does not fit."""
+    """Load the result of `state_dict`; return False if it does not fit."""
     ...
 
 
 class InitStateSampler:
-  """Draw initial windows from two buffers, and say which is which."""
+  """Sampler that draws initial states from two buffers and reports the kinds."""
 
   def __init__(
     self,
@@ -77,22 +77,24 @@ class InitStateSampler:
     fallen: FallenStateBuffer | None = None,
     share: float = 0.0,
   ) -> None:
-    """
+    """Combine the buffers.
+
     Args:
       generated: Windows from the prior.
       fallen: Robots that were dropped; None if none are wanted.
-      share: Chance that an episode starts as one of those.
+      share: Probability that an episode starts from a fallen state.
     """
     self.generated, self.fallen, self.share = generated, fallen, share
 
   def draw(
     self, count: int, weights: torch.Tensor | None = None
   ) -> tuple[MotionState, torch.Tensor]:
-    """``count`` windows (count, W, ...), and their kinds (count,) in `INIT_MODES`.
+    """Return windows (count, W, ...) and their kinds (count,) in `INIT_MODES`.
 
     Args:
-      weights: (count, generated windows) how likely each is for each start, such as
-        `init_speed_weights`; None: all alike.
+      count: Number of episodes that start.
+      weights: (count, generated windows) unnormalised probability of each window for
+        each episode, such as `init_speed_weights`; None: uniform.
     """
     state = self.generated.windows(self.generated.draw(count, weights))
     device = state.root_pos_w.device
@@ -114,9 +116,12 @@ class InitStateSampler:
     self.generated.refresh(count)
 
   def state_dict(self) -> dict[str, Any]:
-    """What a checkpoint keeps: the generated windows. Falls are the same every time."""
+    """Return the state for a checkpoint: the generated windows.
+
+    Fallen states are the same in every run.
+    """
     return self.generated.state_dict()
 
   def load_state_dict(self, state: dict[str, Any]) -> bool:
-    """Restore the generated windows; False if the pool is of another size."""
+    """Restore the generated windows; return False if the buffer size differs."""
     return self.generated.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""What is measured in SI units and logged as a mean over the episode."""
+"""Metrics in SI units, logged as means over the episode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
-  """|v_cmd - v_xy| (N,), m/s, world frame, of the pelvis."""
+  """Return |v_cmd - v_xy| (N,), m/s, world frame, of the pelvis."""
   command = cast(TravelCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   velocity = robot_state.root_lin_vel_w(robot)[:, :2]
@@ -25,7 +25,7 @@ def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
 
 
 def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
-  """Angle between commanded facing and heading (N,), degrees, 0 to 180."""
+  """Return the angle between commanded facing and heading (N,), degrees, 0 to 180."""
   command = cast(SteeringCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   cos, sin = heading(robot_state.root_quat_w(robot))
@@ -36,28 +36,28 @@ def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
 
 
 def goal_distance(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
-  """|goal - xy| (N,), m, of the pelvis."""
+  """Return |goal - xy| (N,), m, of the pelvis."""
   command = cast(LocationCommand, env.command_manager.get_term(command_name))
   return _finite_or_zero(command.offset_w.norm(dim=-1))
 
 
 def head_height(env: ManagerBasedRlEnv, entity_name: str = "robot") -> torch.Tensor:
-  """Height of the head above its origin's floor (N,), m."""
+  """Return the head's height above the floor of its environment (N,), m."""
   position, _ = robot_state.head_w(cast(Entity, env.scene[entity_name]))
   return _finite_or_zero(robot_state.above_floor(env, position))
 
 
 def r_smp(env: ManagerBasedRlEnv) -> torch.Tensor:
-  """The prior's reward (N,), 0 to 1."""
+  """Return r_smp (N,), 0 to 1."""
   return SmpTerm.of(env).r_smp()
 
 
 def sds_loss(env: ManagerBasedRlEnv, index: int) -> torch.Tensor:
-  """Denoising error (N,) at the scored timestep of this index."""
+  """Return the SDS loss (N,) at the timestep with this index."""
   smp_term = SmpTerm.of(env)
   return _finite_or_zero(smp_term.sds_loss()[:, index])
 
 
 def _finite_or_zero(value: torch.Tensor) -> torch.Tensor:
-  """0 for a robot that diverged: a NaN would stand for the mean over all."""
+  """Return 0 for diverged environments: a NaN would spoil the mean over all."""
   return value.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,4 +1,4 @@
-"""The window of motion: the last frames of every environment, as a prior sees them."""
+"""The last frames of every environment, encoded as a window for the prior."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from smp.robots import g1
 
 
 class MotionWindow:
-  """Record poses and encode the last W of every environment.
+  """Recorder of poses and encoder of the last W frames of every environment.
 
   `set_pose` copies the poses of a step into tensors of fixed address; `push` and
   `features` are arithmetic with static shapes, so that they can be captured in a CUDA
@@ -43,7 +43,7 @@ class MotionWindow:
     self._joints = torch.zeros(num_envs, joints, device=device)
 
   def set_pose(self, pos: Tensor, quat: Tensor, joints: Tensor) -> None:
-    """Take the poses that the next `push` records.
+    """Store the poses that the next `push` records.
 
     Args:
       pos: (N, 3), m, pelvis relative to the environment's own origin.
@@ -55,14 +55,14 @@ class MotionWindow:
     self._joints.copy_(joints)
 
   def push(self) -> None:
-    """Record the poses that `set_pose` took, with their end effectors."""
+    """Record the poses that `set_pose` stored, with their end effectors."""
     ee = self.kinematics.ee_positions(self._pos, self._quat, self._joints)
     self.buffer.push(self._pos, self._quat, self._joints, ee)
 
   def features(self) -> Tensor:
-    """Return the encoded windows (N, W, F), and note the amplitude of the limbs."""
+    """Return the encoded windows (N, W, F), and update ``amplitude``."""
     window = self.buffer.window()
-    # A robot that diverged spoils no mean in the log.
+    # Leave diverged environments out of the mean in the log.
     amplitude = window.joint_pos.std(dim=1).nanmean(dim=0)
     torch.mv(self.limbs, amplitude, out=self.amplitude)
     return encode(window, heading=self.spec.heading)

@@ -1,4 +1,4 @@
-"""Observations that only a learner's critic has."""
+"""Observations of the critic alone."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
 
 MIN_ERROR, MAX_ERROR = 1e-4, 10.0
-"""Between which denoising errors are told apart."""
+"""Range to which SDS losses are clamped before the logarithm."""
 
 
 @register_invariant
 def log_denoising_error(env: ManagerBasedRlEnv) -> torch.Tensor:
-  """Return the logarithm of the denoising errors (N, K) of the last step.
+  """Return the logarithm of the SDS losses (N, K) of the last step.
 
-  They are state that a single frame does not hold: the reward depends on a window of
-  frames. In the first observation of an episode there is no error yet, and mu stands
-  in its place.
+  A single frame does not determine them, because the reward depends on a window of
+  frames. In the first observation of an episode there is no loss yet, and mu is used
+  instead.
   """
   smp_term = SmpTerm.of(env)
   error = smp_term.style.losses.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)

@@ -1,4 +1,4 @@
-"""Task rewards, and the terms that join them with the prior's."""
+"""Task rewards, and the terms that combine them with r_smp."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TaskReward:
-  """A task reward under the motion prior.
+  """A task reward combined with r_smp.
 
   ``r = (sum of w_j * task_j) * r_smp`` is the sum of ``w_j * (task_j * r_smp)``, so
   each task reward stays a term of its own, with its own weight and log, and only
@@ -36,11 +36,12 @@ class TaskReward:
   def __call__(
     self, env: ManagerBasedRlEnv, task: Callable[..., torch.Tensor], **params: Any
   ) -> torch.Tensor:
+    """Return the task reward (N,) as it enters the reward."""
     return self._smp_term.compose_task(task(env, **params), self._cfg.weight)
 
 
 def smp_reward(env: ManagerBasedRlEnv) -> torch.Tensor:
-  """The prior's own summand (N,): zero unless the composition asks for one."""
+  """Return r_smp's own summand (N,): zero unless the reward mode has one."""
   return SmpTerm.of(env).compose_prior()
 
 
@@ -51,15 +52,15 @@ def track_velocity(
   low_speed_scale: float | None = None,
   low_speed: float = 2.0,
 ) -> torch.Tensor:
-  """exp(-scale * |v_cmd - v_xy|^2) (N,); 0 while moving against the command.
+  """Return exp(-scale * |v_cmd - v_xy|^2) (N,); 0 while moving against the command.
 
   Velocities in m/s, world frame, of the pelvis. At a commanded speed of zero there is
   no direction to move against. Source: the target-speed and steering tasks of SMP (Mu
   et al., arXiv 2512.03028) as the G1 reproduction states them.
 
-  Beyond the published reward: with a scale of 0.5, twice the commanded 0.5 m/s still
-  earns 0.88. ``low_speed_scale`` (None: off) is another scale for a command of zero; from
-  there the scale goes smoothly to ``scale`` at a command of ``low_speed`` m/s.
+  An addition to the published reward: with a scale of 0.5, walking at twice a commanded
+  0.5 m/s still earns 0.88. ``low_speed_scale`` (None: off) is the scale at a command of
+  zero; from there the scale changes smoothly to ``scale`` at ``low_speed`` m/s.
   """
   command = cast(TravelCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
@@ -67,6 +68,7 @@ def track_velocity(
   target = command.velocity_w
   scales: float | torch.Tensor = scale
   if low_speed_scale is not None:
+    # Smoothstep 3 x^2 - 2 x^3 between the two scales.
     x = (command.speed / low_speed).clamp(max=1.0)
     scales = low_speed_scale + (scale - low_speed_scale) * x.square() * (3.0 - 2.0 * x)
   reward = torch.exp(-scales * (target - velocity).square().sum(dim=-1))
@@ -75,7 +77,7 @@ def track_velocity(
 
 
 def face_direction(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
-  """max(facing . heading, 0) (N,): the cosine of the angle between the two.
+  """Return max(facing . heading, 0) (N,), the cosine of the angle between the two.
 
   Source: the steering task of SMP (Mu et al., arXiv 2512.03028).
   """
@@ -87,9 +89,10 @@ def face_direction(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
 
 
 def reach_goal(env: ManagerBasedRlEnv, command_name: str, scale: float) -> torch.Tensor:
-  """exp(-scale * |goal - xy|) (N,); the distance, in m, is not squared.
+  """Return exp(-scale * |goal - xy|) (N,), the distance in m.
 
-  Source: the location task of SMP (Mu et al., arXiv 2512.03028).
+  The distance is not squared. Source: the location task of SMP (Mu et al., arXiv
+  2512.03028).
   """
   command = cast(LocationCommand, env.command_manager.get_term(command_name))
   return torch.exp(-scale * command.offset_w.norm(dim=-1))
@@ -102,10 +105,11 @@ def raise_head(
   scale: float,
   entity_name: str = "robot",
 ) -> torch.Tensor:
-  """1 with the head at ``height`` m or above; below, how fast it rises (N,).
+  """Return 1 with the head at ``height`` m or above; below, reward its rise (N,).
 
-  There: exp(-scale * max(speed - v_head_z, 0)^2), velocities in m/s. Source: the get-up
-  task of SMP (Mu et al., arXiv 2512.03028) as the G1 reproduction states it.
+  Below, the reward is exp(-scale * max(speed - v_head_z, 0)^2), velocities in m/s.
+  Source: the get-up task of SMP (Mu et al., arXiv 2512.03028) as the G1 reproduction
+  states it.
   """
   robot = cast(Entity, env.scene[entity_name])
   position, velocity = robot_state.head_w(robot)
@@ -117,7 +121,7 @@ def raise_head(
 def hold_head_high(
   env: ManagerBasedRlEnv, height: float, scale: float, entity_name: str = "robot"
 ) -> torch.Tensor:
-  """exp(-scale * max(height - z_head, 0)^2) (N,), heights in m above the floor.
+  """Return exp(-scale * max(height - z_head, 0)^2) (N,), heights in m above the floor.
 
   Source: as `raise_head`.
   """

@@ -1,9 +1,9 @@
-"""The robot's state as it is, at any point of a step.
+"""The robot's current state, at any point of a step.
 
 mjlab's body poses and velocities (``entity.data.root_link_*``, ``body_link_*``) come
 from the last ``forward``. When terminations and rewards run, that was one physics step
-(5 ms) before ``qpos``. What these functions return is read from ``qpos`` and ``qvel``,
-which are current everywhere, also right after a reset has written them.
+(5 ms) before ``qpos``. These functions read ``qpos`` and ``qvel``, which are always
+current, also right after a reset has written them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 def root_pos_w(robot: Entity) -> torch.Tensor:
-  """Position of the root (N, 3), m, world."""
+  """Return the position of the root (N, 3), m, world."""
   indexing = robot.indexing
   return robot.data.data.qpos[:, indexing.free_joint_q_adr[0:3]]
 
 
 def root_quat_w(robot: Entity) -> torch.Tensor:
-  """Orientation of the root (N, 4), wxyz, world."""
+  """Return the orientation of the root (N, 4), wxyz, world."""
   indexing = robot.indexing
   return robot.data.data.qpos[:, indexing.free_joint_q_adr[3:7]]
 
 
 def root_lin_vel_w(robot: Entity) -> torch.Tensor:
-  """Velocity of the root frame's origin (N, 3), m/s, world axes.
+  """Return the velocity of the root frame's origin (N, 3), m/s, world axes.
 
   MuJoCo keeps the linear velocity of a free joint in world axes.
   """
@@ -44,12 +44,12 @@ def root_lin_vel_w(robot: Entity) -> torch.Tensor:
 
 
 def above_floor(env: ManagerBasedRlEnv, position_w: torch.Tensor) -> torch.Tensor:
-  """Heights (N,), m, of positions (N, 3) above the floor of their own environment."""
+  """Return the heights (N,), m, of positions (N, 3) above their environment's floor."""
   return position_w[:, 2] - env.scene.env_origins[:, 2]
 
 
 def head_w(robot: Entity) -> tuple[torch.Tensor, torch.Tensor]:
-  """Position (N, 3), m, and velocity (N, 3), m/s, of the head, world axes."""
+  """Return position (N, 3), m, and velocity (N, 3), m/s, of the head, world axes."""
   quat = root_quat_w(robot)
   # MuJoCo keeps the angular velocity of a free joint in the body's axes.
   spin = robot.data.data.qvel[:, robot.indexing.free_joint_v_adr[3:6]]
@@ -65,5 +65,5 @@ def head_w(robot: Entity) -> tuple[torch.Tensor, torch.Tensor]:
 
 @functools.cache
 def _head(device: torch.device) -> Head:
-  """Constants of the robot on a device."""
+  """Return the head's kinematics on a device."""
   return Head(g1.load_model()).to(device)

@@ -1,4 +1,4 @@
-"""The style reward of SMP: r_smp, from the errors of a frozen denoiser."""
+"""The style reward of SMP: r_smp, from the SDS losses of a frozen denoiser."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from smp.mdp.sds_normalizer import ReferenceSdsNormalizer, SdsNormalizer
 
 
 class SmpReward:
-  """Score encoded windows under a frozen motion prior (`smp.mdp.style_reward`).
+  """Style reward of windows under a frozen motion prior (`smp.mdp.style_reward`).
 
   Source: the SMP paper (Mu et al., arXiv 2512.03028).
 
   Args:
-    sds_loss_fn: The prior's denoising errors of windows.
+    sds_loss_fn: The prior's SDS losses of windows.
     normalizer: Their scale, mu.
     timesteps: The K diffusion timesteps, for the names in the log.
     sds_scale: w_s in r_smp = exp(-w_s * mean over K of error / mu).
-    update: Whether the scale moves, if it is a running one.
+    update: Whether the scale is updated, if it is a running one.
     num_envs: N.
     window: W.
 
   Attributes:
     reward: (N,) r_smp, in [0, 1].
-    losses: (N, K) SDS losses, not divided by anything.
-    noise: (K, N, W, F) what is added to the windows; drawn in every step.
+    losses: (N, K) SDS losses, not normalised.
+    noise: (K, N, W, F) noise that is added to the windows; drawn in every step.
   """
 
   def __init__(
@@ -57,12 +57,12 @@ class SmpReward:
     self.losses = torch.zeros(num_envs, steps, device=device)
 
   def draw(self) -> None:
-    """Draw the noise of a step: outside a graph, so that torch's generator works."""
+    """Draw the noise of a step, outside a CUDA graph as torch's generator requires."""
     self.noise.normal_()
 
   @torch.no_grad()
   def score(self, features: Tensor) -> None:
-    """Set ``losses`` and ``reward`` for windows (N, W, F); a running scale moves."""
+    """Set ``losses`` and ``reward`` for windows (N, W, F); update a running scale."""
     error = self.sds_loss_fn(features, self.noise)
     if self._update:
       self.normalizer.update(error)
@@ -79,12 +79,12 @@ class SmpReward:
     return [*self.normalizer.buffers(), self.reward, self.losses]
 
   def synchronize(self) -> None:
-    """Let the running means of several processes grow together."""
+    """Average the running means over several processes."""
     if self._update:
       self.normalizer.average_over_ranks()
 
   def state_dict(self) -> dict[str, Any]:
-    """Return mu: ``mean`` (K,), ``count`` (1,), and which ``sds_normalizer`` it is."""
+    """Return mu: ``mean`` (K,), ``count`` (1,), and the kind ``sds_normalizer``."""
     return {
       "mean": self.normalizer.mean,
       "count": self.normalizer.count,
@@ -92,7 +92,7 @@ class SmpReward:
     }
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
-    """Take mu from a checkpoint. A scale that is the prior's own stays as it is."""
+    """Load mu from a checkpoint. A scale that is the prior's own stays as it is."""
     if saved["mean"].shape != self.normalizer.mean.shape:
       kept = "stay the prior's" if self._is_reference() else "start anew"
       print(f"[WARN] checkpoint has other timesteps: means of errors {kept}")
@@ -119,7 +119,7 @@ class SmpReward:
     return isinstance(self.normalizer, ReferenceSdsNormalizer)
 
   def compile(self) -> None:
-    """Hand the denoiser to ``torch.compile``; where that fails, warn once and go on."""
+    """Apply ``torch.compile`` to the denoiser; if that fails, warn and do without."""
     start, plain = time.perf_counter(), self.sds_loss_fn
     if torch.backends.cuda.matmul.fp32_precision == "tf32":
       # Also set the legacy flag: torch.compile reads it, and raises if only the new one
@@ -130,8 +130,8 @@ class SmpReward:
       self.draw()
       self.score(torch.zeros_like(self.noise[0]))
       if not math.isfinite(float(self.reward.sum())):
-        raise RuntimeError("the compiled score is not finite")
-    except Exception as error:  # Compilers fail in as many ways as there are machines.
+        raise RuntimeError("the compiled reward is not finite")
+    except Exception as error:  # Compilers raise many types of exceptions.
       self.sds_loss_fn = plain
       reason = one_line(error)
       warnings.warn(f"torch.compile failed, going on without: {reason}", stacklevel=2)

@@ -1,4 +1,4 @@
-"""The motion prior in the environment: its windows, its score, its start states."""
+"""The motion prior in the environment: motion window, style reward, initial states."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SMP_TERM = "smp"
 
 @dataclass(kw_only=True)
 class SmpTermCfg(CommandTermCfg):
-  """The prior, how its score enters the reward, and how episodes start."""
+  """Configuration of the prior, its share in the reward, and the initial states."""
 
   prior: str | None
   """Name of a shipped prior (``datasets/priors/NAME.safetensors``), or a path. None: no
@@ -50,27 +50,28 @@ class SmpTermCfg(CommandTermCfg):
   entity_name: str = "robot"
 
   timesteps: tuple[int, ...] = SCORED_TIMESTEPS
-  """Diffusion timesteps at which windows are scored (K of them)."""
+  """The K diffusion timesteps of the SDS loss."""
 
   precision: Precision = "auto"
-  """Of the denoiser's products: ``float32``, ``tf32``, ``bfloat16``, ``float16``, or
-  ``auto``: float16 on a GPU, float32 on a CPU."""
+  """Precision of the denoiser's products: ``float32``, ``tf32``, ``bfloat16``,
+  ``float16``, or ``auto``: float16 on a GPU, float32 on a CPU."""
 
   compile_score: bool = False
-  """Hand the denoiser to ``torch.compile`` (GPU only). Costs a minute at the start."""
+  """Apply ``torch.compile`` to the denoiser (GPU only). Takes a minute at the start."""
 
   sds_scale: float = 6.0
   """w_s in r_smp = exp(-w_s * mean over K of error / μ)."""
 
   sds_normalizer: Literal["running", "reference"] = "running"
-  """μ of each timestep. ``running``: mean of the errors seen in training, as published.
-  ``reference``: a multiple of the error that the prior's file states for motion that it
-  is for (`smp.diffusion.reference`), the same in every run, from the first step on."""
+  """μ of each timestep. ``running``: mean SDS loss seen in training, as published.
+  ``reference``: a multiple of the prior's reference error (`smp.diffusion.reference`),
+  which its file states; the same in every run, from the first step on."""
 
   reward_mode: RewardMode = "product"
-  """How the reward is made of the task reward and r_smp:
-  ``product``: task * r_smp (see ``min_smp_reward_fallen``); ``weighted_sum`` (the original's form): task_reward_weight * task
-  + smp_reward_weight * r_smp; ``task_only``; ``prior_only``."""
+  """Composition of the reward from the task reward and r_smp. ``product``: task * r_smp
+  (see ``min_smp_reward_fallen``); ``weighted_sum`` (the original's form):
+  task_reward_weight * task + smp_reward_weight * r_smp; ``task_only``;
+  ``prior_only``."""
 
   task_reward_weight: float = 0.5
   """Weight of the task reward in ``weighted_sum``."""
@@ -79,78 +80,79 @@ class SmpTermCfg(CommandTermCfg):
   """Weight of r_smp in ``weighted_sum``."""
 
   freeze_after_samples: float = 5e7
-  """The running means of the errors stop moving after this many windows. Like the two
-  options below, nothing to the scale ``reference``, which never moves."""
+  """Number of windows after which the running means are frozen. Like the two options
+  below, this has no effect on the scale ``reference``, which is fixed."""
 
   update_statistics: bool = True
-  """Whether the running means move at all. Off in play and evaluation."""
+  """Whether the running means are updated. Off in play and evaluation."""
 
   sync_interval: int = 24
   """Steps between two exchanges of the running means, where several GPUs train."""
 
   gsi_buffer_size: int = 4096
-  """Generated windows kept to start episodes from."""
+  """Generated windows in the GSI buffer."""
 
   filter_init_states: bool = True
   """Whether generated windows are lifted out of the floor, and drawn again where their
   last frame is in self-collision or outside the joint limits."""
 
   max_init_head_height: float | None = None
-  """Generated windows that end with the head above this height (m) start no episode.
-  None: all may. For tasks that begin on the ground."""
+  """Maximum head height (m) at the end of a generated window that serves as initial
+  state. None: no limit. For tasks that begin on the ground."""
 
   init_speed_bandwidth: float | None = None
-  """How near (m/s) the speed of a generated window comes to the speed that is commanded
-  first in the episode it starts, as the standard deviation of what is preferred (see
-  `smp.mdp.init_states.init_speed_weights`). None: any window, as published. For tasks that command
-  a speed."""
+  """Standard deviation (m/s) of a Gaussian preference for generated windows whose speed
+  is near the first commanded speed of the episode (see
+  `smp.mdp.init_states.init_speed_weights`). None: uniform, as published. For tasks that
+  command a speed."""
 
   fallen_init_prob: float = 0.0
-  """Share of episodes that start on the ground, prone, supine or on a side, in a pose
-  that physics made and the prior has not seen."""
+  """Share of episodes that start from a fallen state: prone, supine or on a side, in a
+  simulated pose that the prior has not seen."""
 
   fallen_buffer_size: int = 256
-  """How many such poses there are."""
+  """Number of simulated fallen states."""
 
   min_smp_reward_fallen: float = 0.0
-  """Floor under r_smp in episodes that start so: ``product`` becomes task * (floor +
-  (1 - floor) * r_smp). The prior may find nothing familiar there, and without a floor
-  no task reward would show the way out."""
+  """Lower bound of r_smp in episodes that start from a fallen state: ``product``
+  becomes task * (bound + (1 - bound) * r_smp). r_smp may be near 0 there, and without a
+  bound the task reward would give no signal."""
 
   gsi_refresh_interval: int = 2400
-  """Environment steps between two partial replacements of the pool; 0: never."""
+  """Environment steps between two partial replacements of the GSI buffer; 0: never."""
 
   gsi_refresh_size: int = 1024
   """Windows replaced each time, oldest first."""
 
-  # The term never resamples by time: it acts when an episode starts.
+  # The term never resamples by time: it acts only when an episode starts.
   resampling_time_range: tuple[float, float] = (1e9, 1e9)
 
   def form(self) -> RewardForm:
-    """Return how task reward and r_smp form the reward."""
+    """Return the settings of the reward's composition."""
     return RewardForm(
       self.reward_mode, self.sds_scale, self.task_reward_weight, self.smp_reward_weight
     )
 
   def build(self, env: ManagerBasedRlEnv) -> SmpTerm:
+    """Return the term for an environment."""
     return SmpTerm(self, env)
 
 
 class SmpTerm(CommandTerm):
   """The motion prior in an environment: its window, its reward, its initial states.
 
-  Each of the three is a part with one purpose: `MotionWindow` records and encodes poses,
-  a `StyleReward` judges them, `InitStates` are what episodes start from. Rewards and
-  terminations ask `r_smp` and `sds_loss`; whichever asks first in a step has the current
-  frame recorded and judged, once.
+  Each of the three is a part with one purpose: `MotionWindow` records and encodes
+  poses, a `StyleReward` judges them, `InitStates` supplies the initial states. Rewards
+  and terminations call `r_smp` and `sds_loss`; the first call in a step records and
+  judges the current frame, once.
 
-  As a "command" it is what the viewer plots live: r_smp, then the SDS loss of each
+  As a "command" it is plotted live in the viewer: r_smp, then the SDS loss of each
   timestep. No policy observes it. It must be the first command of a task, because it
-  writes the initial state that others place their goals around.
+  writes the initial state, relative to which other commands place their goals.
 
   Raises:
-    UserError: it is not the first command; the prior does not fit; a setting makes no
-      sense.
+    UserError: it is not the first command, the prior does not fit, or a setting is
+      invalid.
   """
 
   cfg: SmpTermCfg
@@ -170,7 +172,7 @@ class SmpTerm(CommandTerm):
     self._scored_step = -1
     self.init_states: InitStates = self._make_init_states(spec)
     self.init_mode = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
-    """(N,) how each episode started, in `smp.mdp.init_states.INIT_MODES`."""
+    """(N,) kind of each episode's initial state in `smp.mdp.init_states.INIT_MODES`."""
     self.floor = torch.zeros(self.num_envs, device=self.device)
     """(N,) lower bound of r_smp in the current episodes."""
     generated = self.init_states.generated.joint_pos
@@ -233,7 +235,7 @@ class SmpTerm(CommandTerm):
     buffer = FallenStateBuffer(size, spec, self.window.kinematics, self.device)
     print(
       f"[INFO] Initial states: {100 * share:.0f} % of episodes start as one of {size} "
-      "falls"
+      "fallen states"
     )
     return buffer
 
@@ -245,15 +247,15 @@ class SmpTerm(CommandTerm):
       )
     return self.cfg.compile_score and not on_cpu
 
-  # What rewards and terminations ask for.
+  # Interface for rewards and terminations.
 
   def r_smp(self) -> torch.Tensor:
-    """Return the prior's reward of the current step (N,), in (0, 1]; 1 without one."""
+    """Return r_smp of the current step (N,), in (0, 1]; 1 without a prior."""
     self._score_current_step()
     return self.style.reward
 
   def sds_loss(self) -> torch.Tensor:
-    """Return the SDS losses of the current step (N, K), not divided by anything."""
+    """Return the SDS losses of the current step (N, K), not normalised."""
     self._score_current_step()
     return self.style.losses
 
@@ -275,33 +277,34 @@ class SmpTerm(CommandTerm):
   # Checkpoints.
 
   def state_dict(self) -> dict[str, Any]:
-    """Return what the reward and the initial states remember."""
+    """Return normaliser state and initial states for a checkpoint."""
     return {**self.style.state_dict(), "init_states": self.init_states.state_dict()}
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
-    """Restore what `state_dict` returned, so that a resumed run goes on without a jump."""
+    """Restore what `state_dict` returned, so that training resumes without a jump."""
     self.load_means(saved)
     if not self.init_states.load_state_dict(saved["init_states"]):
       print("[INFO] checkpoint has a GSI buffer of another size: keeping the fresh one")
 
   def load_means(self, saved: dict[str, Any]) -> None:
-    """Restore the scale of the reward alone.
+    """Restore the normaliser state alone.
 
     A scale that is the prior's own stays as it is.
     """
     self.style.load_state_dict(saved)
 
-  # mjlab's command interface.
+  # Interface of mjlab's commands.
 
   @property
   def command(self) -> torch.Tensor:
+    """Return r_smp and the SDS losses (N, 1 + K) for the viewer's plot."""
     return torch.cat((self.style.reward.unsqueeze(-1), self.style.losses), dim=-1)
 
   def _update_metrics(self) -> None:
     """Do nothing: means over environments go to the log every step instead."""
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
-    """Start episodes: the last frame of a drawn window becomes the state."""
+    """Start episodes: write the last frame of a drawn window as the state."""
     start, mode = self.init_states.draw(len(env_ids), self._init_weights(env_ids))
     self.init_mode[env_ids] = mode
     self.floor[env_ids] = self.cfg.min_smp_reward_fallen * (mode > 0)
@@ -321,10 +324,10 @@ class SmpTerm(CommandTerm):
     )
 
   def _init_weights(self, env_ids: torch.Tensor) -> torch.Tensor | None:
-    """Return how likely each generated window is for each start (n, P); None: all alike.
+    """Return the weight of each generated window for each episode (n, P), or None.
 
-    Commands are drawn after the initial states that their goals may lie around; so the
-    speed among them is drawn ahead.
+    None means uniform. Commands are drawn after the initial states, because goals are
+    placed around these; so the commanded speed is drawn ahead.
     """
     bandwidth = self.cfg.init_speed_bandwidth
     if bandwidth is None:
@@ -346,7 +349,7 @@ class SmpTerm(CommandTerm):
     if interval > 0 and step > 0 and step % interval == 0:
       self.init_states.refresh(self.cfg.gsi_refresh_size)
 
-  # The score.
+  # The style reward.
 
   def _score_current_step(self) -> None:
     if self._scored_step == self._env.common_step_counter:
@@ -359,7 +362,7 @@ class SmpTerm(CommandTerm):
 
   def _log(self) -> None:
     log = self._env.extras["log"]
-    # Without robots that diverged.
+    # Leave diverged environments out of the means.
     task = self.task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     log["Smp/task_reward"] = task.mean()
     log.update(self.style.log())
@@ -369,7 +372,7 @@ class SmpTerm(CommandTerm):
 
 
 def _check_order(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
-  """Refuse a term that others come before, and a reward that needs a prior without one."""
+  """Raise unless the term is the first command and the reward mode has its prior."""
   first = next(iter(env.cfg.commands))
   if env.cfg.commands[first] is not cfg:
     raise UserError(
@@ -384,7 +387,7 @@ def _check_order(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
 
 
 def _check_init_speeds(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
-  """Refuse start speeds that are asked for where there is none to fit."""
+  """Raise if initial speeds are to match a command that has no speed."""
   bandwidth = cfg.init_speed_bandwidth
   if bandwidth is None:
     return
@@ -402,7 +405,7 @@ def _check_init_speeds(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
 def _load_prior(
   name: str | None, robot: Entity, step_dt: float, device: str
 ) -> MotionPrior | None:
-  """Return a prior that fits the robot and the control rate; None: none was named.
+  """Return a prior that fits the robot and the control rate; None without a name.
 
   Raises:
     UserError: names the file and the field that does not fit, with both values.
@@ -426,10 +429,10 @@ def _load_prior(
 
 
 def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:
-  """The scale that the configuration asks for, on the CPU.
+  """Return the normaliser that the configuration selects, on the CPU.
 
   Raises:
-    UserError: It is the prior's reference, and the prior has none.
+    UserError: the reference scale is selected, and the prior has none.
   """
   if cfg.sds_normalizer == "running":
     return SdsNormalizer(len(cfg.timesteps), cfg.freeze_after_samples)

@@ -1,4 +1,4 @@
-"""What a style reward is: how natural the motion in a window is."""
+"""Interface of style rewards, which judge how natural a window of motion is."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from torch import Tensor
 
 
 class StyleReward(Protocol):
-  """Judge windows of motion.
+  """Interface of a reward for windows of motion.
 
-  `SmpReward` does so by the score of a frozen diffusion model. An adversarial prior would
-  do so by a discriminator that is trained beside the policy.
+  `SmpReward` implements it by the SDS losses of a frozen diffusion model. An
+  adversarial prior would use a discriminator that is trained beside the policy.
 
-  `score` is arithmetic with static shapes and no host synchronisation, so that it can be
-  captured in a CUDA graph. Random numbers are drawn before, by `draw`.
+  `score` is arithmetic with static shapes and no host synchronisation, so that it can
+  be captured in a CUDA graph. Random numbers are drawn before, by `draw`.
 
   Attributes:
     reward: (N,) in [0, 1], of the last step.
-    losses: (N, K) what the reward is computed from. A replay buffer keeps these, and
-      computes the reward anew with today's `scale`.
+    losses: (N, K) values that the reward is computed from. A replay buffer keeps these,
+      and recomputes the reward with the current `scale`.
   """
 
   reward: Tensor
   losses: Tensor
 
   def draw(self) -> None:
-    """Draw what `score` needs of chance."""
+    """Draw the random numbers that `score` needs."""
     ...
 
   def score(self, features: Tensor) -> None:
@@ -35,7 +35,7 @@ class StyleReward(Protocol):
     ...
 
   def scale(self) -> Tensor:
-    """Return what the losses are divided by (K,)."""
+    """Return the values (K,) that the losses are divided by."""
     ...
 
   def state(self) -> list[Tensor]:
@@ -43,28 +43,28 @@ class StyleReward(Protocol):
     ...
 
   def synchronize(self) -> None:
-    """Share what moves with the other processes of a training."""
+    """Exchange changing statistics with the other processes of a training."""
     ...
 
   def compile(self) -> None:
-    """Hand the model to ``torch.compile``, if it gains by that."""
+    """Apply ``torch.compile`` to the model, if that makes it faster."""
     ...
 
   def state_dict(self) -> dict[str, Any]:
-    """Return what a checkpoint keeps."""
+    """Return the state for a checkpoint."""
     ...
 
   def load_state_dict(self, saved: dict[str, Any]) -> None:
-    """Take what `state_dict` returned."""
+    """Load the result of `state_dict`."""
     ...
 
   def log(self) -> dict[str, Tensor]:
-    """Return means over environments for the log, without robots that diverged."""
+    """Return means over environments for the log, diverged ones left out."""
     ...
 
 
 class NoStyle:
-  """The style reward of an environment without a prior: nothing is judged.
+  """The style reward of an environment without a prior: always 1.
 
   Args:
     num_envs: N.
@@ -75,24 +75,33 @@ class NoStyle:
     self.reward = torch.ones(num_envs, device=device)
     self.losses = torch.zeros(num_envs, 0, device=device)
 
-  def draw(self) -> None: ...
+  def draw(self) -> None:
+    """Do nothing: there is no randomness."""
 
-  def score(self, features: Tensor) -> None: ...
+  def score(self, features: Tensor) -> None:
+    """Do nothing: the reward is constant."""
 
   def scale(self) -> Tensor:
+    """Return an empty tensor: there are no losses."""
     return torch.ones(0, device=self.reward.device)
 
   def state(self) -> list[Tensor]:
+    """Return an empty list: `score` changes nothing."""
     return []
 
-  def synchronize(self) -> None: ...
+  def synchronize(self) -> None:
+    """Do nothing: there are no statistics."""
 
-  def compile(self) -> None: ...
+  def compile(self) -> None:
+    """Do nothing: there is no model."""
 
   def state_dict(self) -> dict[str, Any]:
+    """Return an empty state."""
     return {}
 
-  def load_state_dict(self, saved: dict[str, Any]) -> None: ...
+  def load_state_dict(self, saved: dict[str, Any]) -> None:
+    """Do nothing: there is no state."""
 
   def log(self) -> dict[str, Tensor]:
+    """Return an empty log."""
     return {}

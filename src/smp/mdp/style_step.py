@@ -1,4 +1,4 @@
-"""What happens once in every step: record a frame, encode the window, judge it."""
+"""The style reward of a step: record a frame, encode the window, judge it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from smp.mdp.motion_window import MotionWindow
 from smp.mdp.style_reward import StyleReward
 
 _WARM_UP = 3
-"""Runs before a CUDA graph is captured: libraries choose their kernels in them."""
+"""Runs before a CUDA graph is captured, in which libraries choose their kernels."""
 
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-  """Hold back the collector: what it frees may be memory of the device (an earlier
-  environment's), which no capture survives."""
+  """Disable garbage collection for the duration of a capture.
+
+  The collector may free device memory, such as that of an earlier environment, and that
+  would invalidate the capture.
+  """
   was_on = gc.isenabled()
   gc.disable()
   try:
@@ -30,7 +33,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 class StyleStep:
-  """Compute the style reward of a step.
+  """The computation of the style reward in a step.
 
   All of it is arithmetic on the device with static shapes. On a GPU it is captured in a
   CUDA graph when `prepare` is called, and one replay computes a step; on a CPU the same
@@ -50,7 +53,8 @@ class StyleStep:
       joints: (N, J), rad.
     """
     self.window.set_pose(pos, quat, joints)
-    # Outside the graph, so that torch's generator works as it always does.
+    # Random numbers are drawn outside the graph, where torch's generator works as
+    # usual.
     self.style.draw()
     if self._graph is not None:
       self._graph.replay()
@@ -63,10 +67,10 @@ class StyleStep:
     self.style.score(self.window.features())
 
   def prepare(self, compiled: bool = False) -> None:
-    """Warm up and, on a GPU, capture the graph. Leaves no trace in any state.
+    """Warm up and, on a GPU, capture the graph, leaving every state unchanged.
 
     Args:
-      compiled: Hand the style's model to ``torch.compile`` first.
+      compiled: Apply ``torch.compile`` to the style's model first.
     """
     kept = [tensor.clone() for tensor in self.state()]
     if compiled:
@@ -77,7 +81,7 @@ class StyleStep:
       tensor.copy_(value)
 
   def state(self) -> list[Tensor]:
-    """Return what a step changes and the next one, or a checkpoint, looks at."""
+    """Return the tensors that a step changes and a later step or checkpoint reads."""
     return [*self.window.state(), *self.style.state()]
 
   def _capture(self) -> None:

@@ -1,19 +1,20 @@
-"""The sagittal mirror: what observations and actions become when left and right swap.
+"""The sagittal mirror of observations and actions: left and right swapped.
 
 The robot and its world look the same in a mirror that stands upright in the middle of
-the robot, so that of every transition its mirror image is another valid one. In the
-heading frame (x forward, y left, z up) vectors such as velocities change the sign of y,
-turning rates those of x and z, and joints trade places with those of the other side.
+the robot, so the mirror image of every valid transition is valid too. In the heading
+frame (x forward, y left, z up) vectors such as velocities change the sign of y, angular
+velocities those of x and z, and joints swap with those of the other side.
 
-mjlab's G1 is very nearly symmetric: joints, limits, motors and masses are alike, but the
-centres of mass of waist and torso lie 0.2 and 0.3 mm off the middle, the inertia of one
-knee differs by 0.8 % and one end of a foot by 1 mm. After a step of 20 ms that is a median
-0.006 rad/s of the 15 rad/s by which joints change; robots that lie in many contacts may
-part further. The denoiser of a prior is not built to be symmetric: its errors of a motion
-and of the mirror image differ by 2 to 7 %, about as much as noise makes of one window.
+mjlab's G1 is very nearly symmetric: joints, limits, motors and masses are equal, but
+the centres of mass of waist and torso lie 0.2 and 0.3 mm off the middle, the inertia of
+one knee differs by 0.8 % and one end of a foot by 1 mm. After a step of 20 ms the
+median difference is 0.006 rad/s, where joint speeds change by 15 rad/s; robots that lie
+in many contacts may diverge further. The denoiser of a prior is not symmetric by
+construction: its SDS losses of a motion and of the mirror image differ by 2 to 7 %,
+about as much as two draws of noise for one window.
 
-`observation_mirror` and `action_mirror` put such a permutation with signs together from
-what each term declares about itself. A new term is declared with `register_mirror` or
+`observation_mirror` and `action_mirror` assemble such a signed permutation from what
+each term declares about itself. A new term is declared with `register_mirror` or
 `register_invariant`, a new command with an attribute ``mirror_sign``.
 """
 
@@ -49,18 +50,18 @@ _SENSORS = {
 }
 
 _TOLERANCE = 1e-5
-"""Between settings of the two sides that are meant to be equal."""
+"""Absolute tolerance between settings of the two sides that should be equal."""
 
 
 class Mirror(nn.Module):
-  """A permutation with signs that is its own inverse.
+  """A signed permutation that is its own inverse.
 
   Args:
-    index: (D,), where each component of the mirrored vector comes from.
-    sign: (D,) of 1 and -1, what it is then multiplied by.
+    index: (D,), source of each component of the mirrored vector.
+    sign: (D,) of 1 and -1, factor of each component of the mirrored vector.
 
   Raises:
-    ValueError: mirroring twice would not give back what was there.
+    ValueError: mirroring twice is not the identity.
   """
 
   index: Tensor
@@ -85,12 +86,12 @@ class Mirror(nn.Module):
 
   def forward(self, x: Tensor) -> Tensor:
     """Return the mirror image (..., D) of x (..., D)."""
-    # Five times as fast on a CPU as x[..., index].
+    # This is five times as fast on a CPU as x[..., index].
     return x.index_select(-1, self.index) * self.sign
 
   @staticmethod
   def of_signs(sign: Sequence[float]) -> Mirror:
-    """Return the mirror of components that stay in their places."""
+    """Return the mirror of components that keep their places."""
     return Mirror(torch.arange(len(sign)), sign)
 
   @staticmethod
@@ -103,11 +104,11 @@ class Mirror(nn.Module):
     return Mirror(index, sign)
 
 
-# What terms declare.
+# Declarations of terms.
 
 TermMirror = Callable[..., Mirror]
-"""``f(env, width, **params)``: the mirror of one frame, ``width`` numbers, of an
-observation term that has these params."""
+"""``f(env, width, **params)``, which returns the mirror of one frame, ``width``
+numbers, of an observation term that has these params."""
 
 _Func = TypeVar("_Func", bound=Callable[..., Any])
 
@@ -121,7 +122,7 @@ def register_mirror(
 
   Args:
     func: The term's function, or its class.
-    mirror: The signs of its components, if they stay in their places, or
+    mirror: The signs of its components, if they keep their places, or
       ``f(env, width, **params) -> Mirror`` of one frame.
   """
   if callable(mirror):
@@ -132,9 +133,9 @@ def register_mirror(
 
 
 def register_invariant(func: _Func) -> _Func:
-  """Declare that no component of an observation term changes in the mirror.
+  """Declare that the mirror changes no component of an observation term.
 
-  Return the function, so that this serves as a decorator.
+  Return the function, so that this can be used as a decorator.
   """
   _TERMS[func] = lambda env, width, **_: Mirror.of_signs((1.0,) * width)
   return func
@@ -144,14 +145,14 @@ def register_invariant(func: _Func) -> _Func:
 
 
 def observation_mirror(env: ManagerBasedRlEnv, group: str) -> Mirror:
-  """Return the mirror of an observation group as the policy or the critic gets it.
+  """Return the mirror of an observation group of a policy or a critic.
 
   With a flattened history the frames of a term follow one another, oldest first, and
   the terms after that; each frame is mirrored by itself.
 
   Args:
     env: Any environment all of whose terms are declared.
-    group: Such as "actor". Its terms must be concatenated.
+    group: Name such as "actor". Its terms must be concatenated.
 
   Raises:
     UserError: no such group, or a term that has no mirror; names the term and says how
@@ -163,7 +164,7 @@ def observation_mirror(env: ManagerBasedRlEnv, group: str) -> Mirror:
     raise UserError(f"observation group '{group}': no such group; choose of {groups}")
   if not manager.group_obs_concatenate[group]:
     raise UserError(
-      f"observation group '{group}': terms are kept apart, so the group has no mirror; "
+      f"observation group '{group}': terms are not concatenated, so it has no mirror; "
       "set concatenate_terms"
     )
   parts = []
@@ -183,8 +184,8 @@ def action_mirror(env: ManagerBasedRlEnv) -> Mirror:
   """Return the mirror of the actions (N, A) that a policy gives to ``env.step``.
 
   Raises:
-    UserError: an action term that does not move joints of the G1, or whose scale,
-      offset or clip is not alike on both sides.
+    UserError: an action term does not move joints of the G1, or its scale, offset or
+      clip differs between the two sides.
   """
   names = env.action_manager.active_terms
   return Mirror.join([_action_mirror(env, name) for name in names]).to(env.device)
@@ -194,7 +195,7 @@ def joint_mirror(names: Sequence[str]) -> Mirror:
   """Return the mirror of joint angles, rates or torques in the order of ``names``.
 
   Raises:
-    UserError: a joint that is not the G1's, or whose counterpart is missing.
+    UserError: a joint is not one of the G1, or its counterpart is missing.
   """
   index, sign = [], []
   for name in names:
@@ -217,7 +218,7 @@ def _term_mirror(
   if make is None:
     name = getattr(func, "__name__", type(func).__name__)
     raise UserError(
-      f"{where}: nobody said how '{name}' looks in the mirror; declare it with "
+      f"{where}: no mirror is declared for '{name}'; declare it with "
       f"smp.mdp.symmetry.register_mirror({name}, signs) or register_invariant({name}), "
       "or train without mirroring"
     )
@@ -234,7 +235,7 @@ def _term_mirror(
 
 
 def _check_processing(cfg: ObservationTermCfg, mirror: Mirror, where: str) -> None:
-  """Raise ``UserError`` unless scale and clip do the same to both sides."""
+  """Raise ``UserError`` unless scale and clip are equal for both sides."""
   if cfg.scale is not None:
     scale = torch.as_tensor(cfg.scale).cpu().expand(len(mirror))
     if not torch.equal(scale[mirror.index], scale):
@@ -245,7 +246,7 @@ def _check_processing(cfg: ObservationTermCfg, mirror: Mirror, where: str) -> No
     )
 
 
-# The terms of mjlab.
+# Terms of mjlab.
 
 
 def _joints(
@@ -344,7 +345,7 @@ def _action_mirror(env: ManagerBasedRlEnv, name: str) -> Mirror:
 
 
 def _check_both_sides(term: BaseAction, mirror: Mirror, where: str) -> None:
-  """Raise ``UserError`` unless the same is done to the actions of both sides."""
+  """Raise ``UserError`` unless scale, offset and clip are equal for both sides."""
   scale, offset = (
     _first_robot(value).expand(len(mirror)) for value in (term.scale, term.offset)
   )
@@ -359,5 +360,5 @@ def _check_both_sides(term: BaseAction, mirror: Mirror, where: str) -> None:
 
 
 def _first_robot(setting: Tensor | float) -> Tensor:
-  """Return a setting of an action that all robots share, on the CPU."""
+  """Return a setting of an action that all environments share, on the CPU."""
   return setting[0].cpu() if isinstance(setting, Tensor) else torch.tensor([setting])

@@ -1,1 +1,4 @@
-"""Motion: rotations, features, kinematics, clips, windows. Never imports mjlab."""
+"""Motion library: rotations, features, kinematics, clips, windows.
+
+It never imports mjlab.
+"""

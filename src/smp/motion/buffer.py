@@ -1,4 +1,4 @@
-"""The last W frames of every environment, in one preallocated ring."""
+"""Ring buffer of the last W frames of every environment, preallocated."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from smp.motion.features import (
   window_velocities,
 )
 
-_PARTS = (3, 4)  # Root position and root quaternion; joints and end effectors follow.
+# Numbers of a root position and a root quaternion; joints and end effectors follow.
+_PARTS = (3, 4)
 
 
 class MotionBuffer:
   """A ring of poses, one row of ``window`` frames per environment.
 
   Only poses are kept. Velocities are a function of the poses of a window
-  (`window_velocities`), so what the buffer returns is, to the last bit, what slicing
-  a recording offline returns. All positions are relative to the origin that the
+  (`window_velocities`), so the windows of this buffer equal, to the last bit, the
+  slices of an offline recording. All positions are relative to the origin that the
   caller chose (the environment's own), which keeps float32 exact far from the world's
   origin.
 
@@ -48,14 +49,16 @@ class MotionBuffer:
 
   @property
   def num_envs(self) -> int:
+    """Return the number of environments."""
     return self._ring.shape[0]
 
   @property
   def window_size(self) -> int:
+    """Return the number of frames per window."""
     return self._ring.shape[1]
 
   def state(self) -> list[torch.Tensor]:
-    """What the buffer remembers: the ring, and where its newest frames are."""
+    """Return the tensors of the state: the ring, and the slot of the newest frames."""
     return [self._ring, self._newest]
 
   def push(
@@ -65,7 +68,7 @@ class MotionBuffer:
     joint_pos: torch.Tensor,
     ee_pos: torch.Tensor,
   ) -> None:
-    """Add one frame to every environment, in place of its oldest one.
+    """Add one frame to every environment, replacing its oldest frame.
 
     Args:
       root_pos: Pelvis position (N, 3), m, world axes, relative to the chosen origin.
@@ -96,7 +99,7 @@ class MotionBuffer:
     self._ring[env_ids.unsqueeze(-1), self._order()] = frames
 
   def window(self) -> MotionState:
-    """The windows of all environments, oldest frame first: (N, W, ...)."""
+    """Return the windows of all environments (N, W, ...), oldest frame first."""
     torch.index_select(self._ring, 1, self._order(), out=self._ordered)
     pos, quat, joints, ee = self._ordered.split(self._sizes, dim=-1)
     lin_vel, ang_vel = window_velocities(pos, quat, self._fps)
@@ -110,5 +113,5 @@ class MotionBuffer:
     )
 
   def _order(self) -> torch.Tensor:
-    """Ring slots from the oldest frame to the newest (W,)."""
+    """Return the ring slots (W,) from the oldest frame to the newest."""
     return (self._newest + self._ages).remainder(self.window_size)

@@ -1,4 +1,4 @@
-"""Motion clips: cut, mirror, resample, and slice into windows."""
+"""Motion clips: cutting, mirroring, resampling, slicing into windows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Clip:
     return len(self.root_pos)
 
   def cut(self, start: int, stop: int) -> Clip:
-    """Frames start to stop, stop not included."""
+    """Return the frames from ``start`` to ``stop``, ``stop`` not included."""
     part = slice(start, stop)
     return replace(
       self,
@@ -49,7 +49,7 @@ class Clip:
 
 
 def mirror_clip(clip: Clip) -> Clip:
-  """The clip in the sagittal mirror; twice is the identity."""
+  """Return the clip in the sagittal mirror; mirroring twice is the identity."""
   turned = mirror_qpos(qpos_of(clip))
   return replace(
     clip, root_pos=turned[:, :3], root_quat=turned[:, 3:7], joint_pos=turned[:, 7:]
@@ -62,7 +62,7 @@ def qpos_of(clip: Clip) -> np.ndarray:
 
 
 def resampled_length(frames: int, fps_in: float, fps_out: float) -> int:
-  """How many output times 0, 1/fps_out, ... lie strictly before the last input time.
+  """Return how many times 0, 1/fps_out, ... lie strictly before the last frame.
 
   25 frames at 30 fps give 40 at 50 fps; 3945 give 6574.
   """
@@ -70,23 +70,24 @@ def resampled_length(frames: int, fps_in: float, fps_out: float) -> int:
 
 
 def resample(clip: Clip, fps: float = FPS, method: Resampling = "spline") -> Clip:
-  """The clip at another frame rate.
+  """Return the clip at another frame rate.
 
   ``spline``: cubic splines, and for the root rotation a spline with continuous angular
-  velocity and acceleration. ``linear``: straight lines and slerp. Both pass through the
-  input frames.
+  velocity and acceleration. ``linear``: linear interpolation and slerp. Both pass
+  through the input frames.
 
-  Lines move all acceleration into the input frames. With every other row of the 36
-  LAFAN1 clips left out and put back (15 to 30 Hz), the error of the joint accelerations
-  is 0.48 of their RMS with splines and 0.86 with lines, and smaller with splines in
-  every clip. From 30 to 50 Hz lines have 4 to 8 % less mean |acceleration| than splines.
+  Linear interpolation concentrates all acceleration in the input frames. With every
+  other row of the 36 LAFAN1 clips removed and interpolated (15 to 30 Hz), the error of
+  the joint accelerations is 0.48 of their RMS with splines and 0.86 with lines, and
+  smaller with splines in every clip. From 30 to 50 Hz lines have 4 to 8 % less mean
+  absolute acceleration than splines.
   """
   count = resampled_length(len(clip), clip.fps, fps)
   knots = np.arange(len(clip)) / clip.fps
   times = np.arange(count) / fps
   values = np.concatenate((clip.root_pos, clip.joint_pos), axis=1)
   # scipy's order is xyzw. Its splines work on relative rotations, so the sign of a
-  # quaternion does not matter, and tiny turns are handled by series.
+  # quaternion does not matter, and small rotations are handled by a series.
   rotations = Rotation.from_quat(clip.root_quat[:, [1, 2, 3, 0]])
   if method == "spline":
     values = CubicSpline(knots, values)(times)
@@ -102,7 +103,7 @@ def resample(clip: Clip, fps: float = FPS, method: Resampling = "spline") -> Cli
 
 
 def clip_state(clip: Clip, model: mujoco.MjModel | None = None) -> MotionState:
-  """The frames of a clip as tensors (T, ...), float64.
+  """Return the frames of a clip as tensors (T, ...), float64.
 
   Velocities are those of the whole clip: central differences, one-sided at its ends.
   """
@@ -123,9 +124,10 @@ def clip_state(clip: Clip, model: mujoco.MjModel | None = None) -> MotionState:
 def state_windows(
   state: MotionState, window: int = WINDOW, stride: int = 1
 ) -> MotionState:
-  """All windows (N, W, ...) of consecutive frames (T, ...)."""
+  """Return all windows (N, W, ...) of consecutive frames (T, ...)."""
 
   def slide(part: torch.Tensor) -> torch.Tensor:
+    """Return the windows (N, W, ...) of one tensor (T, ...)."""
     return part.unfold(0, window, stride).movedim(-1, 1)
 
   return MotionState(*(slide(part) for part in state))
@@ -138,7 +140,7 @@ def clip_windows(
   heading: HeadingKind = "twist",
   velocity: str = "window",
 ) -> torch.Tensor:
-  """Features (N, W, 59), float32, of all windows of a clip at the output rate.
+  """Return features (N, W, 59), float32, of all windows of a clip at the output rate.
 
   Args:
     clip: At least ``window`` frames.

@@ -1,4 +1,4 @@
-"""Where the robot's collision shapes overlap the floor or each other."""
+"""Overlap of the robot's collision shapes with the floor or with each other."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from smp.robots import g1
 
 
 class Penetration(NamedTuple):
-  """How deep poses (N, ...) lie in something, m; 0 where they do not."""
+  """Penetration depths of poses (N, ...), m; 0 without contact."""
 
   of_floor: np.ndarray
-  """(N,): the lowest point of any collision shape under the floor at z = 0."""
+  """(N,): depth of the lowest point of any collision shape under the floor at z = 0."""
   of_itself: np.ndarray
   """(N,): the deepest overlap of two parts that are not neighbours."""
 
 
 def penetration(qpos: np.ndarray) -> Penetration:
-  """Overlaps of poses by MuJoCo's own collision, some 30 microseconds each.
+  """Return the overlaps of poses, by MuJoCo's own collision detection.
+
+  It takes some 30 microseconds per pose.
 
   Args:
     qpos: (N, 36): root xyz, root wxyz, joint angles.
@@ -32,7 +34,7 @@ def penetration(qpos: np.ndarray) -> Penetration:
   for i, pose in enumerate(qpos):
     data.qpos[:] = pose
     mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)  # The broad phase needs it.
+    mujoco.mj_comPos(model, data)  # Broad-phase collision detection needs it.
     mujoco.mj_collision(model, data)
     depth = -data.contact.dist[: data.ncon]
     on_floor = (data.contact.geom[: data.ncon] == floor).any(axis=1)
@@ -42,7 +44,7 @@ def penetration(qpos: np.ndarray) -> Penetration:
 
 
 def outside_limits(joint_pos: np.ndarray) -> np.ndarray:
-  """How far the worst joint of each pose (N, 29) is outside its limits (N,), rad."""
+  """Return by how much each pose (N, 29) exceeds joint limits (N,), rad, maximum."""
   limits = g1.load_model().jnt_range[1:]
   over = np.maximum(limits[:, 0] - joint_pos, joint_pos - limits[:, 1])
   return over.max(axis=1).clip(min=0.0)

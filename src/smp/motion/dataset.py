@@ -1,4 +1,4 @@
-"""Sets of windows: which clips make one, files that hold them, and their statistics."""
+"""Motion sets, files of windows, and their statistics."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from smp.utils.schema import read_as
 Split = Literal["train", "val"]
 LOW_QUANTILE, HIGH_QUANTILE = 0.01, 0.99
 MIN_SPAN = 1e-6
-"""A feature that spans less is constant. Statistics give it the span 1, around its
-value; a prior, whose quantiles may be of other statistics, shifts it and does not scale."""
+"""Minimum span of a feature that is not constant. Statistics give a constant feature
+the span 1, centred on its value; a prior, whose quantiles may be of other statistics,
+shifts it without scaling."""
 
 
-# Which clips.
+# Motion sets.
 
 
 def _rows(value: tuple[int, int]) -> tuple[int, int]:
@@ -38,21 +39,21 @@ Rows = Annotated[tuple[int, int], AfterValidator(_rows)]
 
 @dataclass(frozen=True)
 class ClipEntry:
-  """One clip of a motion set."""
+  """An entry of a motion set: one clip, with its ranges and its split."""
 
   clip: str
   """File name without ``.csv``."""
   ranges: tuple[Rows, ...] = ()
-  """Input rows [start, stop); none: the whole clip."""
+  """Input rows [start, stop); empty: the whole clip."""
   mirror: bool = False
   """Add the mirrored motion."""
   split: Split = "train"
-  """``val`` is held back to judge by; a clip is never in both."""
+  """``val`` is held out for validation; a clip is never in both splits."""
 
 
 @dataclass(frozen=True)
 class Motions:
-  """A motion set: ``configs/motions/NAME.yaml``."""
+  """A motion set: the contents of ``configs/motions/NAME.yaml``."""
 
   name: str
   description: str = ""
@@ -110,14 +111,14 @@ class WindowSet:
   clips: tuple[str, ...]
   """Names of the clips."""
   clip_index: np.ndarray
-  """(N,) which clip each window is from."""
+  """(N,) index of each window's clip."""
   mirrored: np.ndarray
-  """(N,) bool."""
+  """(N,) bool, whether each window is mirrored."""
   splits: tuple[Split, ...] = field(default=())
   """Split of each clip."""
 
   def select(self, split: Split) -> np.ndarray:
-    """The windows (n, W, F) of the clips of one split."""
+    """Return the windows (n, W, F) of the clips of one split."""
     chosen = [i for i, s in enumerate(self.splits) if s == split]
     return self.windows[np.isin(self.clip_index, chosen)]
 
@@ -155,7 +156,7 @@ def save_windows(
 
 
 def _open_npz(path: Path, keys: Sequence[str], made_by: str) -> dict[str, np.ndarray]:
-  """Named arrays of an NPZ, without unpickling anything."""
+  """Return the named arrays of an NPZ, without unpickling anything."""
   if not path.is_file():
     raise UserError(f"{path}: no such file; write it with {made_by}")
   try:
@@ -168,7 +169,7 @@ def _open_npz(path: Path, keys: Sequence[str], made_by: str) -> dict[str, np.nda
       return {key: archive[key] for key in keys}
   except UserError:
     raise
-  except Exception as error:  # numpy parses headers as Python: a dozen kinds of errors.
+  except Exception as error:  # numpy parses headers as Python: many types of errors.
     raise UserError(
       f"{path}: not a readable NPZ ({type(error).__name__}); write it anew with {made_by}"
     ) from error
@@ -256,7 +257,7 @@ def load_windows(paths: Sequence[str | Path]) -> WindowSet:
 
 @dataclass(frozen=True)
 class NormStats:
-  """Ranges of the features: ``q_low`` maps to -1 and ``q_high`` to +1."""
+  """Ranges of the features: ``q_low`` is normalised to -1, ``q_high`` to +1."""
 
   q_low: np.ndarray
   """(F,) float32."""
@@ -265,15 +266,15 @@ class NormStats:
 
 
 def compute_norm_stats(windows: np.ndarray) -> NormStats:
-  """1 % and 99 % quantiles of each feature over all frames of all windows (N, W, F)."""
+  """Return the 1 % and 99 % quantiles of each feature over windows (N, W, F)."""
   frames = windows.reshape(-1, windows.shape[-1])
-  # One feature at a time: a copy of one column, not of the whole set.
+  # Take one feature at a time: this copies a column, not the whole set.
   quantiles = np.stack(
     [np.quantile(column, (LOW_QUANTILE, HIGH_QUANTILE)) for column in frames.T]
   )
   low, high = quantiles.T
   flat = high - low < MIN_SPAN
-  # A constant feature: centred on its value, with a span of 1.
+  # A constant feature gets a span of 1, centred on its value.
   middle = 0.5 * (high + low)
   low, high = np.where(flat, middle - 0.5, low), np.where(flat, middle + 0.5, high)
   return NormStats(low.astype(np.float32), high.astype(np.float32))
@@ -282,7 +283,7 @@ def compute_norm_stats(windows: np.ndarray) -> NormStats:
 def save_stats(
   path: Path, stats: NormStats, spec: FeatureSpec, clips: Sequence[str]
 ) -> None:
-  """Write statistics as NPZ, with what they are of."""
+  """Write statistics as NPZ, with the spec and the clips that they belong to."""
   with atomic_path(path) as temporary:
     np.savez(
       temporary,
@@ -294,7 +295,9 @@ def save_stats(
 
 
 def load_stats(path: str | Path) -> NormStats:
-  """Read statistics: ours, or the published ones (`q_low` and `q_high` alone).
+  """Read statistics: this project's, or the published ones.
+
+  Published files have `q_low` and `q_high` alone.
 
   Raises:
     UserError: names the file and what is wrong with it.

@@ -1,7 +1,8 @@
-"""The 59 features of a frame: the one place that knows their layout.
+"""The 59 features of a frame. This module alone defines their layout.
 
 A window is W frames at 50 Hz. Everything spatial is expressed in the frame of the
-window's last root: origin at that pelvis's xy, x along its heading, z up from the floor.
+window's last root: origin at that pelvis's xy, x along its heading, z up from the
+floor.
 
 | slice | name | meaning |
 |---|---|---|
@@ -61,7 +62,7 @@ SLICES: dict[str, slice] = {
 
 
 class MotionState(NamedTuple):
-  """Frames of motion, whatever they come from: (..., 3), (..., 4), ... tensors.
+  """Frames of motion from any source, as tensors (..., 3), (..., 4), ...
 
   World frame (any frame with z up and the floor at 0), m, rad, s. A window has one
   more leading axis, W frames, oldest first.
@@ -82,13 +83,13 @@ class MotionState(NamedTuple):
 
 
 def qpos_of(state: MotionState) -> np.ndarray:
-  """Poses (..., 36) for MuJoCo: root xyz, root wxyz, joint angles."""
+  """Return poses (..., 36) for MuJoCo: root xyz, root wxyz, joint angles."""
   parts = (state.root_pos_w, state.root_quat_w, state.joint_pos)
   return np.concatenate([part.cpu().numpy() for part in parts], axis=-1)
 
 
 class Anchor(NamedTuple):
-  """The frame that a window is expressed in: where it stands and which way it faces."""
+  """The frame in which a window is expressed: its position and its heading."""
 
   pos_xy: torch.Tensor
   """(..., 2), m."""
@@ -99,15 +100,15 @@ class Anchor(NamedTuple):
 
 
 def anchor_of(state: MotionState, heading: HeadingKind = "twist") -> Anchor:
-  """The anchor of windows (..., W, .): their last root, upright."""
+  """Return the anchor of windows (..., W, .): their last root, made upright."""
   cos, sin = heading_of(state.root_quat_w[..., -1, :], heading)
   return Anchor(state.root_pos_w[..., -1, :2], cos, sin)
 
 
 def encode(state: MotionState, heading: HeadingKind = "twist") -> torch.Tensor:
-  """Features (..., W, 59) of windows of motion."""
+  """Return the features (..., W, 59) of windows of motion."""
   anchor = anchor_of(state, heading)
-  # The inverse turn, for every frame of the window.
+  # Rotate by the inverse of the heading, for every frame of the window.
   cos, sin = anchor.cos.unsqueeze(-1), -anchor.sin.unsqueeze(-1)
   xy = state.root_pos_w[..., :2] - anchor.pos_xy.unsqueeze(-2)
   pos = torch.cat((xy, state.root_pos_w[..., 2:]), dim=-1)
@@ -128,11 +129,11 @@ def encode(state: MotionState, heading: HeadingKind = "twist") -> torch.Tensor:
 
 
 def decode(features: torch.Tensor, anchor: Anchor | None = None) -> MotionState:
-  """Windows of motion from features (..., W, 59): the inverse of `encode`.
+  """Return windows of motion from features (..., W, 59), the inverse of `encode`.
 
   Args:
     features: Encoded or generated; the orientation is made orthonormal.
-    anchor: Where the window shall stand. None: at the origin, facing along x.
+    anchor: Position and heading of the window. None: at the origin, facing along x.
   """
   pos, rot, joints, ee, lin, ang = (features[..., SLICES[n]] for n in FEATURE_NAMES)
   ee = ee.unflatten(-1, (-1, 3))
@@ -162,17 +163,17 @@ def decode(features: torch.Tensor, anchor: Anchor | None = None) -> MotionState:
 def window_velocities(
   root_pos_w: torch.Tensor, root_quat_w: torch.Tensor, fps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-  """Velocities of the root as a function of the poses of the window alone.
+  """Return the velocities of the root as a function of a window's poses alone.
 
-  The one definition of velocity: clips, the simulated robot and generated windows all
-  get theirs from here, so that no source can be told from another by it.
-  Inside the window these are central differences; at its two ends one-sided ones of
+  This is the only definition of velocity: clips, the simulated robot and generated
+  windows all use it, so that velocities do not reveal where a window came from. Inside
+  the window these are central differences; at its two ends one-sided differences of
   second order.
 
-  The ends cannot see their outer neighbour, so they differ from the central differences
-  of a whole clip. Over all windows of the 36 LAFAN1 clips at 50 Hz that gap is, as RMS,
-  0.033 m/s and 0.108 rad/s, and 0.042 m/s and 0.148 rad/s with ends of first order. The
-  price: noise in the poses is amplified 1.8 times as much at the ends.
+  The ends lack their outer neighbour, so they differ from the central differences of a
+  whole clip. Over all windows of the 36 LAFAN1 clips at 50 Hz that gap is, as RMS,
+  0.033 m/s and 0.108 rad/s, and 0.042 m/s and 0.148 rad/s with ends of first order. In
+  exchange, noise in the poses is amplified 1.8 times as much at the ends.
 
   Args:
     root_pos_w: (..., W, 3), m; W at least 3.
@@ -183,22 +184,25 @@ def window_velocities(
     Linear (..., W, 3), m/s, and angular velocity (..., W, 3), rad/s, world axes.
 
   Raises:
-    ValueError: too few frames. Shapes are static, so this is no branch on values.
+    ValueError: too few frames. Shapes are static, so this does not branch on values.
   """
   frames = root_pos_w.shape[-2]
   if frames < 3:
     raise ValueError(f"{frames} frame(s) have no velocity of second order: needs 3")
+  # Mean velocities (W - 1) between neighbouring frames. The rotation from one frame to
+  # the next is in world axes, because it multiplies from the left.
   turn = quat_mul(root_quat_w[..., 1:, :], quat_conj(root_quat_w[..., :-1, :]))
   steps = torch.cat((root_pos_w.diff(dim=-2), quat_log(turn)), dim=-1) * fps
+  # At inner frames, take the mean of the step before and the step after.
   inner = 0.5 * (steps[..., 1:, :] + steps[..., :-1, :])
-  # Extrapolate the mid-step rates by half a step.
+  # At the ends, extrapolate the two nearest steps by half a step.
   first = 1.5 * steps[..., :1, :] - 0.5 * steps[..., 1:2, :]
   last = 1.5 * steps[..., -1:, :] - 0.5 * steps[..., -2:-1, :]
   velocity = torch.cat((first, inner, last), dim=-2)
   return velocity[..., :3], velocity[..., 3:]
 
 
-# Mirror.
+# The mirror.
 
 
 def _mirror_of(name: str) -> tuple[list[int], list[float]]:
@@ -216,17 +220,20 @@ def _mirror_of(name: str) -> tuple[list[int], list[float]]:
 
 
 def mirror_features(features: torch.Tensor) -> torch.Tensor:
-  """Return windows (..., W, 59) seen in the mirror: it commutes with encoding."""
+  """Return the mirror image of windows (..., W, 59).
+
+  Mirroring commutes with encoding.
+  """
   parts = [reflect(features[..., SLICES[f]], *_mirror_of(f)) for f in FEATURE_NAMES]
   return torch.cat(parts, dim=-1)
 
 
-# What a set of windows or a prior is about.
+# The specification of windows.
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-  """What the numbers of a window mean; stored with windows, statistics and priors."""
+  """Meaning of the numbers of a window; stored with windows, statistics and priors."""
 
   joint_names: tuple[str, ...]
   ee_body_names: tuple[str, ...]
@@ -236,12 +243,12 @@ class FeatureSpec:
   window: Size
   fps: Annotated[float, Field(gt=0, allow_inf_nan=False)]
   heading: HeadingKind
-  """How the anchor's heading is found (`smp.motion.rotations.heading`)."""
+  """Definition of the anchor's heading (`smp.motion.rotations.heading`)."""
   velocity: VelocityKind
   """"window" (`window_velocities`), or "clip": central differences over whole clips."""
 
   def to_dict(self) -> dict[str, Any]:
-    """Plain JSON types."""
+    """Return the fields as plain JSON types."""
     return {
       key: list(value) if isinstance(value, tuple) else value
       for key, value in asdict(self).items()
@@ -249,7 +256,7 @@ class FeatureSpec:
 
   @staticmethod
   def from_dict(data: dict[str, Any]) -> FeatureSpec:
-    """The inverse of `to_dict`.
+    """Return the spec with the fields of a table, the inverse of `to_dict`.
 
     Raises:
       UserError: a field is missing, or of another type.
@@ -257,7 +264,7 @@ class FeatureSpec:
     return read_as(FeatureSpec, data, "feature spec")
 
   def check(self, expected: FeatureSpec) -> None:
-    """Refuse what does not fit.
+    """Raise unless this spec equals the expected one.
 
     Raises:
       UserError: names the first field that differs, with both values.
@@ -272,7 +279,7 @@ class FeatureSpec:
 
 
 def _short(value: Any, other: Any) -> str:
-  """A value for a message; of long tuples only the first entry that differs."""
+  """Return a value for a message; of long tuples only the first difference."""
   if not isinstance(value, tuple) or not isinstance(other, tuple):
     return repr(value)
   if len(value) != len(other):
@@ -288,7 +295,7 @@ def g1_spec(
   heading: HeadingKind = "twist",
   velocity: VelocityKind = "window",
 ) -> FeatureSpec:
-  """The spec of this project's windows on the G1."""
+  """Return the spec of this project's windows on the G1."""
   return FeatureSpec(
     joint_names=tuple(joint_names),
     ee_body_names=g1.EE_BODY_NAMES,

@@ -1,4 +1,4 @@
-"""Where the head is and how it moves."""
+"""Position and velocity of the head, and the stand-up criterion."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from smp.robots import g1
 
 @dataclass(frozen=True)
 class StandUp:
-  """When a robot counts as having stood up: the task Getup's own criterion."""
+  """Criterion for a robot that has stood up, as the task Getup defines it."""
 
   height: float = 1.2
-  """m, of the head, at least."""
+  """Minimum height of the head, m."""
   speed: float = 0.5
-  """m/s, of the pelvis, at most, while it comes to stand."""
+  """Maximum speed of the pelvis while the robot comes to stand, m/s."""
   still_s: float = 0.5
-  """s in a row of both,"""
+  """Minimum uninterrupted time with both conditions met, s."""
   hold_s: float = 2.0
-  """s more in which the head stays up, whatever the speed."""
+  """Additional time for which the head stays up, at any speed, s."""
 
 
 STAND_UP = StandUp()
@@ -32,9 +32,10 @@ STAND_UP = StandUp()
 class Head(nn.Module):
   """Position and velocity of the head from the robot's own coordinates.
 
-  The G1 has no head body: a point on the torso stands for it (`g1.HEAD_OFFSET`). Only
-  the joints between the root and the torso matter, so this walks that chain alone, and
-  unlike a simulation's body velocities it belongs to the very coordinates it is given.
+  The G1 has no head body: a point on the torso represents it (`g1.HEAD_OFFSET`). Only
+  the joints between the root and the torso matter, so this follows that chain alone.
+  Unlike a simulation's body velocities, the result belongs exactly to the given
+  coordinates.
   """
 
   def __init__(self, model: mujoco.MjModel) -> None:
@@ -63,7 +64,7 @@ class Head(nn.Module):
     root_ang_vel: torch.Tensor | None = None,
     joint_vel: torch.Tensor | None = None,
   ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The head's position (..., 3), m, and velocity (..., 3), m/s.
+    """Return the head's position (..., 3), m, and velocity (..., 3), m/s.
 
     Both in the axes of the root's pose (the world's, if that is a world pose).
 
@@ -71,7 +72,8 @@ class Head(nn.Module):
       root_pos: (..., 3), m.
       root_quat: (..., 4), wxyz.
       joint_pos: (..., 29), rad.
-      root_lin_vel: (..., 3), m/s, of the root's origin. None: at rest, as all three.
+      root_lin_vel: (..., 3), m/s, of the root's origin. None: at rest, like the next
+        two.
       root_ang_vel: (..., 3), rad/s, in the same axes (a MuJoCo free joint's angular
         velocity is in the body's axes: rotate it first).
       joint_vel: (..., 29), rad/s.
@@ -82,6 +84,8 @@ class Head(nn.Module):
     rate = torch.zeros_like(joint_pos) if joint_vel is None else joint_vel
     offset, turn = self.get_buffer("offset"), self.get_buffer("turn")
     axis, head = self.get_buffer("axis"), self.get_buffer("head")
+    # Rigid bodies: a point at `arm` from a body's origin moves at lin + ang x arm, and a
+    # hinge adds its rate about its axis to the angular velocity.
     for i, joint in enumerate(self._joints):
       arm = quat_rotate(quat, offset[i].expand_as(pos))
       pos, lin = pos + arm, lin + torch.linalg.cross(ang, arm)

@@ -1,4 +1,4 @@
-"""Where the bodies are: forward kinematics of the G1, one frame or a million."""
+"""Forward kinematics of the G1 in batches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from smp.robots import g1
 
 
 class Kinematics(nn.Module):
-  """Forward kinematics in tensors, from an MuJoCo model of the robot alone.
+  """Forward kinematics in tensors, from a MuJoCo model of the robot alone.
 
   MuJoCo's own kinematics runs on one state at a time, or inside a simulation whose body
-  poses are a physics step old when rewards are computed. This gives positions for the
-  joint angles that are at hand, on any device, batched over tree depth: a dozen small
-  products however many robots. Static shapes, no branches on values.
+  poses are one physics step old when rewards are computed. This class computes
+  positions for the given joint angles, on any device, one level of the robot's tree at
+  a time: a dozen small operations for any number of environments. Static shapes, no
+  branches on values.
 
   Bodies are in the order of the model, without the world: the root first.
   """
@@ -50,18 +51,20 @@ class Kinematics(nn.Module):
     self._native: native_kinematics.NativeForwardKinematics | None = None
 
   def _levels(self, parents: np.ndarray) -> None:
-    """Group bodies by depth; remember where each body and its parent come to lie."""
+    """Group bodies by depth; store the index of each body and of its parent."""
     depth = np.zeros(len(parents), dtype=int)
     for body in range(1, len(parents)):
       depth[body] = depth[parents[body]] + 1
     order = np.argsort(depth, kind="stable")
+    # `order` lists the bodies by depth; `place` is its inverse, the position of each
+    # body in that list.
     place = np.argsort(order)
     self.place = place
     self.num_levels = int(depth.max())
     self._add_index("place_index", place)
     for level in range(1, self.num_levels + 1):
       bodies = np.flatnonzero(depth == level)
-      # Parents are all one level up: their place within that level is enough.
+      # All parents are one level up, so their position within that level is enough.
       above = np.flatnonzero(depth == level - 1)
       self._add_index(f"joints_{level}", bodies - 1)
       self._add_index(f"parents_{level}", np.searchsorted(above, parents[bodies]))
@@ -73,7 +76,9 @@ class Kinematics(nn.Module):
   def _walk(
     self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor
   ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Poses of all bodies, ordered by depth."""
+    """Return positions and orientations of all bodies, ordered by depth."""
+    # Orientation of each body relative to its parent: the fixed rotation of the body,
+    # then the rotation of its hinge.
     half = 0.5 * joint_pos.unsqueeze(-1)
     turn = torch.cat((half.cos(), half.sin() * self.axes), dim=-1)
     local = quat_mul(self.body_quat.expand_as(turn), turn)
@@ -93,7 +98,7 @@ class Kinematics(nn.Module):
   def forward(
     self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor
   ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Poses of all bodies.
+    """Return positions and orientations of all bodies.
 
     Args:
       root_pos: (..., 3), m.
@@ -111,7 +116,7 @@ class Kinematics(nn.Module):
   def ee_positions(
     self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor
   ) -> torch.Tensor:
-    """Positions of the end effectors (..., 5, 3), for the arguments of `forward`."""
+    """Return the end effectors (..., 5, 3), m, for the arguments of `forward`."""
     on_cpu = joint_pos.device.type == "cpu" and joint_pos.dtype == torch.float32
     if not on_cpu or not native_kinematics.KERNEL.usable:
       return self.ee_positions_torch(root_pos, root_quat, joint_pos)
@@ -124,13 +129,13 @@ class Kinematics(nn.Module):
   def ee_positions_torch(
     self, root_pos: torch.Tensor, root_quat: torch.Tensor, joint_pos: torch.Tensor
   ) -> torch.Tensor:
-    """`ee_positions` on any device and in any precision."""
+    """Return `ee_positions`, computed on any device and in any precision."""
     pos, _ = self._walk(root_pos, root_quat, joint_pos)
     return pos.index_select(-2, self.get_buffer("ee_index"))
 
 
 def mj_ee_positions(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
-  """End-effector positions by MuJoCo's ``mj_kinematics``.
+  """Return end-effector positions by MuJoCo's ``mj_kinematics``.
 
   Args:
     model: The robot alone (`smp.robots.g1.load_model`).

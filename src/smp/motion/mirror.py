@@ -1,6 +1,6 @@
-"""The motion seen in a mirror: the robot's sagittal plane, the world's xz plane.
+"""Sagittal mirror of joint angles and poses: the world's xz plane.
 
-A mirror image is an order and a sign of each number, whatever holds them.
+A mirror image is an order and a sign of each number, in any container.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from smp.robots import g1
 Values = TypeVar("Values", np.ndarray, torch.Tensor)
 
 POLAR = (1.0, -1.0, 1.0)
-"""Signs of positions, velocities, axes in space."""
+"""Signs of mirrored positions, velocities and axes in space."""
 AXIAL = (-1.0, 1.0, -1.0)
-"""Signs of what turns: angular velocities, and the last three of a quaternion."""
+"""Signs of mirrored angular velocities, and of the xyz part of a quaternion."""
 _QPOS_INDEX = (*range(7), *(7 + joint for joint in g1.MIRROR_INDEX))
 _QPOS_SIGN = (*POLAR, 1.0, *AXIAL, *g1.MIRROR_SIGN)
 

@@ -1,7 +1,7 @@
-"""End effectors of many robots in C: what `Kinematics.ee_positions` is on a CPU.
+"""End effectors of many environments in C, for `Kinematics.ee_positions` on a CPU.
 
 As tensor operations the walk down the robot's tree is some three hundred small calls,
-which cost a CPU more than the arithmetic in them. Here it is one loop over robots.
+which cost a CPU more than the arithmetic in them. Here it is one loop over poses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from smp.utils.native_code import NativeKernel
 
 _MAX_BODIES = 64
 
-# For each body but the root: its parent, its place in the parent, its hinge.
+# Each body but the root has a parent, an offset and a rotation in the frame of the
+# parent, and a hinge. Parents come before their children, so one pass over the bodies
+# suffices. Quaternions are wxyz.
 _SNIPPET = f"""
 const Int robots = job[0], bodies = job[1], ends = job[2];
 const Int *parent = (const Int*)job[3], *end = (const Int*)job[4];
@@ -29,6 +31,7 @@ for (Int n = 0; n < robots; ++n) {{
   for (int i = 0; i < 4; ++i) quat[0][i] = root_quat[4 * n + i];
   for (Int b = 1; b < bodies; ++b) {{
     const float *q = quat[parent[b]], *v = offset + 3 * b, *c = turned + 4 * b;
+    // Rotate the offset v by the parent's q = (w, u): v + w t + u x t, t = 2 u x v.
     const float tx = 2.0f * (q[2] * v[2] - q[3] * v[1]);
     const float ty = 2.0f * (q[3] * v[0] - q[1] * v[2]);
     const float tz = 2.0f * (q[1] * v[1] - q[2] * v[0]);
@@ -36,7 +39,7 @@ for (Int n = 0; n < robots; ++n) {{
     pos[b][0] = p[0] + v[0] + q[0] * tx + q[2] * tz - q[3] * ty;
     pos[b][1] = p[1] + v[1] + q[0] * ty + q[3] * tx - q[1] * tz;
     pos[b][2] = p[2] + v[2] + q[0] * tz + q[1] * ty - q[2] * tx;
-    // The body's own turn and then the hinge's, in the frame of the parent.
+    // The product h = c * (hinge's rotation), in the frame of the parent; then q * h.
     const float half = 0.5f * joint[(bodies - 1) * n + b - 1];
     const float s = wp::sin(half), w = wp::cos(half);
     const float x = s * axis[3 * b], y = s * axis[3 * b + 1], z = s * axis[3 * b + 2];
@@ -62,7 +65,7 @@ class NativeForwardKinematics:
   """`Kinematics.ee_positions` for float32 on the CPU.
 
   Args:
-    parents: (B,) index of each body's parent, in the model's order; of the root: -1.
+    parents: (B,) index of each body's parent, in the model's order; -1 for the root.
     ends: Indices of the end effectors among the bodies.
     body_pos: (B - 1, 3), m, each body but the root in the frame of its parent.
     body_quat: (B - 1, 4), wxyz, likewise.
@@ -83,6 +86,7 @@ class NativeForwardKinematics:
     self._bodies, self._ends = bodies, len(ends)
 
     def with_root(values: Tensor) -> np.ndarray:
+      """Return values of all bodies as float32, zero for the root."""
       rows = torch.cat((torch.zeros(1, values.shape[1]), values.cpu()))
       return np.ascontiguousarray(rows.numpy(), np.float32)
 
@@ -98,7 +102,16 @@ class NativeForwardKinematics:
     self._launch = KERNEL.record(self._job)
 
   def ee_positions(self, root_pos: Tensor, root_quat: Tensor, joints: Tensor) -> Tensor:
-    """(..., E, 3) for (..., 3), (..., 4) and (..., J), of one shape but the last."""
+    """Return the end effectors (..., E, 3), m.
+
+    Args:
+      root_pos: (..., 3), m.
+      root_quat: (..., 4), wxyz.
+      joints: (..., J), rad; all three have the same leading shape.
+
+    Raises:
+      ValueError: a wrong shape, type or device.
+    """
     shape = joints.shape[:-1]
     out = torch.empty(*shape, self._ends, 3)
     given = [part.contiguous() for part in (root_pos, root_quat, joints)]

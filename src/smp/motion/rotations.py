@@ -16,7 +16,7 @@ _EPS = 1e-12
 
 
 def quat_mul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-  """Product a b (..., 4): the rotation b followed by the rotation a."""
+  """Return the product a b (..., 4): the rotation b followed by the rotation a."""
   aw, ax, ay, az = a.unbind(-1)
   bw, bx, by, bz = b.unbind(-1)
   return torch.stack(
@@ -31,24 +31,24 @@ def quat_mul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def quat_conj(quat: torch.Tensor) -> torch.Tensor:
-  """The inverse rotation (..., 4)."""
+  """Return the inverse rotations (..., 4)."""
   return torch.cat((quat[..., :1], -quat[..., 1:]), dim=-1)
 
 
 def quat_normalize(quat: torch.Tensor) -> torch.Tensor:
-  """The same direction at unit length (..., 4)."""
+  """Return the quaternions (..., 4) scaled to unit length."""
   return quat / quat.norm(dim=-1, keepdim=True).clamp(min=_EPS)
 
 
 def quat_rotate(quat: torch.Tensor, vec: torch.Tensor) -> torch.Tensor:
-  """Vectors (..., 3) turned by quaternions (..., 4)."""
+  """Return vectors (..., 3) rotated by quaternions (..., 4)."""
   w, xyz = quat[..., :1], quat[..., 1:]
   t = 2.0 * torch.linalg.cross(xyz, vec)
   return vec + w * t + torch.linalg.cross(xyz, t)
 
 
 def quat_to_matrix(quat: torch.Tensor) -> torch.Tensor:
-  """Rotation matrices (..., 3, 3)."""
+  """Return rotation matrices (..., 3, 3)."""
   w, x, y, z = quat.unbind(-1)
   rows = (
     1 - 2 * (y * y + z * z),
@@ -65,13 +65,15 @@ def quat_to_matrix(quat: torch.Tensor) -> torch.Tensor:
 
 
 def quat_from_matrix(matrix: torch.Tensor) -> torch.Tensor:
-  """Quaternions (..., 4) of rotation matrices, with w >= 0.
+  """Return the quaternions (..., 4) of rotation matrices, with w >= 0.
 
-  All four ways to divide are worked out, and the best conditioned is chosen (Shepperd's
-  method without its branches).
+  This is Shepperd's method without branches: it computes a candidate from each of the
+  four components, and takes the best conditioned one.
   """
   m = matrix.flatten(-2).unbind(-1)
   m00, m01, m02, m10, m11, m12, m20, m21, m22 = m
+  # 4 w^2, 4 x^2, 4 y^2 and 4 z^2. Row i of the candidates is the quaternion times four
+  # times its component i, so the largest component divides best.
   squares = torch.stack(
     (
       1 + m00 + m11 + m22,
@@ -96,10 +98,10 @@ def quat_from_matrix(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def quat_log(quat: torch.Tensor) -> torch.Tensor:
-  """Rotation vectors (..., 3), rad: axis times angle, the angle in [0, pi].
+  """Return rotation vectors (..., 3), rad: axis times angle, the angle in [0, pi].
 
   q and -q give the same vector. Near the identity the ratio angle / sin(angle / 2)
-  is replaced by its limit, so the smallest angles keep their digits.
+  is replaced by its limit, so that very small angles keep their precision.
   """
   w, xyz = quat[..., :1], quat[..., 1:]
   sign = torch.where(w < 0, -torch.ones_like(w), torch.ones_like(w))
@@ -112,13 +114,13 @@ def quat_log(quat: torch.Tensor) -> torch.Tensor:
 
 
 def rot6d_from_quat(quat: torch.Tensor) -> torch.Tensor:
-  """Tangent and normal (..., 6): the first and the third column of the matrix."""
+  """Return tangent and normal (..., 6), the first and third column of the matrix."""
   matrix = quat_to_matrix(quat)
   return torch.cat((matrix[..., 0], matrix[..., 2]), dim=-1)
 
 
 def quat_from_rot6d(six: torch.Tensor) -> torch.Tensor:
-  """Quaternions (..., 4) from tangent and normal (..., 6).
+  """Return quaternions (..., 4) from tangent and normal (..., 6).
 
   The numbers may come from a network: the tangent is scaled to unit length and the
   normal is made orthogonal to it (Gram-Schmidt).
@@ -131,9 +133,9 @@ def quat_from_rot6d(six: torch.Tensor) -> torch.Tensor:
 
 
 def rotate_z(cos: torch.Tensor, sin: torch.Tensor, vec: torch.Tensor) -> torch.Tensor:
-  """Vectors (..., 3) turned about z by the angle of (cos, sin), both (...).
+  """Return vectors (..., 3) rotated about z by the angle of (cos, sin), both (...).
 
-  The inverse turn is that of (cos, -sin).
+  The inverse rotation is that of (cos, -sin).
   """
   x, y, z = vec.unbind(-1)
   return torch.stack((cos * x - sin * y, sin * x + cos * y, z), dim=-1)
@@ -142,15 +144,16 @@ def rotate_z(cos: torch.Tensor, sin: torch.Tensor, vec: torch.Tensor) -> torch.T
 def heading(
   quat: torch.Tensor, kind: HeadingKind = "twist"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-  """Cosine and sine (...) of the direction that a body faces in the xy plane.
+  """Return cosine and sine (...) of the direction that a body faces in the xy plane.
 
-  ``twist``: the turn about world z in the decomposition "tilt after turn" (swing and
-  twist). Equal to the yaw angle of an upright body, and continuous for every pose but
-  exactly upside down, where it returns zero: lying supine, prone or on a side all have
-  one. Turning the world turns it along, and mirroring negates it.
+  ``twist``: the rotation about world z in the decomposition "tilt after turn" (swing
+  and twist). It equals the yaw angle of an upright body, and is continuous for every
+  pose except exactly upside down, where the result is zero: lying supine, prone or on a
+  side all have a heading. Rotating the world about z adds to it, and mirroring negates
+  it.
 
   ``yaw``: the direction of the body's x axis seen from above, which the published
-  priors used; it is lost when that axis points up or down, as it does when lying.
+  priors used; it is undefined when that axis points up or down, as it does when lying.
   """
   w, x, y, z = quat.unbind(-1)
   if kind == "twist":

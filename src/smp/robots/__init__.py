@@ -1,1 +1,1 @@
-"""The robots that motion and tasks are about."""
+"""Robots that motion and tasks refer to."""

@@ -1,4 +1,4 @@
-"""The robot: names, sides, and its model, without importing mjlab or torch."""
+"""The Unitree G1: names, sides and model, without importing mjlab or torch."""
 
 from __future__ import annotations
 
@@ -36,19 +36,22 @@ FLOOR = "floor"
 
 HEAD_BODY = "torso_link"
 HEAD_OFFSET = (0.0, 0.0, 0.43)
-"""The head: a point of ``HEAD_BODY``, m, in that body's frame. The G1 has no head body."""
+"""Position of the head, m, in the frame of ``HEAD_BODY``. The G1 has no head body."""
 
 EE_BODY_NAMES: tuple[str, ...] = (
   "left_ankle_roll_link",
   "right_ankle_roll_link",
-  "torso_link",  # Stands in for the head.
+  "torso_link",  # This body represents the head.
   "left_wrist_yaw_link",
   "right_wrist_yaw_link",
 )
 
 
 def other_side(name: str) -> str:
-  """The name of the same part on the other side; parts in the middle keep theirs."""
+  """Return the name of the same part on the other side.
+
+  Parts in the middle keep their name.
+  """
   if name.startswith("left_"):
     return "right_" + name.removeprefix("left_")
   if name.startswith("right_"):
@@ -64,7 +67,7 @@ MIRROR_INDEX: tuple[int, ...] = tuple(
 MIRROR_SIGN: tuple[float, ...] = tuple(
   -1.0 if name.endswith(("roll_joint", "yaw_joint")) else 1.0 for name in JOINT_NAMES
 )
-"""... times this: turning about x or z changes sign in the sagittal mirror."""
+"""Sign of each mirrored joint: rotations about x or z change sign in the mirror."""
 
 EE_MIRROR_INDEX: tuple[int, ...] = tuple(
   EE_BODY_NAMES.index(other_side(name)) for name in EE_BODY_NAMES
@@ -84,7 +87,7 @@ def limb_of(joint: str) -> str:
 
 
 def model_path() -> Path:
-  """mjlab's G1 model file, found without importing mjlab (which takes seconds)."""
+  """Return mjlab's G1 model file, without importing mjlab (which takes seconds)."""
   spec = importlib.util.find_spec("mjlab")
   if spec is None or not spec.submodule_search_locations:
     raise RuntimeError("mjlab is not installed: its asset zoo holds the G1 model")
@@ -93,10 +96,10 @@ def model_path() -> Path:
 
 
 def load_spec(floor: bool = False) -> mujoco.MjSpec:
-  """mjlab's G1 to build on: a new one for each caller, without the visual meshes.
+  """Return a new spec of mjlab's G1, without the visual meshes, to build on.
 
   Args:
-    floor: With a plane at z = 0.
+    floor: Add a plane at z = 0.
   """
   spec = mujoco.MjSpec.from_file(str(model_path()))
   for geom in [geom for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH]:
@@ -112,12 +115,12 @@ def load_spec(floor: bool = False) -> mujoco.MjSpec:
 
 @functools.cache
 def load_model(floor: bool = False) -> mujoco.MjModel:
-  """mjlab's G1: kinematics and collision shapes, without the visual meshes.
+  """Return mjlab's G1: kinematics and collision shapes, without visual meshes.
 
   The model is shared by all callers: treat it as read-only.
 
   Args:
-    floor: With a plane at z = 0, to find what lies under it.
+    floor: Add a plane at z = 0, to find what penetrates it.
 
   Raises:
     RuntimeError: the model's joints are not in the order of ``JOINT_NAMES``.

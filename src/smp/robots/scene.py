@@ -1,4 +1,4 @@
-"""The robot on a floor, to look at."""
+"""Scene of the robot on a floor, for rendering."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import mujoco
 from smp.robots import g1
 
 FRAME_SIZE = (260, 240)
-"""Height and width of one picture, pixels; even, as videos ask for."""
+"""Height and width of one picture, pixels; even, as video formats require."""
 
 
 def scene_model() -> mujoco.MjModel:
-  """What `scene_spec` describes, compiled."""
+  """Return the compiled model of `scene_spec`."""
   return scene_spec().compile()
 
 
 def scene_spec() -> mujoco.MjSpec:
-  """The robot with its visual meshes, on a chequered floor, under a bright sky."""
+  """Return the robot with visual meshes, on a chequered floor, under a bright sky."""
   spec = mujoco.MjSpec.from_file(str(g1.model_path()))
   spec.add_texture(
     name="sky",
@@ -44,7 +44,7 @@ def scene_spec() -> mujoco.MjSpec:
     size=[0.0, 0.0, 1.0],
     material="floor",
   )
-  # It follows the robot: a motion may go far.
+  # The light follows the robot, because a motion may go far.
   spec.body(g1.ROOT_BODY).add_light(
     pos=[0, 0, 4],
     dir=[0, 0, -1],

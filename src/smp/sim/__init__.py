@@ -1,4 +1,4 @@
-"""The physics engines behind mjlab's environments."""
+"""Physics engines of mjlab's environments, and simulated fallen states."""
 
 from smp.sim.engine import Engine as Engine
 from smp.sim.engine import make_env as make_env

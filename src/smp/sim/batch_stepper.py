@@ -1,14 +1,16 @@
-"""One C loop over robots: copy a robot in, call MuJoCo, copy the robot out.
+"""Run MuJoCo over a batch of environments: copy in, call MuJoCo, copy out, in C.
 
-mjlab keeps the state of all robots in arrays of shape (robots, ...) in float32. MuJoCo's
-C engine works on one ``MjData`` in float64. `BatchStepper` joins the two: each thread owns
-one ``MjData`` and one ``MjModel``, takes the next robot, copies its rows in, calls
-``mj_step`` (or another function of the same signature), and copies the results out.
+mjlab keeps the state of all environments in arrays of shape (environments, ...) in
+float32. MuJoCo's C engine works on one ``MjData`` in float64. `BatchStepper` connects
+the
+two: each thread owns one ``MjData`` and one ``MjModel``, takes the next environment,
+copies its rows in, calls ``mj_step`` (or another function of the same signature), and
+copies the results out.
 
-The loop over robots is C (`smp.utils.native_code`), and gets the address of the MuJoCo
-function. The call releases Python's lock, so threads run side by side, and since they
-draw robots from one counter, robots in contact do not hold up the rest.
-The result does not depend on which thread takes which robot.
+The loop over environments is C (`smp.utils.native_code`), and gets the address of the
+MuJoCo function. The call releases Python's lock, so threads run in parallel. All
+threads take environments from one counter, so environments with many contacts do not
+delay the rest. The result does not depend on which thread takes which environment.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ _KINDS = {
   ("i4", "i4"): _INTS,
 }
 
-# The job is an array of 64-bit integers: function, model, data, counter, robots, rows to
-# copy in, rows to copy out, unused; then per row: address in MuJoCo, address of robot 0,
-# bytes from robot to robot, number of values, kind.
+# The job is an array of 64-bit integers: function, model, data, counter, environments,
+# rows to copy in, rows to copy out, unused; then per row: address in MuJoCo, address of
+# environment 0, bytes from one environment to the next, number of values, type. Rows
+# are copied in before the call and out after it; MuJoCo's doubles become floats in the
+# batch.
 _SNIPPET = f"""
 void (*call)(void*, void*) = (void (*)(void*, void*))job[0];
 Int* counter = (Int*)job[3];
@@ -76,19 +80,19 @@ _KERNEL = NativeKernel("native physics", _SNIPPET)
 
 
 class FieldMismatch(Exception):
-  """A field that MuJoCo and MuJoCo Warp do not store alike. The message names it."""
+  """Raised for a field whose layouts in MuJoCo and MuJoCo Warp differ."""
 
 
 @dataclass(frozen=True)
 class Row:
-  """What to copy between one MuJoCo array and the rows of one batch array."""
+  """A copy between one array of MuJoCo and the rows of one batch array."""
 
   name: str
   one: np.ndarray
   batch: np.ndarray
 
   def words(self) -> list[int]:
-    """The row as the C loop reads it.
+    """Return the row as the C loop reads it.
 
     Raises:
       FieldMismatch: sizes or types differ.
@@ -105,12 +109,12 @@ class Row:
 
 
 class BatchStepper:
-  """Calls a function of MuJoCo for every robot, on several threads.
+  """Caller of a MuJoCo function for every environment, on several threads.
 
   Args:
-    model: Copied once per thread; per-robot values are written into the copies.
-    batch_model: Warp's model, which holds the per-robot values.
-    batch_data: Warp's data on the CPU, which holds the state of all robots.
+    model: Copied once per thread; per-environment values are written into the copies.
+    batch_model: Warp's model, which holds the per-environment values.
+    batch_data: Warp's data on the CPU, which holds the state of all environments.
     num_envs: Rows of the batch.
     threads: At least 1.
   """
@@ -134,12 +138,12 @@ class BatchStepper:
 
   @property
   def models(self) -> list[mujoco.MjModel]:
-    """The models that the threads work on, for changes that all robots share."""
+    """Return the threads' models, for changes that all environments share."""
     return self._models
 
   @property
   def data(self) -> list[mujoco.MjData]:
-    """What the threads work on."""
+    """Return the threads' data."""
     return self._data
 
   def prepare(
@@ -150,10 +154,10 @@ class BatchStepper:
     data_out: Iterable[str] = (),
     model_out: Iterable[str] = (),
   ) -> None:
-    """Say what a call of ``function`` copies; names are fields of both engines.
+    """Set what a call of ``function`` copies; names are fields of both engines.
 
     Raises:
-      FieldMismatch: the two engines do not store a field alike.
+      FieldMismatch: the layouts of a field differ between the two engines.
     """
     library = _library()
     survive_divergence(library)
@@ -166,7 +170,7 @@ class BatchStepper:
     ]
 
   def run(self, function: str) -> None:
-    """Call ``function`` for every robot, and return when all are done."""
+    """Call ``function`` for every environment, and return when all are done."""
     self._counter[0] = 0
     self._launch_pool.run([launch for launch, _ in self._jobs[function]])
 
@@ -180,12 +184,13 @@ class BatchStepper:
     data_out: list[str],
     model_out: list[str],
   ) -> tuple[Any, np.ndarray]:
-    """A recorded launch of the C loop, and the array that it reads."""
+    """Return a recorded launch of the C loop, and the array that it reads."""
     ins = self._rows(model, self._batch_model, model_in)
     ins += self._rows(data, self._batch_data, data_in)
     outs = self._rows(data, self._batch_data, data_out)
     outs += self._rows(model, self._batch_model, model_out)
-    # The counter and the MuJoCo objects are held by self, the rows by their owners.
+    # The addresses stay valid: self keeps the counter and the MuJoCo objects alive, and
+    # the owners of the rows keep the rows.
     header = [address, model._address, data._address, self._counter.ctypes.data]
     header += [self._num_envs, len(ins), len(outs), 0]
     job = np.array([header + sum(ins + outs, [])], np.int64)
@@ -199,13 +204,13 @@ class BatchStepper:
 
 
 def _array(owner: Any, name: str) -> np.ndarray:
-  """A field of ``MjModel`` or ``MjData`` as an array that shares its memory."""
+  """Return a field of ``MjModel`` or ``MjData`` as an array that shares its memory."""
   if name != "time":
     array = getattr(owner, name, None)
     if isinstance(array, np.ndarray):
       return array
     raise FieldMismatch(f"{name} (not an array in MuJoCo)")
-  # A plain number in Python. In memory it lies right before `energy`.
+  # `time` is a plain number in Python. In memory it lies right before `energy`.
   address = owner.energy.ctypes.data - owner.energy.itemsize
   time = np.ctypeslib.as_array((ctypes.c_double * 1).from_address(address))
   before, owner.time = owner.time, 1.25
@@ -217,7 +222,7 @@ def _array(owner: Any, name: str) -> np.ndarray:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-  """The MuJoCo library that the Python package has loaded."""
+  """Return the MuJoCo library that the Python package has loaded."""
   folder = Path(mujoco.__file__).parent
   for pattern in ("libmujoco.so*", "libmujoco*.dylib", "mujoco.dll"):
     for path in sorted(folder.glob(pattern)):

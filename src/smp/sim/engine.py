@@ -1,4 +1,4 @@
-"""Which engine computes the physics: MuJoCo Warp, or MuJoCo's own in C."""
+"""Choice of the physics engine: MuJoCo Warp, or MuJoCo's own in C."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from smp.utils.cpu import thread_count
 Engine = Literal["auto", "native", "warp"]
 
 _NAME = "Simulation"
-"""What mjlab's environment module calls the class that it builds."""
+"""Name under which mjlab's environment module looks up the class that it builds."""
 
 
 def make_env(
@@ -47,9 +47,10 @@ def make_env(
 
 @contextmanager
 def use_engine(engine: str = "auto", threads: int | None = None) -> Iterator[None]:
-  """Environments that are built in this context compute on ``engine``.
+  """Let environments that are built in this context compute on ``engine``.
 
-  For code that builds the environment itself, such as mjlab's ``launch_training``.
+  This serves code that builds the environment itself, such as mjlab's
+  ``launch_training``.
 
   Raises:
     UserError: no such engine, or too many threads.
@@ -58,6 +59,7 @@ def use_engine(engine: str = "auto", threads: int | None = None) -> Iterator[Non
   threads = thread_count(threads)
 
   def build(*args: Any, device: str, **kwargs: Any) -> Simulation:
+    """Return a simulation on the chosen engine."""
     if resolve_engine(engine, device) == "warp":
       return Simulation(*args, device=device, **kwargs)
     return NativeSimulation(*args, device=device, threads=threads, **kwargs)
@@ -71,12 +73,12 @@ def use_engine(engine: str = "auto", threads: int | None = None) -> Iterator[Non
 
 
 def default_device(engine: str) -> str:
-  """Where an engine computes when nobody says."""
+  """Return the device of an engine if none is given."""
   return "cuda:0" if engine != "native" and torch.cuda.is_available() else "cpu"
 
 
 def check_engine(engine: str) -> None:
-  """Raise ``UserError`` for a name that no engine has."""
+  """Raise ``UserError`` unless there is an engine of this name."""
   if engine not in get_args(Engine):
     raise UserError(
       f"--engine {engine}: no such engine; choose one of {', '.join(get_args(Engine))}"
@@ -84,7 +86,7 @@ def check_engine(engine: str) -> None:
 
 
 def resolve_engine(engine: str, device: str) -> Literal["native", "warp"]:
-  """The engine that computes on ``device``."""
+  """Return the engine that computes on ``device``."""
   check_engine(engine)
   if engine == "auto":
     return "native" if torch.device(device).type == "cpu" else "warp"

@@ -1,4 +1,4 @@
-"""What becomes of the program when MuJoCo's C code cannot solve a robot's equations."""
+"""Handlers of MuJoCo's C errors, so that one diverged environment ends no training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import sys
 
 _UNSOLVED = b"rank-deficient"
-"""In what the solver says when numbers have grown beyond what it can factorise."""
+"""Part of the solver's error message for numbers too large to factorise."""
 _BARELY = b"Linesearch objective is not convex"
-"""And in what it says right before."""
+"""Part of the warning that precedes that error."""
 
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 
@@ -18,10 +18,10 @@ _Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 @_Handler
 def _on_error(message: bytes) -> None:
   if _UNSOLVED in message:
-    return  # The step goes on with numbers that mean nothing.
+    return  # The step goes on with meaningless numbers.
   sys.stderr.write(f"MuJoCo: {message.decode(errors='replace')}\n")
   sys.stderr.flush()
-  os._exit(1)  # MuJoCo must not go on, and nothing in Python can be reached from here.
+  os._exit(1)  # MuJoCo must not go on, and C code cannot pass an exception to Python.
 
 
 @_Handler
@@ -32,15 +32,16 @@ def _on_warning(message: bytes) -> None:
 
 @functools.cache
 def survive_divergence(library: ctypes.CDLL) -> None:
-  """Let a robot whose physics breaks down not end the program.
+  """Keep the program alive when the physics of an environment diverges.
 
-  MuJoCo exits when its solver cannot factorise, which one joint turned by 300 rad is
-  enough for. With one robot among many that would be the end of a training. Here the
-  solver goes on instead: the robot's state is then beyond all bounds, which
-  `smp.mdp.terminations.PhysicsDiverged` looks for. Any other error still ends the program.
+  MuJoCo exits when its solver cannot factorise, for which one joint turned by 300 rad
+  is enough. With one environment among many that would end the training. With these
+  handlers the solver goes on instead: the state is then out of all bounds, which
+  `smp.mdp.terminations.PhysicsDiverged` detects. Any other error still ends the
+  program.
 
-  The handlers are for all of MuJoCo in this process, but not for calls from its Python
-  package, which makes exceptions of errors.
+  The handlers apply to all of MuJoCo in this process, except calls from its Python
+  package, which turns errors into exceptions.
   """
   for name, handler in (
     ("mju_user_error", _on_error),

@@ -1,4 +1,4 @@
-"""Robots on the ground, made by dropping them: no clip and no prior has seen them."""
+"""Fallen states: robots on the ground, simulated by dropping them."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from smp.motion.pose_classes import StartPose, start_pose
 from smp.robots import g1
 
 FALLEN_POSES: tuple[StartPose, ...] = ("prone", "supine", "left", "right")
-"""``left`` lies on the left side."""
+"""Poses to fall into; ``left`` lies on the left side."""
 
 DROP_HEIGHT = (0.5, 0.8)
-"""Of the pelvis, m."""
+"""Range of the pelvis height at the drop, m."""
 DROP_S = 2.0
-"""Time to fall and come to rest, s."""
+"""Simulated time to fall and come to rest, s."""
 TIMESTEP = 0.005
 STIFFNESS, DAMPING = 20.0, 2.0
-"""The joints' springs (Nm/rad) and dampers (Nms/rad): stiff enough for some to stay on
-a side, soft enough for limbs to give way."""
+"""Stiffness (Nm/rad) and damping (Nms/rad) of the joints: stiff enough for some robots
+to stay on a side, soft enough for limbs to give way."""
 JOINT_SPREAD = 0.35
-"""Standard deviation of the joint angles the springs hold, rad."""
+"""Standard deviation of the joint angles that the springs hold, rad."""
 TILT_SPREAD = 0.25
 """Standard deviation of the tilt away from the intended pose, rad."""
 MAX_JOINT_SPEED, MAX_ROOT_SPEED = 1.0, 0.1
-"""At rest: rad/s and m/s."""
+"""Maximum speeds of a robot at rest, rad/s and m/s."""
 MAX_OVERLAP = 0.01
-"""How deep soft contacts may press parts of the robot into each other, m."""
+"""Maximum penetration of two parts of the robot in soft contact, m."""
 MAX_DROPS = 100
-"""Drops per wanted fall before giving up; on a side every fourth to tenth stays."""
+"""Maximum drops per wanted state; every fourth to tenth robot stays on its side."""
 
 
 class FallenStates(NamedTuple):
-  """Windows of robots that lie on the ground."""
+  """Windows of motion of robots that lie on the ground."""
 
   qpos: np.ndarray
   """(N, W, 36): root xyz (m), root wxyz, joint angles (rad)."""
   pose: np.ndarray
-  """(N,) index into ``FALLEN_POSES`` of what they came to lie as."""
+  """(N,) index into ``FALLEN_POSES`` of the final pose."""
 
 
 def sample_fallen_states(
   per_pose: int, window: int, fps: float, seed: int = 0
 ) -> FallenStates:
-  """``per_pose`` windows of robots at rest for each pose of ``FALLEN_POSES``.
+  """Return ``per_pose`` windows of robots at rest for each pose of ``FALLEN_POSES``.
 
-  A robot with random joint angles, held by soft springs, is dropped in the direction of
-  the pose. What it has rolled into when it is at rest is what counts, and its mirror
-  image counts too. The windows are the last frames of the simulation, and the same for
-  the same seed.
+  A robot with random joint angles, held by soft springs, is dropped in the orientation
+  of the pose. It counts for the pose in which it comes to rest, and its mirror image
+  counts too. The windows are the last frames of the simulation, and the same for the
+  same seed.
 
   Raises:
-    RuntimeError: a pose does not come about, which a change of the model would explain.
+    RuntimeError: a pose does not occur, which would mean that the model has changed.
   """
   found: list[list[np.ndarray]] = [[] for _ in FALLEN_POSES]
   with _workers(window, fps) as run:
@@ -66,7 +66,7 @@ def sample_fallen_states(
       wanted = [i for i, falls in enumerate(found) if len(falls) < per_pose]
       if not wanted:
         break
-      # A fixed number at a time, so that the result is the same on any machine.
+      # The batch size is fixed, so that the result is the same on any machine.
       kinds = [wanted[i % len(wanted)] for i in range(_BATCH)]
       seeds = [(seed, number, i) for i in range(_BATCH)]
       for pose, qpos in run(kinds, seeds):
@@ -85,12 +85,16 @@ def sample_fallen_states(
 
 _BATCH = 16
 _MIRRORED = (0, 1, 3, 2)
-"""The pose in the mirror: left and right change places."""
+"""Index of the mirrored pose: left and right are swapped."""
 Drop = tuple[int | None, np.ndarray]
 
 
 class _workers:
-  """Drops on all cores: MuJoCo's step releases the interpreter lock."""
+  """Context that simulates drops on all cores.
+
+  Entering it returns a function of poses and seeds that yields the drops in order.
+  MuJoCo's step releases the interpreter lock, so threads suffice.
+  """
 
   def __init__(self, window: int, fps: float) -> None:
     self._window, self._every = window, round(1.0 / (fps * TIMESTEP))
@@ -104,7 +108,10 @@ class _workers:
     self._pool.shutdown()
 
   def _drop(self, pose: int, seed: tuple[int, ...]) -> Drop:
-    """One drop: the pose it ends in (None: not at rest, or none), and its window."""
+    """Return the final pose of one drop, and its window (W, 36).
+
+    The pose is None if the robot is not at rest, or in none of the poses.
+    """
     model, data = self._model, mujoco.MjData(self._model)
     rng = np.random.default_rng(seed)
     data.qpos[:] = _drop_pose(FALLEN_POSES[pose], rng)
@@ -114,6 +121,7 @@ class _workers:
     for step in range(steps):
       data.qfrc_applied[6:] = STIFFNESS * (hold - data.qpos[7:])
       mujoco.mj_step(model, data)
+      # Record the last W frames at the frame rate of the window, the newest at the end.
       left = steps - 1 - step
       if left % self._every == 0 and left // self._every < self._window:
         frames[self._window - 1 - left // self._every] = data.qpos
@@ -131,7 +139,7 @@ def _soft_model() -> mujoco.MjModel:
 
 
 def _drop_pose(pose: StartPose, rng: np.random.Generator) -> np.ndarray:
-  """A configuration (36,) above the floor that faces the way it shall come to lie."""
+  """Return a pose (36,) above the floor, oriented towards the intended pose."""
   turns = {
     "prone": (0.0, np.pi / 2, 0.0),
     "supine": (0.0, -np.pi / 2, 0.0),
@@ -154,7 +162,7 @@ def _axis_angle(rotation_vector: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _overlap(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[float, float]:
-  """How deep soft contacts let the robot sink into the floor and into itself, m."""
+  """Return the penetration of soft contacts with floor and robot, m."""
   on_floor = (data.contact.geom == model.geom(g1.FLOOR).id).any(axis=1)
   depth = -data.contact.dist
   return float(depth[on_floor].max(initial=0.0)), float(

@@ -1,22 +1,23 @@
 """mjlab's ``Simulation`` on MuJoCo's C engine: the same arrays, filled on the CPU.
 
 `NativeSimulation` keeps mjlab's arrays (Warp arrays in ordinary memory, which torch and
-numpy share), so that entities, sensors, events, terms and viewers read and write what
-they always do. Only what computes is replaced: ``step``, ``forward``, ``reset`` and
-``recompute_constants``. Casting rays and rendering cameras (``sense``) stay with Warp,
+numpy share), so that entities, sensors, events, terms and viewers read and write them
+as usual. Only the computation is replaced: ``step``, ``forward``, ``reset`` and
+``recompute_constants``. Ray casts and camera rendering (``sense``) stay with Warp,
 which reads the same arrays.
 
-It leans on these parts of mjlab, each with a test in ``tests/sim/test_native.py``:
+It depends on these parts of mjlab, each with a test in ``tests/sim/test_native.py``:
 
 - ``mjlab.envs.manager_based_rl_env`` builds its simulation by the module's name
   ``Simulation``, with the keywords of `NativeSimulation` (see `smp.sim.engine`).
-- ``Simulation.__init__`` applies ``cfg.mujoco`` to ``model`` and calls ``_finish_init``,
-  which reads ``cfg.nconmax`` and ``cfg.njmax`` and sets ``_wp_data`` and
-  ``_data_bridge``; ``_wp_model``, ``_mj_model``, ``_mj_data`` and ``_expanded_fields``
-  hold what their names say.
-- ``WarpBridge`` keeps the struct that it wraps in ``_struct`` and looks attributes up in
-  ``__getattr__``.
-- ``event_manager._DERIVED_FIELDS`` lists what ``recompute_constants`` is to compute.
+- ``Simulation.__init__`` applies ``cfg.mujoco`` to ``model`` and calls
+  ``_finish_init``, which reads ``cfg.nconmax`` and ``cfg.njmax`` and sets ``_wp_data``
+  and ``_data_bridge``; ``_wp_model``, ``_mj_model``, ``_mj_data`` and
+  ``_expanded_fields`` hold what their names say.
+- ``WarpBridge`` keeps the struct that it wraps in ``_struct`` and looks attributes up
+  in ``__getattr__``.
+- ``event_manager._DERIVED_FIELDS`` lists the fields that ``recompute_constants``
+  computes.
 - ``NanGuard.watch`` wraps a step.
 """
 
@@ -44,7 +45,7 @@ STATE = (
   "act",
   "qacc_warmstart",
 )
-"""What a step changes and the next one starts from."""
+"""Fields that a step changes and the next one starts from."""
 
 CONTROLS = (
   "ctrl",
@@ -55,7 +56,7 @@ CONTROLS = (
   "mocap_quat",
   "userdata",
 )
-"""What others write and a step reads."""
+"""Fields that actions and events write and a step reads."""
 
 RESULTS = (
   "qacc",
@@ -96,13 +97,13 @@ RESULTS = (
   "qacc_smooth",
   "qfrc_constraint",
 )
-"""What ``step`` and ``forward`` compute."""
+"""Fields that ``step`` and ``forward`` compute."""
 
 _FRAMES = {"body_ipos", "body_iquat", "geom_pos", "geom_quat", "site_pos", "site_quat"}
 
 
 class NativeData(WarpBridge):
-  """mjlab's view of the data, without the arrays that this engine does not fill."""
+  """View of mjlab's data without the arrays that this engine does not fill."""
 
   def __getattr__(self, name: str) -> Any:
     value = super().__getattr__(name)
@@ -120,18 +121,18 @@ class NativeSimulation(Simulation):
   """mjlab's simulation, computed by MuJoCo's C engine on the CPU.
 
   Args:
-    num_envs: Robots.
-    cfg: As for mjlab. ``nconmax`` and ``njmax`` have no effect: MuJoCo's C engine takes
-      the memory that it needs.
+    num_envs: Environments.
+    cfg: As for mjlab. ``nconmax`` and ``njmax`` have no effect: MuJoCo's C engine
+      allocates the memory that it needs.
     model: A compiled model, or
     spec: one to compile.
     device: "cpu".
     variant_info: Must be empty.
-    threads: How many robots are computed at the same time. Default: one per core.
+    threads: Number of environments computed in parallel. Default: one per core.
 
   Raises:
     UserError: the device is not the CPU, or the model does not compile or has a feature
-      that this engine cannot give.
+      that this engine lacks.
   """
 
   def __init__(
@@ -161,12 +162,12 @@ class NativeSimulation(Simulation):
     try:
       super().__init__(num_envs, cfg, model=model, device=device)
     except NotImplementedError as error:
-      # MuJoCo Warp says what it cannot store; its arrays are this engine's too.
+      # MuJoCo Warp names what it cannot store; this engine uses its arrays, too.
       raise UserError(f"model: {one_line(error)}") from error
 
   def _finish_init(self) -> None:
     cfg = self.cfg
-    # Warp's arrays of contacts and constraints stay unused: as small as can be.
+    # Warp's arrays of contacts and constraints are unused, so make them minimal.
     contacts, constraints = self._mj_data.ncon, self._mj_data.nefc
     self.cfg = replace(cfg, nconmax=max(1, contacts), njmax=max(1, constraints))
     super()._finish_init()
@@ -177,24 +178,25 @@ class NativeSimulation(Simulation):
     )
     for model, data in zip(self._loop.models, self._loop.data, strict=True):
       if model.opt.jacobian == mujoco.mjtJacobian.mjJAC_AUTO and model.nv > 32:
-        # What Warp chooses. Dense, MuJoCo's own choice, takes a fifth longer on a G1.
+        # This is Warp's choice. Dense, MuJoCo's own, takes a fifth longer on a G1.
         model.opt.jacobian = mujoco.mjtJacobian.mjJAC_SPARSE
-      # As on Warp a robot whose state is not finite keeps it until its reset, which
-      # terminations and the NaN guard look for.
+      # As on Warp, an environment keeps a state that is not finite until its reset, so
+      # that terminations and the NaN guard can detect it.
       model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
       for warning in (
         mujoco.mjtWarning.mjWARN_BADQPOS,
         mujoco.mjtWarning.mjWARN_BADQVEL,
         mujoco.mjtWarning.mjWARN_BADQACC,
       ):
-        data.warning[warning].number = 1  # Said already: no log file.
+        data.warning[warning].number = 1  # MuJoCo logs only the first warning.
     self._prepare()
 
   def expand_model_fields(self, fields: tuple[str, ...]) -> None:
-    """Give every robot its own row of model fields.
+    """Give every environment its own row of model fields.
 
     Raises:
-      UserError: the engines do not store a field alike, or this one would not read it.
+      UserError: the layouts of a field differ between the engines, or this engine would
+        not read it.
     """
     if "body_gravcomp" in fields and not self._mj_model.ngravcomp:
       raise UserError(
@@ -204,7 +206,7 @@ class NativeSimulation(Simulation):
     super().expand_model_fields(fields)
     if _FRAMES & self._expanded_fields:
       for model in self._loop.models:
-        # Shortcuts found at compile time that hold for the compiled offsets only.
+        # Clear shortcuts of the compiler that hold for the compiled offsets only.
         model.body_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE.value
         model.geom_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE.value
         model.site_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE.value
@@ -212,13 +214,16 @@ class NativeSimulation(Simulation):
     self._prepare()
 
   def step(self) -> None:
+    """Advance every environment by one physics step."""
     with self.nan_guard.watch(self.data):
       self._loop.run("mj_step")
 
   def forward(self) -> None:
+    """Compute everything that follows from the state, without a step."""
     self._loop.run("mj_forward")
 
   def reset(self, env_ids: torch.Tensor | None = None) -> None:
+    """Reset environments (n,), by default all, to the model's initial state."""
     rows = slice(None) if env_ids is None else env_ids
     for name in ("time", "qvel", "act", "qacc_warmstart", "qacc", "act_dot"):
       getattr(self.data, name)[rows] = 0.0
@@ -234,6 +239,7 @@ class NativeSimulation(Simulation):
       self.data.mocap_quat[rows, mocap] = self.model.body_quat[rows, body]
 
   def recompute_constants(self, level: RecomputeLevel) -> None:
+    """Compute the model fields that follow from expanded ones, per environment."""
     scratch = BatchStepper(
       self._mj_model, self._wp_model, self._wp_data, self.num_envs, threads=1
     )
@@ -247,7 +253,7 @@ class NativeSimulation(Simulation):
     inputs = STATE + CONTROLS
     try:
       self._loop.prepare("mj_step", fields, inputs, STATE + RESULTS)
-      # Like Warp's, `forward` leaves time, state and warm start as they are.
+      # As in Warp, `forward` leaves time, state and warm start unchanged.
       self._loop.prepare("mj_forward", fields, inputs, RESULTS)
     except FieldMismatch as error:
       raise UserError(
@@ -266,7 +272,7 @@ def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
 
 
 def _refuse_unsupported(model: mujoco.MjModel, cfg: SimulationCfg) -> None:
-  """Raise ``UserError`` for what needs code or memory that this engine does not have."""
+  """Raise ``UserError`` for features whose code or memory this engine lacks."""
   kinds = {
     "sensor": (model.sensor_type, mujoco.mjtSensor, ("USER", "PLUGIN")),
     "actuator": (model.actuator_dyntype, mujoco.mjtDyn, ("USER",)),

@@ -1,1 +1,1 @@
-"""Files, configuration, logging and W&B: what every room uses."""
+"""Utilities for all packages: files, configuration, logging and W&B."""

@@ -1,7 +1,8 @@
-"""What a command is made of: for policies, people and pictures alike, without torch.
+"""Components of a command, for policies, people and plots alike, without torch.
 
-A command term says it (`smp.mdp.commands.ComponentCommand.components`). Sliders, arrows,
-options of scripts, the metadata of exported policies and evaluations follow from it.
+A command term declares them (`smp.mdp.commands.ComponentCommand.components`). Sliders,
+arrows, options of scripts, the metadata of exported policies and evaluations follow
+from them.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 KINDS = SCALAR, DIRECTION, POINT = "scalar", "direction", "point"
-"""What components can be. A scalar is seen as it is given. A direction is given as an angle
-and a point as a place, both on the floor of the world, and both are seen from where the
-robot is heading."""
+"""Kinds of components. A scalar is observed as it is given. A direction is given as an
+angle and a point as a position, both on the floor of the world, and both are observed
+in the robot's heading frame."""
 
 _MIRROR = {DIRECTION: (1.0, -1.0), POINT: (1.0, -1.0)}
 _GIVEN = {DIRECTION: 1, POINT: 2}
 _ANGLE_STEP, _STEP = 1.0, 0.05
-"""Of sliders: degrees, and anything else."""
+"""Steps of sliders: for degrees, and for any other unit."""
 
 
 class Slider(NamedTuple):
-  """A number that a person sets by hand."""
+  """A number that a person sets with a slider."""
 
   label: str
   low: float
@@ -32,50 +33,50 @@ class Slider(NamedTuple):
 
 @dataclass(frozen=True)
 class Component:
-  """A part of the command; the parts follow one another in the observation.
+  """A part of a command; the parts follow one another in the observation.
 
   Make one with `scalar`, `direction` or `point`.
   """
 
   name: str
   size: int
-  """Numbers that the policy sees."""
+  """Number of values in the observation."""
   unit: str
-  """Of what the policy sees; "1": a unit vector."""
+  """Unit of the observation; "1": a unit vector."""
   frame: str
-  """Of what the policy sees: "heading" (x forward, y left, flat), or "" for none."""
+  """Frame of the observation: "heading" (x forward, y left, flat), or "" for none."""
   given_as: str
   """The unit and frame in which a person gives it."""
   default: tuple[float, ...]
-  """As a person gives it."""
+  """Default value, as a person gives it."""
   low: float
   high: float
-  """What training asked for, as a person gives it (points: distance, m)."""
+  """Range of values in training, as a person gives them (points: distance, m)."""
   settable: bool
   """Whether a person may choose it."""
   kind: str
   """`SCALAR`, `DIRECTION` or `POINT`."""
   along: str
-  """Of a speed: the direction that it goes along, by name; else "". A direction that
-  nothing goes along is one to face."""
+  """Name of the direction in which a speed is measured; "" for anything else. A
+  direction without a speed is one to face."""
   least: float | None
-  """Nothing below it makes sense; None: no bound."""
+  """Lower bound of valid values; None: no bound."""
   meaning: str
-  """What it asks for, in words."""
+  """Description in words."""
 
   @property
   def given_size(self) -> int:
-    """Numbers that a person gives: an angle, a place, or as many as are seen."""
+    """Return how many numbers a person gives: 1, 2, or the observation's size."""
     return _GIVEN.get(self.kind, self.size)
 
   @property
   def mirror_sign(self) -> tuple[float, ...]:
-    """What each number seen is multiplied by in the sagittal mirror."""
+    """Return the sign of each observed number in the sagittal mirror."""
     return _MIRROR.get(self.kind, (1.0,) * self.size)
 
   @property
   def given_unit(self) -> str:
-    """The unit in which a person gives it."""
+    """Return the unit in which a person gives it."""
     return self.given_as.split(",")[0]
 
   def labels(self) -> list[str]:
@@ -86,10 +87,10 @@ class Component:
     return [f"{self.name} {axis}" for axis in axes]
 
   def sliders(self, given: tuple[float, ...] | None = None) -> list[Slider]:
-    """Return a slider for each number that a person gives; none if nobody may.
+    """Return a slider for each number that a person gives; none if fixed.
 
     Args:
-      given: Where they stand at first. Default: the component's default.
+      given: Initial values. Default: the component's default.
     """
     if not self.settable:
       return []
@@ -118,17 +119,17 @@ def scalar(
   least: float | None = None,
   along: str = "",
 ) -> Component:
-  """Return a number that the policy sees as it is given.
+  """Return a number that the policy observes as it is given.
 
   Args:
-    name: How options and sliders call it.
+    name: Its name in options and sliders.
     unit: Such as "m".
-    meaning: What it asks for, in words.
-    low: Lowest that training asks for.
-    high: Highest that training asks for.
-    default: Where nothing is asked for; by default ``low``.
-    least: Nothing below it makes sense; None: no bound.
-    along: Of a speed (m/s), the direction that it goes along, by name.
+    meaning: Description in words.
+    low: Minimum in training.
+    high: Maximum in training.
+    default: Value where none is given; by default ``low``.
+    least: Lower bound of valid values; None: no bound.
+    along: Of a speed (m/s), the name of the direction in which it is measured.
   """
   value = (low if default is None else default,)
   return Component(
@@ -137,12 +138,12 @@ def scalar(
 
 
 def direction(name: str, meaning: str, fixed: float | None = None) -> Component:
-  """Return a direction on the floor, seen as a unit vector in the heading frame.
+  """Return a direction on the floor, observed as a unit vector in the heading frame.
 
   Args:
-    name: How options and sliders call it.
-    meaning: What it asks for, in words.
-    fixed: Always this angle, degrees from world x towards y. None: any, of choice.
+    name: Its name in options and sliders.
+    meaning: Description in words.
+    fixed: Constant angle, degrees from world x towards y. None: any angle may be set.
   """
   given = "deg, from world x towards world y"
   default = 0.0 if fixed is None else fixed
@@ -172,13 +173,15 @@ def point(
   high: float,
   default: tuple[float, float] = (2.0, 0.0),
 ) -> Component:
-  """Return a place on the floor, seen as its offset from the pelvis, heading frame, m.
+  """Return a point on the floor, observed as its offset from the pelvis, m.
+
+  The offset is in the heading frame.
 
   Args:
-    name: How options and sliders call it.
-    meaning: What it asks for, in words.
-    low: Nearest that training asks for, m.
-    high: Farthest that training asks for, m.
+    name: Its name in options and sliders.
+    meaning: Description in words.
+    low: Minimum distance in training, m.
+    high: Maximum distance in training, m.
     default: x and y in the world, m.
   """
   given = "m, x and y in the world"

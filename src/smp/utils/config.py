@@ -1,4 +1,4 @@
-"""Configuration files: YAML tables of the fields of a dataclass that differ."""
+"""Configuration files: YAML tables of dataclass fields that differ from the default."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Cfg = TypeVar("Cfg")
 
 
 class _Loader(yaml.SafeLoader):
-  """YAML 1.1, which reads 3e-4 as text, with such numbers."""
+  """YAML 1.1 loader that also reads numbers like 3e-4, which YAML 1.1 takes as text."""
 
 
 _Loader.add_implicit_resolver(
@@ -31,16 +31,16 @@ _Loader.add_implicit_resolver(
 
 
 def read_table(path: Path) -> dict[str, Any]:
-  """A YAML file of keys and values; an empty file has none.
+  """Return the table in a YAML file of keys and values; an empty file has none.
 
   Raises:
-    UserError: Naming the file: missing, not YAML, or not a table.
+    UserError: names the file: missing, not YAML, or not a table.
   """
   try:
     table = yaml.load(path.read_text(), _Loader)
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror})") from error
-  except Exception as error:  # Beside YAML's own: bad dates, bytes, too many brackets.
+  except Exception as error:  # Also errors of bad dates, bytes, too many brackets.
     raise UserError(f"{path}: not valid YAML ({one_line(error)})") from error
   if table is None:
     return {}
@@ -52,10 +52,10 @@ def read_table(path: Path) -> dict[str, Any]:
 def check_keys(
   path: Path, table: dict[str, Any], known: Sequence[str], where: str = ""
 ) -> None:
-  """Refuse keys that mean nothing.
+  """Raise unless all keys are known.
 
   Raises:
-    UserError: Naming the file, the key, and the nearest known one.
+    UserError: names the file, the key, and the nearest known one.
   """
   for key in table:
     if key not in known:
@@ -71,7 +71,7 @@ def load_config(path: Path, kind: type[Cfg]) -> Cfg:
   any working directory.
 
   Raises:
-    UserError: Naming the file and the key: unreadable, unknown, or of another type.
+    UserError: names the file and the key: unreadable, unknown, or of another type.
   """
   table = read_table(path)
   hints = typing.get_type_hints(kind)
@@ -91,7 +91,10 @@ def _from_checkout(value: Any) -> Any:
 
 
 def to_plain(cfg: Any) -> dict[str, Any]:
-  """The fields of a dataclass in JSON types; paths inside the checkout from there."""
+  """Return the fields of a dataclass in JSON types.
+
+  Paths inside the checkout become relative to it.
+  """
   return {
     field.name: _plain(getattr(cfg, field.name)) for field in dataclasses.fields(cfg)
   }

@@ -1,4 +1,4 @@
-"""The cores of this machine."""
+"""CPU cores of this machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from smp.errors import UserError
 
 
 def core_count() -> int:
-  """Cores that this process may use."""
+  """Return the number of cores that this process may use."""
   if hasattr(os, "sched_getaffinity"):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 def thread_count(threads: int | None) -> int:
-  """The number of threads, by default one per core this process may use.
+  """Return the number of threads, by default one per core this process may use.
 
   Raises:
     UserError: fewer than one, or more than there are cores.

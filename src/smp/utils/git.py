@@ -1,4 +1,4 @@
-"""The commit that results come from."""
+"""Git commit of this program, stored with results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from smp import paths
 
 
 def git_revision() -> str:
-  """Commit of this program, with '+' if files differ from it; '' if unknown."""
+  """Return this program's commit, '+' if files differ from it; '' if unknown."""
   try:
     done = subprocess.run(
       ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],

@@ -1,14 +1,15 @@
-"""C code for the CPU: compiled by Warp, launched over a job, and a way round it.
+"""C code for the CPU, compiled by Warp, with a switch to turn it off.
 
-A few loops are too small for tensor operations and too many for Python. They are C
-snippets, and Warp compiles each for this processor, once per machine, with the compiler
-that it brings along. What a snippet works on is a job: an array of 64-bit integers, sizes
-and addresses, in an order that the snippet says.
+A few loops have too little work per tensor operation and too many iterations for
+Python. They are C snippets, and Warp compiles each for this processor, once per
+machine, with the compiler that it includes. The input of a snippet is a job: an array
+of 64-bit integers, sizes and addresses, in an order that the snippet defines.
 
-``SMP_NATIVE=0`` in the environment keeps them off where tensor operations do the same.
-They also stand in, with one line of warning, where a snippet cannot be compiled.
+``SMP_NATIVE=0`` in the environment disables them where tensor operations can replace
+them. Tensor operations also replace a snippet that cannot be compiled, with a warning
+of one line.
 """
-# No postponed annotations here: Warp reads those of the kernel.
+# Do not postpone annotations in this module: Warp reads those of the kernel.
 
 import functools
 import os
@@ -26,7 +27,7 @@ _PREAMBLE = "typedef long long Int;\nconst Int* job = (const Int*)address;\n"
 
 
 class NativeKernel:
-  """A snippet of C. Warp is imported, and the snippet compiled, on first use.
+  """A snippet of C; Warp is imported and the snippet compiled on first use.
 
   Args:
     name: What it computes, for messages.
@@ -39,12 +40,12 @@ class NativeKernel:
 
   @functools.cached_property
   def usable(self) -> bool:
-    """Whether it is switched on and compiles; says once on stderr if it does not."""
+    """Return whether it is switched on and compiles; warn once if it fails."""
     if not enabled():
       return False
     try:
       self.record(np.zeros(1, np.int64))
-    except Exception as error:  # Warp raises whatever its compiler and cache do.
+    except Exception as error:  # Warp passes on any error of its compiler and cache.
       print(
         f"[WARN] {self.name}: cannot compile its C code ({one_line(error)}); computing "
         f"with torch, slower; {SWITCH}=0 skips the attempt",
@@ -56,7 +57,8 @@ class NativeKernel:
   def record(self, job: np.ndarray) -> Any:
     """Return a launch over ``job`` (int64), which the caller keeps alive.
 
-    Its method ``launch`` computes, without Python's lock. ``job`` is read each time.
+    Its method ``launch`` computes without Python's lock. ``job`` is read on every
+    launch.
 
     Raises:
       Exception: Warp's, when the snippet cannot be compiled.
@@ -80,7 +82,7 @@ class NativeKernel:
 
 
 class LaunchPool:
-  """Runs recorded launches side by side.
+  """Thread pool that runs recorded launches in parallel.
 
   A launch releases Python's lock while it computes. The first runs on the caller's own
   thread, so a pool of one starts none.
@@ -104,16 +106,16 @@ def _warp() -> Any:
   import warp
 
   if alone:
-    # Nobody else in this program uses it: no word about its devices and caches.
+    # Nothing else in this program uses Warp, so silence its list of devices and caches.
     warp.config.log_level = warp.LOG_ERROR
   return warp
 
 
 def enabled() -> bool:
-  """Whether ``SMP_NATIVE`` leaves the C code on, as it does unless it is 0.
+  """Return whether ``SMP_NATIVE`` enables the C code: unset or 1.
 
   Raises:
-    UserError: It is neither 0 nor 1.
+    UserError: it is neither 0 nor 1.
   """
   value = os.environ.get(SWITCH, "1")
   if value not in ("0", "1"):

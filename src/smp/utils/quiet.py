@@ -1,4 +1,4 @@
-"""Keep what mjlab's managers print of themselves out of a program's own output."""
+"""Suppression of the tables that mjlab's managers print."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tables from files, read as dataclasses by pydantic; mistakes become one line.
+"""Tables from files, validated as dataclasses by pydantic, with one-line errors.
 
-A dataclass says what a file holds: types, and constraints as annotations. Nothing is
-converted on the way: text is no number, and 1 is no truth value.
+A dataclass declares the contents of a file: types, and constraints as annotations. No
+values are converted: text is not a number, and 1 is not a bool.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from smp.errors import UserError, shown
 T = TypeVar("T")
 
 MAX_SIZE = 8192
-"""Sizes beyond this in a file are a mistake, not a network."""
+"""Maximum size in a file; larger values are taken for mistakes."""
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
-"""Of a layer, a window, or anything else of a network, in a file."""
+"""Size of a layer, a window, or another part of a network, in a file."""
 
 
 def read_as(kind: type[T], value: Any, where: object, fix: str = "", at: str = "") -> T:
-  """Return plain values (of JSON, YAML) as a dataclass, and what is in it likewise.
+  """Return plain values (of JSON, YAML) as a dataclass, nested ones included.
 
   Args:
-    kind: The dataclass. Fields without a default must be there; others than its own are
-      passed over, unless its ``__pydantic_config__`` forbids them.
+    kind: The dataclass. Fields without a default are required; unknown fields are
+      ignored, unless its ``__pydantic_config__`` forbids them.
     value: A table of its fields.
-    where: What the message begins with: the file, and the entry in it.
-    fix: What the message ends with.
-    at: Name of the field that ``value`` is itself, if it is one.
+    where: Beginning of the message: the file, and the entry in it.
+    fix: End of the message.
+    at: Name of the field that ``value`` itself is, if it is one.
 
   Raises:
-    UserError: Naming where, the field, what was found and what is expected.
+    UserError: names the place, the field, the value found and the one expected.
   """
   end = f"; {fix}" if fix else ""
   try:
     return _adapter(kind).validate_json(json.dumps(value, default=str), strict=True)
   except ValidationError as error:
-    # Of the ways to read a union the one that got furthest says most.
+    # Of the members of a union, report the one that was validated furthest.
     wrong = max(error.errors(), key=lambda found: len(found["loc"]))
     name = _field(at, wrong["loc"])
     if wrong["type"] == "missing":
@@ -61,7 +61,7 @@ def _adapter(kind: type[T]) -> TypeAdapter[T]:
 
 
 def _field(at: str, place: tuple[int | str, ...]) -> str:
-  """Return a place as a.b[3]; which way of a union was tried is left out."""
+  """Return a location as a.b[3], without the tried member of a union."""
   name = at
   for part in place:
     if isinstance(part, int):

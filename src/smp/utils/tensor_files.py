@@ -1,4 +1,4 @@
-"""Files of tensors, numbers and plain containers: written whole, read without code."""
+"""Files of tensors, numbers and plain containers: atomic writes, no code on reading."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from smp.errors import UserError, atomic_path
 
 
 def save_tensors(path: str | os.PathLike[str], content: Any) -> None:
-  """Write ``content`` to ``path`` with torch; all of it, or nothing.
+  """Write ``content`` to ``path`` with torch, atomically.
 
   Raises:
     UserError: the folder cannot be written, or its disk is full.
   """
-  # Through memory: torch itself calls a full disk a RuntimeError of many lines.
+  # Write through memory: torch reports a full disk as a RuntimeError of many lines.
   buffer = io.BytesIO()
   torch.save(content, buffer)
   with atomic_path(path) as temporary:
@@ -29,11 +29,11 @@ def save_tensors(path: str | os.PathLike[str], content: Any) -> None:
 def load_tensors(
   path: str | os.PathLike[str], what: str, map_location: str = "cpu"
 ) -> dict[Any, Any]:
-  """The table in a file written by torch; no code in the file is run.
+  """Return the table in a file written by torch; no code in the file is run.
 
   Args:
     path: The file.
-    what: What it should be, for the error: "checkpoint".
+    what: Its expected kind, for the error: "checkpoint".
     map_location: Device of the tensors.
 
   Raises:
@@ -58,9 +58,9 @@ def load_tensors(
 
 
 def _check_sums(path: str | os.PathLike[str]) -> None:
-  """Find bits that changed since the file was written: torch reads over them."""
+  """Raise if checksums show a damaged file: torch does not verify them."""
   if not zipfile.is_zipfile(path):
-    return  # Torch knows an older format too, without sums.
+    return  # Torch also reads an older format, which has no checksums.
   with zipfile.ZipFile(path) as archive:
     if archive.testzip() is not None:
       raise zipfile.BadZipFile

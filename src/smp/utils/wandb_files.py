@@ -1,4 +1,4 @@
-"""Policies and priors that lie on Weights & Biases: fetched whole, and put there."""
+"""Download and upload of policies and priors on Weights & Biases."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Kind = Literal["prior", "policy"]
 PRIOR_DOWNLOADS = Path("logs") / "wandb_priors"
 _CHECKPOINT = re.compile(r"model_(\d+)\.pt")
 _DOWNLOAD = ".download."
-"""What names of unfinished downloads begin with."""
+"""Prefix of the names of unfinished downloads."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
-"""Errors that have to do with this machine's disk, not with W&B."""
+"""Errors of this machine's disk, not of W&B."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-"""What W&B takes for the name of an artifact."""
+"""Valid names of W&B artifacts."""
 _TIMEOUT_S = 20
 _PROBE_S = 3.0
 
@@ -33,10 +33,12 @@ _PROBE_S = 3.0
 def fetch_checkpoint(
   folder: Path, run_path: str, name: str | None = None
 ) -> tuple[Path, bool]:
-  """A checkpoint of a run, in ``folder``/wandb_checkpoints/RUN, where mjlab looks too.
+  """Return a checkpoint of a run, downloaded if needed.
+
+  It is stored in ``folder``/wandb_checkpoints/RUN, where mjlab looks, too.
 
   Args:
-    folder: Where the runs of the task's experiment are.
+    folder: Folder of the runs of the task's experiment.
     run_path: ORG/PROJECT/RUN.
     name: Such as model_4000.pt; None: the newest.
 
@@ -74,14 +76,15 @@ def fetch_checkpoint(
 
 
 def fetch_prior(name: str, folder: Path = PRIOR_DOWNLOADS) -> Path:
-  """The prior in an artifact, downloaded to ``folder``/ARTIFACT-VERSION.
+  """Return the prior in an artifact, downloaded to ``folder``/ARTIFACT-VERSION.
 
   Args:
-    name: ORG/PROJECT/ARTIFACT or ORG/PROJECT/ARTIFACT:VERSION; the newest version
-      unless one is named.
+    name: ORG/PROJECT/ARTIFACT or ORG/PROJECT/ARTIFACT:VERSION; by default the newest
+      version.
+    folder: Where to download to.
 
   Raises:
-    UserError: no login, no network, no such artifact, or not one prior in it.
+    UserError: no login, no network, no such artifact, or not exactly one prior in it.
   """
   option, form = f"--wandb-prior {name}", "ORG/PROJECT/ARTIFACT[:VERSION]"
   _check_path(option, name, form)
@@ -102,10 +105,11 @@ def fetch_prior(name: str, folder: Path = PRIOR_DOWNLOADS) -> Path:
 
 
 def check_names(path: Path, project: str) -> None:
-  """Refuse what W&B would refuse at the end of a training.
+  """Raise if W&B would reject the names at the end of a training.
 
   Raises:
-    UserError: no artifact can be named like the file, or no project like this.
+    UserError: the file's name is no valid artifact name, or the project's name is
+      invalid.
   """
   if not _NAME.fullmatch(path.stem):
     raise UserError(
@@ -122,10 +126,10 @@ def check_names(path: Path, project: str) -> None:
 def upload(
   path: Path, kind: Kind, project: str, metadata: Mapping[str, Any], log_dir: Path
 ) -> str:
-  """Put a prior or a policy on W&B as an artifact named like the file.
+  """Upload a prior or a policy to W&B as an artifact named like the file.
 
-  It goes into the run that is open, or a new one. Offline it waits in ``log_dir`` for
-  ``wandb sync``.
+  It is added to the run that is open, or to a new one. Offline it is kept in
+  ``log_dir`` for ``wandb sync``.
 
   Returns:
     Name of the artifact.
@@ -144,7 +148,7 @@ def upload(
     if wandb.run is not None:
       wandb.run.log_artifact(artifact)
     else:
-      # The client looks at the environment once, at its first use.
+      # The client reads the environment only once, at its first use.
       mode = cast(Any, os.environ.get("WANDB_MODE"))
       with wandb.init(
         project=project, job_type=f"upload-{kind}", dir=str(log_dir), mode=mode
@@ -160,7 +164,8 @@ def _api() -> Any:
     )
   import wandb
 
-  with contextlib.redirect_stderr(io.StringIO()):  # Where it found the login.
+  # The client prints where it found the login.
+  with contextlib.redirect_stderr(io.StringIO()):
     return wandb.Api(timeout=int(os.environ.get("WANDB_HTTP_TIMEOUT", _TIMEOUT_S)))
 
 
@@ -171,7 +176,7 @@ def _check_path(option: str, path: str, form: str) -> None:
 
 @contextmanager
 def _explained(option: str, form: str, online: bool = True) -> Iterator[None]:
-  """Turn what W&B's client raises, a dozen kinds of errors, into one line."""
+  """Turn any error of W&B's client into a one-line ``UserError``."""
   try:
     yield
   except UserError:
@@ -195,7 +200,7 @@ def _explained(option: str, form: str, online: bool = True) -> Iterator[None]:
 
 
 def _reachable(url: str) -> bool:
-  """Whether somebody listens there; True where a proxy stands between."""
+  """Return whether a server listens at ``url``; True if a proxy is configured."""
   if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY")):
     return True
   parts = urlparse(url)
@@ -209,7 +214,7 @@ def _reachable(url: str) -> bool:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-  """A folder to download ``path`` into under its own name; it moves when complete."""
+  """Yield a folder to download ``path`` into; the file is moved when complete."""
   with work_folder(path.parent, _DOWNLOAD) as folder:
     yield folder
     os.replace(folder / path.name, path)

@@ -11,7 +11,10 @@ WANDB_URL = "https://api.wandb.ai"
 
 
 def has_wandb_login() -> bool:
-  """Whether W&B could log in without asking: a key in the environment or in netrc."""
+  """Return whether W&B can log in without asking.
+
+  That needs a key in the environment or in netrc.
+  """
   if os.environ.get("WANDB_API_KEY"):
     return True
   host = urlparse(os.environ.get("WANDB_BASE_URL", WANDB_URL)).hostname or ""
@@ -23,7 +26,7 @@ def has_wandb_login() -> bool:
 
 
 def choose_wandb_mode(log_dir: Path) -> None:
-  """Log offline, and say how to sync, when W&B would otherwise ask for a login.
+  """Select offline logging, with a message, if W&B would ask for a login.
 
   An explicit ``WANDB_MODE`` is left as it is.
   """

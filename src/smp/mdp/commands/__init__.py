@@ -1,4 +1,4 @@
-"""What the policy is asked to do: one module per command."""
+"""Commands that a policy follows, one module per command."""
 
 from smp.mdp.commands.component import ComponentCommand, ComponentCommandCfg, Growth
 from smp.mdp.commands.location_command import LocationCommand, LocationCommandCfg

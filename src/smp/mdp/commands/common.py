@@ -1,4 +1,4 @@
-"""What commands share: directions in the heading frame, arrows, control by hand."""
+"""Parts that commands share: heading-frame directions, markers, manual override."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ACTUAL_COLOR = (0.0, 0.7, 1.0, 0.8)
 FACING_COLOR = (0.9, 0.5, 0.1, 0.8)
 GOAL_COLOR = (0.9, 0.2, 0.2, 0.8)
 GOAL_RADIUS = 0.15
-"""Of the ball of a goal, m."""
+"""Radius of the ball that marks a goal, m."""
 
 
 @dataclass
 class ArrowCfg:
-  """How arrows are drawn."""
+  """Size and height of the arrows that show commands in the viewer."""
 
   height: float = 1.0
   """Height of the arrows above the floor, m."""
@@ -37,7 +37,7 @@ class ArrowCfg:
 
 
 def in_heading_frame(vector_w: torch.Tensor, root_quat_w: torch.Tensor) -> torch.Tensor:
-  """World xy vectors (N, 2) as a robot sees them from where it is heading (N, 2).
+  """Return world xy vectors (N, 2) in the heading frame of each robot.
 
   Args:
     vector_w: (N, 2) or (2,), any unit.
@@ -49,7 +49,7 @@ def in_heading_frame(vector_w: torch.Tensor, root_quat_w: torch.Tensor) -> torch
 
 
 def random_directions(count: int, device: str | torch.device) -> torch.Tensor:
-  """Unit vectors (count, 2), uniform over the circle."""
+  """Return unit vectors (count, 2), uniform over the circle."""
   angle = 2.0 * math.pi * torch.rand(count, device=device)
   return torch.stack((angle.cos(), angle.sin()), dim=-1)
 
@@ -62,12 +62,15 @@ def draw_arrow(
   cfg: ArrowCfg,
   lift: float = 0.0,
 ) -> None:
-  """A horizontal arrow over a robot.
+  """Draw a horizontal arrow over a robot.
 
   Args:
+    cfg: Height and length of arrows.
+    visualizer: Where to draw.
     root_pos_w: (3,), m.
     vector_w: (2,) or more, of which xy count; times ``cfg.scale`` is the length in m.
-    lift: Height above the others, m, so that arrows do not hide each other.
+    color: RGBA, 0 to 1.
+    lift: Height above the other arrows, m, so that arrows do not hide each other.
   """
   start = np.array([root_pos_w[0], root_pos_w[1], cfg.height + lift])
   offset = np.array([vector_w[0] * cfg.scale, vector_w[1] * cfg.scale, 0.0])
@@ -75,7 +78,7 @@ def draw_arrow(
 
 
 def draw_goal(visualizer: DebugVisualizer, goal_w: np.ndarray) -> None:
-  """A ball on the floor at ``goal_w`` (2,), m, under an upright arrow."""
+  """Draw a ball on the floor at ``goal_w`` (2,), m, under an upright arrow."""
   floor = np.array([goal_w[0], goal_w[1], GOAL_RADIUS])
   visualizer.add_sphere(floor, GOAL_RADIUS, GOAL_COLOR)
   top = floor + np.array([0.0, 0.0, 1.0])
@@ -84,11 +87,11 @@ def draw_goal(visualizer: DebugVisualizer, goal_w: np.ndarray) -> None:
 
 @dataclass
 class ManualCommandGui:
-  """The viewer's sliders, and which robot they hold."""
+  """The viewer's sliders for a command, and the environment that they override."""
 
   enabled: viser.GuiCheckboxHandle
   sliders: dict[str, list[viser.GuiSliderHandle]]
-  """By component, one for each number that a person gives."""
+  """Sliders by component, one for each number that a person enters."""
   get_env_idx: Callable[[], int]
 
   @staticmethod
@@ -98,7 +101,7 @@ class ManualCommandGui:
     get_env_idx: Callable[[], int],
     components: tuple[Component, ...],
   ) -> ManualCommandGui:
-    """A folder with a checkbox, and the sliders of the components that may be set."""
+    """Add a folder with a checkbox and a slider for each settable number."""
     with server.gui.add_folder(name.capitalize()):
       enabled = server.gui.add_checkbox("Set by hand", initial_value=False)
       sliders = {
@@ -114,7 +117,7 @@ class ManualCommandGui:
     return ManualCommandGui(enabled, sliders, get_env_idx)
 
   def held(self) -> tuple[int, dict[str, list[float]]] | None:
-    """The robot in view and the values by component, while control by hand is on."""
+    """Return the environment in view and the values by component, if overridden."""
     if not self.enabled.value:
       return None
     values = {

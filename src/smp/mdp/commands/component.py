@@ -1,4 +1,4 @@
-"""A command that says what it is made of, and what follows from that."""
+"""Base class of commands that declare their components."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ if TYPE_CHECKING:
 
 
 class Growth(NamedTuple):
-  """What a curriculum may let grow of a command: the top of one of its ranges."""
+  """A range of a command whose upper bound a curriculum may raise."""
 
   quantity: str
-  """Such as "speed": its curriculum term is called top_speed."""
+  """Name such as "speed"; the curriculum term is then called top_speed."""
   attribute: str
-  """Of the range (low, high), in the configuration and in the term."""
+  """Attribute that holds the range (low, high), in configuration and term."""
   unit: str
   start: float | None
-  """The top at first. None: it grows only where that is asked for."""
+  """Upper bound at level 0. None: it grows only where a start is given."""
 
 
 @dataclass(kw_only=True)
 class ComponentCommandCfg(CommandTermCfg, abc.ABC):
-  """What all commands of this project have."""
+  """Configuration that all commands of this project share."""
 
   entity_name: str = "robot"
 
   viz: ArrowCfg = field(default_factory=ArrowCfg)
 
   def growth(self) -> tuple[Growth, ...]:
-    """Return what a curriculum may let grow."""
+    """Return the ranges that a curriculum may grow."""
     return ()
 
 
 class ComponentCommand(CommandTerm, abc.ABC):
   """A command made of components.
 
-  A subclass says what they are (`components`), keeps what is asked for in tensors of
-  its own (`targets`) and draws new ones (`_draw_targets`). What the policy sees, sliders,
-  arrows, the mirror, export and evaluation follow from these.
+  A subclass declares its components (`components`), keeps the commanded values in
+  tensors of its own (`targets`) and draws new ones (`_draw_targets`). The observation,
+  sliders, arrows, the mirror, export and evaluation follow from these.
   """
 
   def __init__(self, cfg: ComponentCommandCfg, env: ManagerBasedRlEnv):
@@ -73,37 +73,38 @@ class ComponentCommand(CommandTerm, abc.ABC):
     values that are drawn."""
     self._hand: ManualCommandGui | None = None
 
-  # What a subclass says.
+  # Declared by subclasses.
 
   @abc.abstractmethod
   def components(self) -> tuple[Component, ...]:
-    """Return the parts of the command in the order in which the policy sees them."""
+    """Return the parts of the command in the order of the observation."""
 
   @abc.abstractmethod
   def targets(self) -> dict[str, torch.Tensor]:
-    """Return what is asked for by component, in the tensors that hold it.
+    """Return the commanded values by component, in the tensors that hold them.
 
-    World axes: unit vectors (N, 2) (a fixed one: (2,)), points (N, 2) in m, scalars (N,).
+    World axes: unit vectors (N, 2) (a fixed one: (2,)), points (N, 2) in m, scalars
+    (N,).
     """
 
   @abc.abstractmethod
   def _draw_targets(self, env_ids: torch.Tensor) -> None:
-    """Draw what is asked of the robots ``env_ids`` (n,) anew."""
+    """Draw new values for the environments ``env_ids`` (n,)."""
 
-  # What follows.
+  # Derived from the components.
 
   @property
   def command(self) -> torch.Tensor:
-    """What the policy sees (N, C): the components side by side."""
+    """Return the observation (N, C): the components side by side."""
     return self._command
 
   @property
   def mirror_sign(self) -> tuple[float, ...]:
-    """What each number of the command is multiplied by in the sagittal mirror."""
+    """Return the sign of each number of the command in the sagittal mirror."""
     return tuple(sign for part in self.components() for sign in part.mirror_sign)
 
   def set(self, env_ids: torch.Tensor, values: Mapping[str, Any]) -> None:
-    """Ask robots for something, until the next draw.
+    """Set the command of environments, until the next draw.
 
     Args:
       env_ids: (n,).
@@ -111,7 +112,7 @@ class ComponentCommand(CommandTerm, abc.ABC):
         from world x, points in m from the environment's origin, scalars in their unit.
 
     Raises:
-      ValueError: a component that this command does not have, or that nobody may set.
+      ValueError: a component that this command does not have, or that cannot be set.
     """
     parts = {part.name: part for part in self.components() if part.settable}
     targets = self.targets()
@@ -135,7 +136,8 @@ class ComponentCommand(CommandTerm, abc.ABC):
       self.set(env_ids, self.give(env_ids))
 
   def _update_command(self, env_ids: torch.Tensor | None) -> None:
-    del env_ids  # A function of the current state: refreshing all is right.
+    # The command is a function of the current state, so refreshing all is correct.
+    del env_ids
     held = self._hand.held() if self._hand is not None else None
     if held is not None:
       index, values = held
@@ -152,11 +154,11 @@ class ComponentCommand(CommandTerm, abc.ABC):
       self._command[:, columns] = in_heading_frame(target, quat)
 
   def _update_metrics(self) -> None:
-    """Errors are metrics of the task (`smp.mdp.metrics`), true means in SI units."""
+    """Do nothing: errors are metrics of the task (`smp.mdp.metrics`) in SI units."""
 
   @functools.cached_property
   def _layout(self) -> tuple[tuple[str, str, slice], ...]:
-    """Name, kind and columns of each component."""
+    """Return name, kind and columns of each component."""
     found, start = [], 0
     for part in self.components():
       found.append((part.name, part.kind, slice(start, start + part.size)))
@@ -178,12 +180,12 @@ class ComponentCommand(CommandTerm, abc.ABC):
     on_change: Callable[[], None] | None = None,
     request_action: Callable[[str, Any], None] | None = None,
   ) -> None:
-    """Add sliders for what may be set of the robot in view."""
+    """Add sliders for the settable components of the environment in view."""
     del on_change, request_action
     self._hand = ManualCommandGui.build(name, server, get_env_idx, self.components())
 
   def _debug_vis_impl(self, visualizer: DebugVisualizer) -> None:
-    """Commanded velocity (blue), actual velocity (cyan), facing (orange), goals (red)."""
+    """Draw commanded (blue), actual (cyan) and facing (orange) arrows, goals (red)."""
     here = robot_state.root_pos_w(self.robot).cpu().numpy()
     arrows = [(v.cpu().numpy(), color) for v, color in self._arrows()]
     targets = self.targets()
@@ -197,7 +199,7 @@ class ComponentCommand(CommandTerm, abc.ABC):
         draw_goal(visualizer, goal[i])
 
   def _arrows(self) -> Iterator[tuple[torch.Tensor, tuple[float, float, float, float]]]:
-    """Vectors (N, 2), m/s or 1, and the colours they are drawn in."""
+    """Yield the vectors (N, 2), m/s or unit length, to draw, with their colours."""
     targets, parts = self.targets(), self.components()
     followed = {part.along for part in parts if part.along}
     for part in parts:

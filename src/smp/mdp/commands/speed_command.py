@@ -1,4 +1,4 @@
-"""Go along a fixed direction of the world at a commanded speed."""
+"""Command: go along a fixed world direction at a commanded speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class SpeedCommandCfg(TravelCommandCfg):
-  """A speed along a fixed direction of the world."""
+  """Configuration of a speed along a fixed direction of the world."""
 
   direction: tuple[float, float] = (1.0, 0.0)
   """Direction of travel, world xy; need not be of unit length."""
@@ -26,11 +26,12 @@ class SpeedCommandCfg(TravelCommandCfg):
   """Commanded speeds, m/s, drawn uniformly."""
 
   def build(self, env: ManagerBasedRlEnv) -> SpeedCommand:
+    """Return the command term for an environment."""
     return SpeedCommand(self, env)
 
 
 class SpeedCommand(TravelCommand):
-  """Go along a fixed direction at a commanded speed.
+  """Command of a speed along a fixed direction.
 
   The policy sees (direction x, direction y, speed): the direction as a unit vector in
   the robot's heading frame, the speed in m/s.
@@ -44,11 +45,13 @@ class SpeedCommand(TravelCommand):
     self.direction_w = direction / direction.norm()
 
   def components(self) -> tuple[Component, ...]:
+    """Return the direction, in the heading frame, and the speed."""
     x, y = self.direction_w.tolist()
     along = math.degrees(math.atan2(y, x))
     return direction("direction", "where to go", along), self.speed_component()
 
   def targets(self) -> dict[str, torch.Tensor]:
+    """Return the fixed direction (2,), world xy, and the speeds (N,), m/s."""
     return {"direction": self.direction_w, "speed": self.speed}
 
   def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:

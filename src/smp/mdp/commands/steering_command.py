@@ -1,4 +1,4 @@
-"""Go one way while facing another."""
+"""Command: travel in one direction while facing another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class SteeringCommandCfg(TravelCommandCfg):
-  """A velocity and a facing direction, each in a random direction of the world."""
+  """Configuration of a velocity and a facing, each in a random world direction."""
 
   speed_range: tuple[float, float] = (0.5, 2.0)
   """Commanded speeds, m/s, drawn uniformly."""
@@ -25,11 +25,12 @@ class SteeringCommandCfg(TravelCommandCfg):
   start_speed: ClassVar[float] = 1.0
 
   def build(self, env: ManagerBasedRlEnv) -> SteeringCommand:
+    """Return the command term for an environment."""
     return SteeringCommand(self, env)
 
 
 class SteeringCommand(TravelCommand):
-  """Travel along one direction at a speed, and face another direction.
+  """Command of a travel direction, a speed and a facing direction.
 
   The policy sees (direction x, direction y, speed, facing x, facing y): unit vectors in
   the robot's heading frame, the speed in m/s.
@@ -41,6 +42,7 @@ class SteeringCommand(TravelCommand):
     self.facing_w = torch.zeros(self.num_envs, 2, device=self.device)
 
   def components(self) -> tuple[Component, ...]:
+    """Return travel direction, speed and facing, directions in the heading frame."""
     return (
       direction("direction", "where to go"),
       self.speed_component(),
@@ -48,6 +50,7 @@ class SteeringCommand(TravelCommand):
     )
 
   def targets(self) -> dict[str, torch.Tensor]:
+    """Return directions and facings (N, 2), world xy, and speeds (N,), m/s."""
     return {
       "direction": self.direction_w,
       "speed": self.speed,
@@ -55,7 +58,7 @@ class SteeringCommand(TravelCommand):
     }
 
   def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:
-    """Return the norms (P,) of velocities (P, 2), m/s: travel is in any direction."""
+    """Return the norms (P,) of velocities (P, 2), m/s; any direction counts."""
     return velocity_w.norm(dim=-1)
 
   def _draw_targets(self, env_ids: torch.Tensor) -> None:

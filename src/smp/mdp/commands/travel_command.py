@@ -1,4 +1,4 @@
-"""What commands of a speed share: how speeds are drawn, and may be drawn ahead."""
+"""Base class of commands with a speed, which can be drawn ahead of the command."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class TravelCommandCfg(ComponentCommandCfg, abc.ABC):
-  """Which speeds are commanded."""
+  """Configuration of the commanded speeds."""
 
   speed_range: tuple[float, float]
   """Commanded speeds, m/s, drawn uniformly."""
 
   rel_standing_envs: float = 0.0
-  """Share of the commands that ask to stand still instead."""
+  """Share of the commands with speed zero."""
 
   rel_slow_envs: float = 0.0
-  """Share of the commands that ask for a speed from 0 to ``slow_speed`` instead, drawn
+  """Share of the commands with a speed from 0 to ``slow_speed`` instead, drawn
   uniformly."""
 
   slow_speed: float = 0.6
-  """Top of the slow speeds, m/s."""
+  """Upper bound of the slow speeds, m/s."""
 
   start_speed: ClassVar[float] = 3.0
-  """Top speed at first, m/s, where a curriculum lets it grow."""
+  """Top speed at level 0 of a curriculum that grows it, m/s."""
 
   def growth(self) -> tuple[Growth, ...]:
+    """Return the speed range, which a curriculum may grow."""
     return (Growth("speed", "speed_range", "m/s", self.start_speed),)
 
 
 class TravelCommand(ComponentCommand):
-  """Go at a commanded speed in some direction.
+  """Command of a speed in some direction.
 
-  A speed can be drawn before the command is (`draw_next`), for whoever prepares the
-  start of an episode that fits.
+  A speed can be drawn before the command is (`draw_next`), so that an initial state of
+  a matching speed can be chosen.
 
   Raises:
-    UserError: shares of standing and slow commands that are no shares, or no slow speed.
+    UserError: ``rel_standing_envs`` and ``rel_slow_envs`` are not shares that sum to at
+      most 1, or ``slow_speed`` is not positive.
   """
 
   cfg: TravelCommandCfg
@@ -59,13 +61,13 @@ class TravelCommand(ComponentCommand):
     super().__init__(cfg, env)
     _check_shares(cfg)
     self.speed_range = cfg.speed_range
-    """Speeds drawn at present, m/s: the configured ones, or what a curriculum allows."""
+    """Current range, m/s: the configured one, or the part that a curriculum allows."""
     self.speed = torch.zeros(self.num_envs, device=self.device)
     self._next = torch.zeros(self.num_envs, device=self.device)
     self._drawn = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
 
   def speed_component(self) -> Component:
-    """Return the commanded speed as a part of the command."""
+    """Return the commanded speed as a component of the command."""
     low, high = self.cfg.speed_range
     return scalar(
       "speed",
@@ -80,11 +82,11 @@ class TravelCommand(ComponentCommand):
 
   @property
   def velocity_w(self) -> torch.Tensor:
-    """Commanded velocity (N, 2), m/s, world xy."""
+    """Return the commanded velocity (N, 2), m/s, world xy."""
     return self.speed.unsqueeze(-1) * self.direction_w
 
   def draw_next(self, env_ids: torch.Tensor) -> torch.Tensor:
-    """Draw the speeds (n,), m/s, that the next command of ``env_ids`` (n,) will have."""
+    """Draw the speeds (n,), m/s, of the next command of ``env_ids`` (n,)."""
     speed = self._draw(len(env_ids))
     self._next[env_ids] = speed
     self._drawn[env_ids] = True
@@ -92,16 +94,16 @@ class TravelCommand(ComponentCommand):
 
   @abc.abstractmethod
   def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:
-    """Return how fast velocities (P, 2), world xy, m/s, are in this command's terms: (P,)."""
+    """Return the speeds (P,) of velocities (P, 2), world xy, as this command counts."""
 
   def _take_speeds(self, env_ids: torch.Tensor) -> torch.Tensor:
-    """Speeds (n,), m/s, for a new command: those drawn ahead, others drawn now."""
+    """Return speeds (n,), m/s, for new commands: those drawn ahead, or new draws."""
     ahead = self._drawn[env_ids]
     self._drawn[env_ids] = False
     return torch.where(ahead, self._next[env_ids], self._draw(len(env_ids)))
 
   def _draw(self, count: int) -> torch.Tensor:
-    """Speeds (count,), m/s."""
+    """Return random speeds (count,), m/s."""
     draw, kind = torch.rand(2, count, device=self.device)
     low, high = self.speed_range
     speed = low + (high - low) * draw
