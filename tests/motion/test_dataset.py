@@ -18,10 +18,11 @@ from smp.data.select_locomotion import (
   select,
 )
 from smp.data.stats import StatsCfg, feature_labels, run_stats, span_difference
-from smp.errors import UserError, atomic_path, run
+from smp.errors import UserError, run
 from smp.motion import dataset
 from smp.motion.features import FEATURE_DIM, WINDOW, g1_spec, mirror_features
 from smp.paths import MOTIONS
+from smp.utils.files import atomic_path
 from tests.motion.test_clips import synthetic_clip, write_csv
 
 

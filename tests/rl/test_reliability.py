@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from smp.errors import UserError, atomic_path, check_folder, remove_leftovers
+from smp.errors import UserError
 from smp.rl.checkpoint import newest_checkpoint, read_checkpoint
+from smp.utils.files import atomic_path, check_folder, remove_leftovers
 from tests import toy_training
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from smp.benchmark.timing import Spread
-from smp.errors import atomic_path
+from smp.utils.files import atomic_path
 
 Row = tuple[str, int, Spread, Spread | None]
 """What, how many, ours, plain."""

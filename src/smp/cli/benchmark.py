@@ -29,7 +29,7 @@ from smp.cli.train import default_config
 from smp.diffusion.prior import MotionPrior
 from smp.diffusion.sds import float32_products, products_in
 from smp.diffusion.trainer import PretrainCfg, TrainData, Trainer
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.mdp import robot_state
 from smp.mdp.smp_reward import SmpReward
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
@@ -39,6 +39,7 @@ from smp.sim import NativeSimulation
 from smp.sim.engine import default_device, make_env
 from smp.tasks.registry import all_tasks
 from smp.utils.cpu import core_count
+from smp.utils.files import atomic_path
 
 GSI_BUFFER_SIZE = 64
 FILL_STEPS = 20

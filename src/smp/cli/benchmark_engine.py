@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from smp.benchmark.timing import time_call
-from smp.errors import atomic_path
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.sim.engine import make_env
 from smp.tasks.registry import all_tasks
 from smp.utils.cpu import core_count, thread_count
+from smp.utils.files import atomic_path
 
 GSI_BUFFER_SIZE = 64
 

@@ -23,12 +23,13 @@ from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
 from smp.episodes import protocol
 from smp.episodes.protocol import COMMAND, EvalProtocol
 from smp.episodes.trajectory import Trajectory, join
-from smp.errors import UserError, atomic_path, check_folder
+from smp.errors import UserError
 from smp.evaluation.policy import motion_similarity, summary
 from smp.evaluation.policy.episode_plots import render_strip, strip_frames, typical
 from smp.evaluation.policy.html_report import in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data
 from smp.tasks.registry import find_task, policy_path, protocol_of
+from smp.utils.files import atomic_path, check_folder
 
 Agent = Literal["trained", "zero", "random"]
 SAMPLES = 512

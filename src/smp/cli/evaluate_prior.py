@@ -17,7 +17,7 @@ from rich.table import Table
 
 from smp import paths
 from smp.diffusion.prior import MotionPrior
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.evaluation.prior.comparison import NOTE, SEEN, markdown, side_by_side
 from smp.evaluation.prior.eval_windows import HELD_OUT, OWN, EvalWindows, kind_of
 from smp.evaluation.prior.judge import (
@@ -28,6 +28,7 @@ from smp.evaluation.prior.judge import (
 )
 from smp.evaluation.prior.prior_plots import save_evaluation_picture
 from smp.motion.dataset import WindowSet, load_stats, load_windows
+from smp.utils.files import atomic_path
 
 
 @dataclass(frozen=True)

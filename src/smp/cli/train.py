@@ -17,7 +17,7 @@ import tyro
 from mjlab.scripts.train import TrainConfig, launch_training
 
 from smp.cli.task_argument import task_from_argv
-from smp.errors import UserError, check_folder
+from smp.errors import UserError
 from smp.mdp.curriculums import add_curriculum
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.rl.checkpoint import newest_checkpoint
@@ -29,6 +29,7 @@ from smp.rl.runner import CheckpointedRunner
 from smp.sim.engine import check_engine, use_engine
 from smp.tasks.registry import policy_path
 from smp.utils.cpu import core_count, thread_count
+from smp.utils.files import check_folder
 from smp.utils.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 
 CPU_ENVS_PER_CORE = 128

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from smp.data.clip_kinematics import CONTACT, Poses
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.paths import DATASETS
 from smp.robots import g1
+from smp.utils.files import atomic_path
 
 FAMILIAR = DATASETS / "familiar.npz"
 RATE = 30.0

@@ -26,13 +26,14 @@ from scipy.ndimage import uniform_filter1d
 
 from smp.data.choice import read_clips
 from smp.data.formats import SourceCfg
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.motion.clips import Clip
 from smp.motion.dataset import Split
 from smp.motion.kinematics import Kinematics
 from smp.motion.pose_classes import START_POSES, StartPose, start_pose
 from smp.motion.rotations import quat_to_matrix
 from smp.robots import g1
+from smp.utils.files import atomic_path
 
 SMOOTHING_S = 0.3
 STILLNESS_S = 0.15

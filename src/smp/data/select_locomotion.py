@@ -22,12 +22,13 @@ from scipy.ndimage import uniform_filter1d
 
 from smp.data.choice import read_clips
 from smp.data.formats import SourceCfg
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.motion.clips import Clip
 from smp.motion.contact import penetration
 from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import heading, quat_to_matrix
 from smp.robots import g1
+from smp.utils.files import atomic_path
 
 SMOOTHING_S = 0.5
 

@@ -28,11 +28,12 @@ from smp.deploy.policy_spec import (
   Physics,
   PolicySpec,
 )
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.mdp.commands import ComponentCommand
 from smp.mdp.smp_term import SmpTerm
 from smp.mdp.terminations import root_too_low
 from smp.utils.components import Component
+from smp.utils.files import atomic_path
 
 FILE_NAME = "policy.onnx"
 """Beside the checkpoints."""

@@ -12,7 +12,8 @@ import numpy as np
 from smp.deploy.fixed_command import Command, heading
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
+from smp.utils.files import atomic_path
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.diffusion.reference import REFERENCE_KEY, Reference
 from smp.diffusion.sds import Precision, SdsLoss
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.motion.dataset import MIN_SPAN
 from smp.motion.features import FeatureSpec
+from smp.utils.files import atomic_path
 from smp.utils.schema import Size, read_as
 
 FORMAT_VERSION = 1

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 from pydantic import AfterValidator
 
-from smp.errors import UserError, atomic_path, shown
+from smp.errors import UserError, shown
 from smp.motion.features import FeatureSpec
 from smp.utils.config import check_keys, read_table
+from smp.utils.files import atomic_path
 from smp.utils.schema import read_as
 
 Split = Literal["train", "val"]

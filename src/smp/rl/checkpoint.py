@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from smp.errors import UserError, remove_leftovers, shown
+from smp.errors import UserError, shown
+from smp.utils.files import remove_leftovers
 from smp.utils.tensor_files import load_tensors
 
 _ENTRIES: dict[tuple[str, ...], type] = {

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
+from smp.utils.files import atomic_path
 
 
 def save_tensors(path: str | os.PathLike[str], content: Any) -> None:

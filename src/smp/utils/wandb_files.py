@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
-from smp.errors import UserError, one_line, shown, work_folder
+from smp.errors import UserError, one_line, shown
+from smp.utils.files import work_folder
 from smp.utils.wandb_mode import WANDB_URL, choose_wandb_mode, has_wandb_login
 
 Kind = Literal["prior", "policy"]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import mujoco
 import numpy as np
 
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.robots import g1
 from smp.robots.scene import FRAME_SIZE, scene_model
+from smp.utils.files import atomic_path
 
 if TYPE_CHECKING:
   import mediapy

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from smp.errors import UserError, atomic_path
+from smp.errors import UserError
 from smp.evaluation.policy import summary
 from smp.evaluation.policy.curves import EPISODE, TASK_REWARD, read_curves
 from smp.evaluation.policy.html_report import in_words
+from smp.utils.files import atomic_path
 
 LICENCE = """The weights are computed from LAFAN1 (CC BY-NC-ND 4.0): research, non-commercial, with
 attribution. See `datasets/README.md`."""

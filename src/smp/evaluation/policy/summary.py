@@ -153,9 +153,10 @@ def _common(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
       trajectory.task_reward, valid, trajectory.max_reward
     ),
     "r_smp": fig.masked_mean(trajectory.r_smp, valid & trajectory.r_smp.isfinite()),
-    "sds_loss": fig.masked_mean(error.mean(dim=-1), valid),
     "diverged": trajectory.broken().any(dim=0).float(),
   }
+  if len(trajectory.timesteps):  # The task has a prior.
+    values["sds_loss"] = fig.masked_mean(error.mean(dim=-1), valid)
   for k, timestep in enumerate(trajectory.timesteps):
     values[f"sds_loss_t{timestep}"] = fig.masked_mean(error[..., k], valid)
   soles = fig.sole_positions(trajectory.qpos)
@@ -277,6 +278,8 @@ def _condition(
     if figure.kind == "other":
       result[figure.key] = asdict(others[figure.key])
       continue
+    if figure.key not in ours and figure.key.startswith("sds_loss"):
+      continue  # The task has no prior.
     one = ours[figure.key].double().numpy()
     result[figure.key] = asdict(interval_of(figure, one))
     result[figure.key]["seeds"] = {

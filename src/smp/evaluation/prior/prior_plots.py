@@ -15,9 +15,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from smp.diffusion.prior import MotionPrior
-from smp.errors import atomic_path
 from smp.evaluation.prior.eval_windows import HELD_OUT
 from smp.motion.features import SLICES
+from smp.utils.files import atomic_path
 from smp.utils.rows import evenly_spaced
 
 if TYPE_CHECKING:
