@@ -1,4 +1,4 @@
-"""One HTML file with everything: it needs no network and no other file."""
+"""The HTML report of an evaluation: one file that needs no network."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ details { margin-top: 1rem; } summary { cursor: pointer; font-weight: 600; }
 
 
 def render_report(result: dict[str, Any], strips: dict[tuple[int, str], bytes]) -> str:
-  """The page.
+  """Return the HTML page.
 
   Args:
-    result: What the JSON holds.
-    strips: JPEG of each policy (by its place) and condition (by its label).
+    result: The contents of the JSON.
+    strips: JPEG of each policy (by index) and condition (by label).
   """
   task, policies = result["protocol"]["task"], result["policies"]
   metrics = metrics_of(task)
@@ -218,13 +218,13 @@ def _name(figure: Metric) -> str:
 
 
 def cell(figure: Metric, found: dict[str, Any]) -> str:
-  """A figure and its interval as HTML."""
+  """Return a metric and its interval as HTML."""
   value, interval = in_words(figure, found[figure.key])
   return f"{value} <small>{interval}</small>" if interval else value
 
 
 def in_words(figure: Metric, one: dict[str, Any]) -> tuple[str, str]:
-  """A figure and its interval, as many digits as the interval lets count."""
+  """Return a metric and its interval as text, with three significant digits."""
   if one["value"] is None:
     return "–", ""
   scale = 100.0 if figure.kind == "rate" else 1.0
@@ -236,7 +236,7 @@ def in_words(figure: Metric, one: dict[str, Any]) -> tuple[str, str]:
 
 
 def _number(value: float) -> str:
-  """Three digits that count, without an exponent."""
+  """Format a number with about three significant digits and no exponent."""
   size = abs(value)
   if size >= 100:
     return f"{value:.0f}"
