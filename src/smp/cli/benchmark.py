@@ -130,8 +130,8 @@ def main() -> None:
   rounding = _rounding(options.task, device)
   for each in rounding:
     print(
-      f"[INFO] r_smp in {each.precision} against float64: off by "
-      f"{100 * each.most:.2g} % at most, {100 * each.median:.2g} % in the median"
+      f"[INFO] r_smp in {each.precision} against float64: relative error "
+      f"{100 * each.most:.2g} % at most, {100 * each.median:.2g} % median"
     )
   if options.json is not None:
     machine = {"device": _name(device), "cores": core_count()}
@@ -349,7 +349,7 @@ def _smp_term_cfg(task: str) -> SmpTermCfg:
   smp_term = load_env_cfg(task).commands[SMP_TERM]
   assert isinstance(smp_term, SmpTermCfg)
   if smp_term.prior is None:
-    raise UserError(f"{task}: has no motion prior, which is what is measured here")
+    raise UserError(f"{task}: has no motion prior to measure")
   return smp_term
 
 
@@ -392,7 +392,7 @@ def _name(device: str) -> str:
 def show(results: list[Result], title: str) -> None:
   """Print a table of results."""
   table = Table(title=f"{title}: milliseconds")
-  for column in ("", "number", "ours", "quarters", "plain", "plain/ours", "quarters"):
+  for column in ("", "number", "ours", "quartiles", "plain", "plain/ours", "quartiles"):
     table.add_column(column, justify="left" if not column else "right")
   for r in results:
     row = [r.what, str(r.size), f"{r.ours.median:.2f}"]

@@ -137,14 +137,14 @@ def build(task: str, engine: str, threads: int, robots: int) -> ManagerBasedRlEn
 def show(timings: list[Timing], robots: int) -> None:
   """Print the measurements for one number of environments."""
   chosen = [timing for timing in timings if timing.robots == robots]
-  table = Table(title=f"{robots} robots: milliseconds per control step")
+  table = Table(title=f"{robots} environments: milliseconds per control step")
   for column in (
     "",
     "engine",
     "threads",
     "median",
-    "quarters",
-    "robot-steps/s",
+    "quartiles",
+    "steps/s",
     "warp/",
   ):
     table.add_column(column, justify="left" if column in ("", "engine") else "right")

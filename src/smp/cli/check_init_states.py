@@ -158,10 +158,10 @@ def print_report(reports: list[InitStatesReport]) -> None:
   from rich.console import Console
   from rich.table import Table
 
-  table = Table(title="Start states, let go with zero action")
+  table = Table(title="Initial states, released with zero action")
   for column in (
     "task",
-    "starts",
+    "initial states",
     "largest force: median (N)",
     "95 %",
     "max",

@@ -108,7 +108,7 @@ def _environment(cfg: CompareSimulatorsCfg, spec: PolicySpec) -> RslRlVecEnvWrap
 def _table(found: list[Agreement]) -> Table:
   names = list(found[0].theirs)
   table = Table(box=box.SIMPLE_HEAD, title="environment / plain MuJoCo")
-  table.add_column("start", justify="right")
+  table.add_column("initial state", justify="right")
   table.add_column(f"joints, {AT_FIRST} s (rad)", justify="right")
   for name in names:
     table.add_column(name.replace("_", " "), justify="right")

@@ -151,7 +151,7 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   for seed in args.all_seeds():
     protocol.assign(steps, args.num_envs, seed)  # Raise errors before the work begins.
   if len(set(args.all_seeds())) < len(args.all_seeds()):
-    raise UserError("--seeds: one is named twice; its episodes would count twice")
+    raise UserError("--seeds: one is given twice; its episodes would count twice")
   file = run_checkpoint(task, args, args.checkpoint_file)
   if file is None and args.agent == "trained" and args.checkpoint_file is None:
     shipped = policy_path(task)
@@ -257,7 +257,7 @@ def load_data(task: str, args: EvaluateArgs) -> Data:
     name = cast(SmpTermCfg, load_env_cfg(task).commands[SMP_TERM]).prior
   if name is None:
     raise UserError(
-      f"{task}: has no motion prior; give --windows NPZ to hold its motion against"
+      f"{task}: has no motion prior; give --windows NPZ to compare its motion with"
     )
   prior = MotionPrior.load(paths.resolve_prior(name))
   windows = prior.sample(SAMPLES, torch.Generator().manual_seed(0))
@@ -336,20 +336,21 @@ def make_strips(
           strips[i, condition.label] = render_strip(studio, frames)
   except UserError as error:
     return {}, f"No frames: {error}"
-  note = "Of each condition the episode whose task return is the median"
+  note = "The episode with the median task return of each condition"
   return (
     strips,
-    f"{note}; from the start on where nothing ends an episode, else once settled.",
+    f"{note}; from its beginning where nothing ends an episode, else after settling.",
   )
 
 
-METHOD = """Each condition has its own environments, one episode each, all side by side. No
-noise on observations, no randomised robot, no pushes but those named; the command stays
-the same. What comes after a failure does not count, except that the task return goes on
-at zero; where nothing is a failure nothing ends an episode. Errors of speed and facing count after the first seconds. Torques, power and
-jerk are at 50 Hz, so a peak between two steps is not seen. A foot is in contact when the
-floor pushes it with more than 1 N. Intervals take episodes as independent of each other,
-over all seeds together; figures of each seed are in the JSON."""
+METHOD = """Each condition has its own environments, one episode each, all side by side.
+There is no noise on observations, no randomised robot and no push but those named; the
+command stays the same. Nothing after a failure counts, except that the task return
+continues at zero; in a task without failures nothing ends an episode. Errors of speed and
+facing count after the first seconds. Torques, power and jerk are at 50 Hz, so a peak
+between two steps is not seen. A foot is in contact when the floor pushes it with more than
+1 N. Intervals take episodes as independent of each other, over all seeds together; metrics
+of each seed are in the JSON."""
 
 
 def collect(

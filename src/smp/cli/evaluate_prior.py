@@ -141,7 +141,7 @@ def print_tables(reports: Sequence[PriorReport], console: Console) -> None:
     counts = (str(result.bins[i].count) for result in reports[0].sets.values())
     errors.add_row(f"{bin_.low:.1f} to {bin_.high:.1f}", *cells, *counts)
   console.print(errors)
-  table = Table("", title="Side by side (AUC 1: told apart, 0.5: not)")
+  table = Table("", title="Side by side (AUC 1: perfectly separable, 0.5: chance)")
   for report in reports:
     table.add_column(report.prior, justify="right")
   for title, rows in side_by_side([report.to_dict() for report in reports]):
@@ -159,8 +159,8 @@ def warn_of_seen(report: PriorReport) -> None:
   for name, clips in report.seen.items():
     what = "held out here" if name == HELD_OUT else f"of the kind '{name}'"
     print(
-      f"warning: {report.prior} was trained on {', '.join(clips)}, {what}: figures marked "
-      f"{SEEN} are not of unseen motion; name a twin trained without as one more prior",
+      f"warning: {report.prior} was trained on {', '.join(clips)}, {what}: values "
+      f"marked {SEEN} are not of unseen motion; add a prior trained without these clips",
       file=sys.stderr,
     )
 

@@ -69,7 +69,7 @@ def export_checkpoint(task: str, checkpoint: Path, output: Path) -> PolicySpec:
   if output.suffix != ".onnx":
     raise UserError(f"--output {output}: end the name in .onnx")
   if not is_smp_task(task):
-    raise UserError(f"{task}: not a task of this project; its policies are mjlab's")
+    raise UserError(f"{task}: not a task of this project; use mjlab's own export")
   # Read the policy before building the environment, which takes much longer.
   trained = load_trained(checkpoint, task)
   with quiet():

@@ -182,7 +182,9 @@ def inspect(cfg: InspectCfg) -> None:
   chosen = matching(found, cfg.clips)
   if not chosen:
     raise UserError(f"{cfg.folder}: no clip matches {', '.join(cfg.clips)}")
-  table = Table(title=f"{cfg.folder}: height least, middle, most; speed mean, most")
+  table = Table(
+    title=f"{cfg.folder}: height minimum, median, maximum; speed mean, maximum"
+  )
   for column in COLUMNS:
     left = column == "clip"
     table.add_column(column, justify="left" if left else "right", overflow="fold")
@@ -205,9 +207,7 @@ def inspect(cfg: InspectCfg) -> None:
   print(f"{len(chosen)} clips, {total:.1f} s")
   warn(messages)
   if bad:
-    raise UserError(
-      f"{cfg.folder}: {bad} of {len(chosen)} clips are not fit to be used"
-    )
+    raise UserError(f"{cfg.folder}: {bad} of {len(chosen)} clips cannot be used")
 
 
 def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:

@@ -89,7 +89,7 @@ def main() -> None:
   checkpoint = find_checkpoint(task, args)
   if checkpoint is None and args.agent == "trained":
     print(
-      f"[INFO] No policy of {task} is shipped: showing start states. Train one with "
+      f"[INFO] No policy of {task} is shipped: showing initial states. Train one with "
       f"uv run scripts/train.py {task}, then give --checkpoint-file FILE"
     )
     args = replace(args, agent="zero")

@@ -182,7 +182,7 @@ def summary(rollout: Rollout, log: Log, took: float) -> list[str]:
   elif fall >= 0:
     lines.append(
       f"fell at {log.time[int(fall)]:.2f} s (pelvis below {spec.fallen_below:g} m); "
-      "figures up to then"
+      "metrics up to then"
     )
   else:
     lines.append("did not fall")

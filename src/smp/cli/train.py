@@ -146,14 +146,14 @@ def cpu_outlook(threads: int, off_policy: bool = False) -> str:
       "[INFO] Learner: td3, off-policy, which learns from few steps (--learner ppo is "
       f"the published one). Expect about {steps_per_second:,.0f} steps per second and "
       f"a robot that walks after {minutes:.0f} minutes. Ctrl-C saves at any time, "
-      "--agent.resume True goes on."
+      "--agent.resume True continues."
     )
   steps_per_second = CPU_STEPS_PER_CORE * threads
   days = USEFUL_STEPS / steps_per_second / 86_400
   return (
     f"[INFO] Expect about {steps_per_second:,.0f} steps per second here. The paper "
     f"trains a task for {USEFUL_STEPS / 1e6:.0f} million: {days:,.0f} days here, hours on "
-    "a GPU. Ctrl-C saves at any time, --agent.resume True goes on."
+    "a GPU. Ctrl-C saves at any time, --agent.resume True continues."
   )
 
 

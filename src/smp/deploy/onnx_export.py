@@ -302,8 +302,8 @@ def _command(env: ManagerBasedRlEnv) -> tuple[Component, ...]:
   term = env.command_manager.get_term("command")
   if not isinstance(term, ComponentCommand):
     raise _unsupported(
-      f"command {type(term).__name__}, which is no ComponentCommand and does not say "
-      "what it is made of"
+      f"command {type(term).__name__}, which is not a ComponentCommand and does not "
+      "describe its components"
     )
   return term.components()
 

@@ -192,7 +192,7 @@ def _check(spec: PolicySpec) -> None:
   directions = {part.name for part in spec.command if part.kind == DIRECTION}
   for part in spec.command:
     known = not part.along or part.along in directions
-    require(known, f"'{part.name}' goes along '{part.along}', which is no direction")
+    require(known, f"'{part.name}' goes along '{part.along}', which is not a direction")
     found, count = len(part.default), part.given_size
     # Kinds of another version may need another number of values.
     fits = part.kind not in KINDS or found == count

@@ -149,7 +149,7 @@ def read_start(path: str | os.PathLike[str], default: State) -> State:
     values.append(value.astype(float))
   size = np.linalg.norm(values[0][3:7])
   if abs(size - 1.0) > 0.01:
-    raise UserError(f"{path}: qpos[3:7] is no unit quaternion (length {size:.3g})")
+    raise UserError(f"{path}: qpos[3:7] is not a unit quaternion (length {size:.3g})")
   values[0][3:7] /= size
   return State(*values)
 

@@ -73,7 +73,7 @@ class FusedDenoiser:
     out = torch.empty_like(x) if out is None else out
     groups, each, window, width = x.shape
     if (window, width) != (self._denoiser.window, self._denoiser.feature_dim):
-      raise ValueError(f"windows are {(window, width)}, the denoiser takes others")
+      raise ValueError(f"windows are {(window, width)}, not those of the denoiser")
     layers = self._denoiser.num_layers
     shape = (layers, groups, MODULATIONS, self._denoiser.d_model)
     for name, tensor, want in (("x", x, x.shape), ("modulation", modulation, shape)):

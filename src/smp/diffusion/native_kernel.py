@@ -9,7 +9,11 @@ LANES = 16
 TILE = 2 * LANES
 MAX_FRAMES = 64
 
-# Rows of the matrices are frames.
+# Rows of the matrices are frames. R frames share a tile of weights, so that each weight
+# is loaded once per R frames. R is limited by the vector registers, which hold 2 * R
+# accumulators of 16 numbers (32 registers with AVX-512; half as many, half as wide, with
+# AVX2). The softmax of `attend` subtracts the maximum and pads its inputs to whole
+# vectors; the sums leave the padding out.
 _FUNCTIONS = f"""
 typedef float V __attribute__((ext_vector_type({LANES})));
 typedef float U __attribute__((ext_vector_type({LANES}), aligned(4)));

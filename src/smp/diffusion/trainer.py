@@ -1,8 +1,8 @@
 """Training of a motion prior on windows of motion.
 
-The loss is the L1 distance between predicted and true noise, timesteps uniform. The
-whole data set lives on the device, and batches, timesteps and noise are drawn there, all
-from one generator whose state is part of the checkpoint: a resumed run continues
+The loss is the L1 distance between predicted and true noise at uniformly drawn timesteps.
+The whole data set is on the device, and batches, timesteps and noise are drawn there, all
+from one generator whose state is part of the checkpoint, so a resumed run continues
 exactly.
 """
 

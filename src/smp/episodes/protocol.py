@@ -181,7 +181,7 @@ def assign(protocol: EvalProtocol, num_envs: int, seed: int) -> EvalBatch:
   if num_envs < count:
     raise UserError(
       f"--num-envs {num_envs}: {protocol.task} has {count} conditions, give at least "
-      f"{count} (a hundred for each tell much more)"
+      f"{count} (a hundred for each give much narrower intervals)"
     )
   condition = np.arange(num_envs) % count
   chosen = [protocol.conditions[i] for i in condition]

@@ -399,7 +399,7 @@ class OffPolicyRunner(CheckpointedRunner):
         self._learning_starts, min(self.cfg["refill_steps"], self.replay.capacity)
       )
       print(
-        f"[INFO] Learning goes on after {self._learning_starts} steps per environment, "
+        f"[INFO] Learning continues after {self._learning_starts} steps per environment, "
         "which fill the replay buffer"
       )
     return infos
@@ -427,7 +427,7 @@ def action_bound(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> Tensor:
   term = env.action_manager.get_term("joint_pos")
   if not isinstance(term, JointPositionAction):
     raise UserError(
-      "--agent.algorithm.bound-by-joint-limits: the actions are no joint positions"
+      "--agent.algorithm.bound-by-joint-limits: the actions are not joint positions"
     )
   robot = cast(Entity, env.scene["robot"])
   limits = robot.data.joint_pos_limits[0]

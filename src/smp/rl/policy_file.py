@@ -103,7 +103,7 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
     means, iteration = loaded["infos"].get("smp"), loaded["iter"]
     if means is None:
       raise UserError(
-        f"{path}: trained without a motion prior: there is no r_smp to scale"
+        f"{path}: trained without a motion prior, so there is no r_smp to normalise"
       )
   return {"mean": means["mean"], "count": means["count"], "iteration": iteration}
 

@@ -130,7 +130,7 @@ class CheckpointedRunner:
       self.export(policy, actor_from(saved, path))
     except Exception as error:
       detail = " ".join(str(error).split())[:200] or type(error).__name__
-      print(f"[WARN] {policy}: not exported ({detail}); training goes on")
+      print(f"[WARN] {policy}: not exported ({detail}); training continues")
     else:
       self._upload(str(policy))
 

@@ -1,9 +1,9 @@
 """TD3 with parallel environments, a distributional critic and n-step returns.
 
-Twin-delayed deep deterministic policy gradient (Fujimoto et al., arXiv 1802.09477), with
-many environments at once and a noise scale for each (Seo et al., FastTD3, arXiv
-2505.22642), and critics that predict a distribution of returns over fixed atoms
-(Bellemare et al., arXiv 1707.06887).
+Twin-delayed deep deterministic policy gradient (Fujimoto et al., arXiv 1802.09477) with
+many environments at once, a noise scale for each (Seo et al., FastTD3, arXiv 2505.22642),
+and critics that predict a distribution of returns over fixed atoms (Bellemare et al.,
+arXiv 1707.06887).
 """
 
 from __future__ import annotations

@@ -125,8 +125,8 @@ SPEC = TaskSpec(
       *pushed(),
     ),
     {
-      COMMAND: "start pose",
-      PUSH: f"push {PUSH_TIME:g} s after a start from the prior (m/s)",
+      COMMAND: "initial pose",
+      PUSH: f"push {PUSH_TIME:g} s after an initial state of the prior (m/s)",
     },
     push_times=(PUSH_TIME,),
     stops=False,
@@ -137,7 +137,7 @@ SPEC = TaskSpec(
     _share("stood_sr3", "stood up, protocol SR3", "SR3 (%)"),
     Metric(
       "stand_time",
-      "time to stand, of those who stood up",
+      "time to stand, of robots that stood up",
       "s",
       "task",
       better="lower",

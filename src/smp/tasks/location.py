@@ -91,7 +91,7 @@ SPEC = TaskSpec(
       *pushed(ring=PUSH_RING),
     ),
     {
-      COMMAND: "goal at the start (m)",
+      COMMAND: "initial distance of the goal (m)",
       PUSH: push_axis(f"a goal {PUSH_RING[0]:g} m away"),
     },
     ask,
@@ -108,7 +108,7 @@ SPEC = TaskSpec(
     ),
     Metric(
       "goal_time",
-      f"time to {REACHED:g} m, of those who came there",
+      f"time to {REACHED:g} m, of robots that came there",
       "s",
       "task",
       better="lower",

@@ -44,7 +44,9 @@ def find_task(task: str) -> TaskSpec:
     UserError: There is none, though mjlab may know one.
   """
   if task not in _SPECS:
-    raise UserError(f"no protocol to evaluate '{task}' by; there is one for our tasks")
+    raise UserError(
+      f"no protocol to evaluate '{task}'; only tasks of this project have one"
+    )
   return _SPECS[task]
 
 

@@ -32,7 +32,7 @@ def hold_command(term: CommandTerm, values: Mapping[str, np.ndarray]) -> None:
   """
   if not isinstance(term, ComponentCommand):
     raise UserError(
-      f"cannot evaluate the command {type(term).__name__}: it is no ComponentCommand"
+      f"cannot evaluate the command {type(term).__name__}: not a ComponentCommand"
     )
   given = {
     name: torch.from_numpy(value).to(term.device) for name, value in values.items()
@@ -72,7 +72,7 @@ class FixedInitStates(InitStateSampler):
     """
     del weights
     if count != len(self._kind):
-      raise ValueError(f"{count} starts for {len(self._kind)} environments")
+      raise ValueError(f"{count} initial states for {len(self._kind)} environments")
     window = self.generated.windows(self.generated.draw(count))
     if self.fallen is None:
       return window, self._kind

@@ -69,7 +69,7 @@ class Data:
     other = Data(self.features[half:], self.stats, self.what)
     near = float(nearest(self.features[:half], other).mean())
     frechet_ = frechet_per_feature(self.points[:half], self.points[half:])
-    text = f"One half of them is {near:.3f} from the nearest window of the other half"
+    text = f"Their first half is {near:.3f} from the nearest window of the second half"
     if frechet_ is not None:
       text += f" on average; their Fréchet distance is {frechet_:.3f}"
     return {

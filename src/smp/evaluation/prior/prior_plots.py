@@ -161,7 +161,7 @@ def _kinds(error: Axes, auc: Axes, reports: Sequence[PriorReport]) -> None:
   error.legend(fontsize=8)
   auc.tick_params(labelleft=False)
   auc.axvline(0.5, color="black", linewidth=0.8)
-  auc.set(title="AUC, real against each (0.5: not told apart)", xlim=(-0.02, 1.02))
+  auc.set(title="AUC, real against each (0.5: chance)", xlim=(-0.02, 1.02))
 
 
 def _sample_histograms(axes: np.ndarray, reports: Sequence[PriorReport]) -> None:
