@@ -50,6 +50,7 @@ class CosineSchedule(nn.Module):
     super().__init__()
     self.num_timesteps = num_timesteps
     time = torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps
+    # Signal variance at T + 1 times; each beta follows from two successive ones.
     level = torch.cos((time + OFFSET) / (1.0 + OFFSET) * math.pi / 2.0) ** 2
     betas = (1.0 - level[1:] / level[:-1]).clamp(max=MAX_BETA)
     bar = torch.cumprod(1.0 - betas, dim=0)
@@ -92,6 +93,7 @@ def ddpm_sample(
   device = schedule.betas.device
   x = torch.randn(shape, generator=generator, device=device)
   for t in reversed(range(schedule.num_timesteps)):
+    # Estimate the clean sample, then draw x_{t-1} given that and x_t.
     x0 = (x - schedule.noise[t] * eps_model(x, t)) / schedule.signal[t]
     x = schedule.posterior_x0[t] * x0 + schedule.posterior_xt[t] * x
     if t > 0:

@@ -256,6 +256,7 @@ def expected_turn(known: MotionState, window: int, heading: HeadingKind) -> Tens
   now = anchor_of(known, heading)
   sin = before.cos * now.sin - before.sin * now.cos
   cos = before.cos * now.cos + before.sin * now.sin
+  # The known turn per frame, times the number of frames to come.
   return torch.atan2(sin, cos) * ((window - 1 - last) / max(last, 1))
 
 
@@ -278,6 +279,9 @@ def fit_anchor(
   a, b = _seen_from_above(motion), _seen_from_above(target)
   mean_a, mean_b = a.mean(dim=1), b.mean(dim=1)
   a, b = a - mean_a.unsqueeze(1), b - mean_b.unsqueeze(1)
+  # The sums of |a| |b| cos and |a| |b| sin of the angles from a to b have the best turn
+  # as the direction. The guess adds a vector in its own direction, as long as the sums
+  # of a perfect fit times the weight.
   guess = weight * b.square().sum(dim=(1, 2))
   dot = (a * b).sum(dim=(1, 2)) + guess * turn.cos()
   cross = (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]).sum(dim=1)

@@ -241,6 +241,7 @@ class FoldedDenoiser(nn.Module):
             f"precision float16: products of this denoiser may reach {inner:.0f}, past "
             "the largest float16; use --env.commands.smp.precision bfloat16"
           )
+        # A power of two divides without rounding.
         scale = 2.0 ** max(0, math.ceil(math.log2(last / largest)))
       *products, down, down_bias = layer
       products = [
@@ -264,6 +265,7 @@ class FoldedDenoiser(nn.Module):
       y = self._attend(y.view(groups * each, window, -1)).view_as(h)
       h = h + torch.bmm(y, merge)
       gate, value = torch.baddbmm(up_bias, self._norm(h), up).chunk(2, dim=-1)
+      # `down` was divided by the scale, to keep its product within float16.
       h = torch.add(h, torch.bmm(F.silu(gate) * value, down), alpha=scale) + down_bias
     return (h @ self.w_out).view(groups, each, window, -1)
 

@@ -138,6 +138,7 @@ class ReplayBuffer:
     if self.size < steps:
       raise ValueError(f"{self.size} steps stored, {steps} needed")
     kept, device = self._kept, self._kept.task.device
+    # Begin far enough back for all steps of a transition to be stored.
     back = torch.randint(steps, self.size + 1, (count,), device=device)
     start = (self._next - back) % self.capacity
     env = torch.randint(self.num_envs, (count,), device=device)

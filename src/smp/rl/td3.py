@@ -289,12 +289,14 @@ class Td3:
     mean = (probability * self.atoms).sum(dim=-1)
     smaller = (mean[0] <= mean[1]).unsqueeze(-1)
     chosen = torch.where(smaller, probability[0], probability[1])
+    # Returns times (1 - gamma) are in units of the mean reward, as the atoms are.
     reward = batch.reward * (1.0 - cfg.gamma)
     return project(chosen, reward, batch.discount, *self.value_range)
 
   def _update_critic(self, batch: Batch, critic_obs: Tensor) -> dict[str, Tensor]:
     target = self._target(batch)
     logits = self.critic(critic_obs, batch.action / self.actor.action_bound)
+    # Cross-entropy of each critic with the target, summed over the two.
     loss = -(target * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=1).sum()
     self.critic_optimizer.zero_grad()
     loss.backward()

@@ -35,7 +35,7 @@ def forward_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   cfg.rewards["track_velocity"] = RewardTermCfg(
     func=TaskReward,
     weight=1.0,
-    # The same scale at low speeds, as published; 4.0 would tell slow from slower.
+    # The same scale at low speeds, as published; 4.0 would distinguish slow speeds better.
     params={
       "task": track_velocity,
       "command_name": "command",

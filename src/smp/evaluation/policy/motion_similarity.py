@@ -126,6 +126,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
   """
   shift = a.mean(axis=0) - b.mean(axis=0)
   cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+  # A square root of C_a: root @ root.T is C_a.
   values, vectors = eigh(cov_a)
   root = vectors * np.sqrt(values.clip(min=0.0))
   # (C_a C_b)^(1/2) has the same trace as the square root of this symmetric matrix.

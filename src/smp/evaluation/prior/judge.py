@@ -249,6 +249,7 @@ def auc(real: Tensor, altered: Tensor) -> float:
   Whitney, 1947).
   """
   ordered, altered = real.double().sort().values, altered.double()
+  # Real errors below each altered one, and not above it; their mean counts ties half.
   below = torch.searchsorted(ordered, altered, right=False)
   not_above = torch.searchsorted(ordered, altered, right=True)
   return float((below + not_above).double().mean() / (2 * len(real)))
