@@ -23,7 +23,7 @@ from smp.evaluation.policy.curves import (
 
 @dataclass(frozen=True)
 class CompareRunsCfg:
-  """Print how soon episodes grew long in each run, and what it had learned by when.
+  """Print when episodes grew long in each run, and its learning curves at some times.
 
   Example: uv run scripts/compare_runs.py logs/rsl_rl/smp_forward_g1/*
   """

@@ -50,7 +50,7 @@ class CosineSchedule(nn.Module):
     super().__init__()
     self.num_timesteps = num_timesteps
     time = torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps
-    # Signal variance at T + 1 times; each beta follows from two successive ones.
+    # Proportional to the signal variance at T + 1 times; their ratios give the betas.
     level = torch.cos((time + OFFSET) / (1.0 + OFFSET) * math.pi / 2.0) ** 2
     betas = (1.0 - level[1:] / level[:-1]).clamp(max=MAX_BETA)
     bar = torch.cumprod(1.0 - betas, dim=0)
