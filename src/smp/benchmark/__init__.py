@@ -1,1 +1,1 @@
-"""What `scripts/benchmark.py` times: plain implementations, and how to time them."""
+"""Plain implementations and timing for `scripts/benchmark.py`."""

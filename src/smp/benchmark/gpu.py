@@ -1,4 +1,4 @@
-"""What a GPU could do at best, and how often it is asked."""
+"""Limits of a GPU's hardware, and the number of its kernel launches."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from smp.benchmark.timing import time_call
 from smp.diffusion.denoiser import Block, Denoiser
 
 _SIZE = 8192
-"""Rows and columns of the matrices, and the square root of the floats, that rates are
-measured with."""
+"""Rows and columns of the matrices, and the square root of the number of floats, that
+rates are measured with."""
 
 
 @dataclass(frozen=True)
 class Rates:
-  """Measured on the device: the bounds of a roofline."""
+  """Measured rates of the device: the bounds of a roofline."""
 
   flops: float
-  """Per second, of a large product in the precision of the score."""
+  """Operations per second of a large product in the precision of the SDS loss."""
   bytes: float
-  """Per second, read and written, of a large copy."""
+  """Bytes per second, read and written, of a large copy."""
 
 
 def measure_rates(device: str, dtype: torch.dtype, seconds: float) -> Rates:
-  """Matrix and copy rate of a device."""
+  """Measure the rates of matrix products and copies on a device."""
   size = _SIZE if torch.device(device).type == "cuda" else _SIZE // 8
   a = torch.randn(size, size, device=device).to(dtype)
   b, out = a.clone(), torch.empty_like(a)
@@ -42,10 +42,10 @@ def measure_rates(device: str, dtype: torch.dtype, seconds: float) -> Rates:
 
 
 def score_flops(denoiser: Denoiser, windows: int) -> float:
-  """Operations of the products that score ``windows`` windows, once each.
+  """Return the operations of the products in one SDS loss of ``windows`` windows.
 
-  Two for every weight of a linear layer and every frame, and those of the attention.
-  The convolutions at both ends are one product with the layer next to them.
+  These are two for every weight of a linear layer and every frame, and those of the
+  attention. The convolutions at both ends are one product with the layer next to them.
   """
   d, window, features = denoiser.d_model, denoiser.window, denoiser.feature_dim
   inner = cast(Block, denoiser.blocks[0]).ff.proj_out.in_features
@@ -55,7 +55,7 @@ def score_flops(denoiser: Denoiser, windows: int) -> float:
 
 
 def score_bytes(denoiser: Denoiser, windows: int, timesteps: int) -> float:
-  """Bytes that must cross the memory bus: windows and noise in, weights once."""
+  """Return the bytes that must cross the memory bus: windows, noise and weights, once."""
   numbers = denoiser.window * denoiser.feature_dim
   inputs = windows * numbers * (1 + timesteps) + windows * timesteps
   weights = sum(parameter.numel() for parameter in denoiser.parameters())
@@ -63,7 +63,7 @@ def score_bytes(denoiser: Denoiser, windows: int, timesteps: int) -> float:
 
 
 def count_launches(call: Callable[[], object]) -> int:
-  """Kernels, copies and graphs that one call asks the GPU for."""
+  """Count the kernels, copies and graphs that one call launches on the GPU."""
   call()
   with torch.profiler.profile(
     activities=[

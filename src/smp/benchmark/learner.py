@@ -1,4 +1,4 @@
-"""How long the off-policy learner takes: its steps, its replay, its updates."""
+"""Times of the off-policy learner: its steps, its replay, its updates."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from smp.rl.replay import Step
 from smp.rl.td3 import has_bfloat16
 
 REPLAY_STEPS = 1000
-"""Steps of each environment in the replay, at most: far more than a cache holds."""
+"""Maximum number of steps of each environment in the replay: far more than a cache
+holds."""
 EARLY_STEPS = 30
-"""Taken before any is timed, so that robots fall and are reset, as in training."""
+"""Steps before any is timed, so that robots fall and are reset, as in training."""
 
 
 @dataclass(frozen=True)
 class LearnerTimes:
-  """Milliseconds, and what they are of."""
+  """Times in milliseconds, and the sizes that they are for."""
 
   envs: int
   batch: int
@@ -30,31 +31,31 @@ class LearnerTimes:
   step: Spread
   """A step of all environments: action, physics, storing, explicit resets."""
   sample: Spread
-  """Of a batch from the replay, its rewards composed."""
+  """Sampling of a batch from the replay, with its rewards composed."""
   update: Spread
-  """Of the critics, and of the actor as often as the settings say."""
+  """Update of the critics, and of the actor as often as configured."""
   float32: Spread | None
-  """The same without bfloat16 products; None where the processor has none."""
+  """Update without bfloat16 products; None where the processor has none."""
   gain: Spread | None
-  """``float32`` over ``update``."""
+  """``float32`` divided by ``update``."""
   loop: Spread
   """A step with its samples and updates."""
 
   @property
   def steps_per_second(self) -> float:
-    """Steps of single environments."""
+    """Return the steps per second, counted over all environments."""
     return 1e3 * self.envs / self.loop.median
 
 
 def measure_learner(
   env: RslRlVecEnvWrapper, agent: OffPolicyRunnerCfg, seconds: float
 ) -> LearnerTimes:
-  """Time the off-policy learner as it begins.
+  """Time the off-policy learner as at the beginning of training.
 
   Args:
-    env: Whose configuration went through `smp.rl.off_policy.prepare_env_cfg`.
-    agent: Settings; the replay is made smaller if need be.
-    seconds: For each measurement, about.
+    env: An environment configured with `smp.rl.off_policy.prepare_env_cfg`.
+    agent: Settings; a larger replay is limited to `REPLAY_STEPS`.
+    seconds: Approximate duration of each measurement, s.
   """
   device = str(env.device)
   algorithm = replace(agent.algorithm, actor_delay=0)
@@ -92,7 +93,7 @@ def measure_learner(
 
 
 def _fill(runner: OffPolicyRunner) -> None:
-  """Fill the replay with the last step."""
+  """Fill the replay with copies of the last step."""
   replay = runner.replay
   last = (replay._next - 1) % replay.capacity
   kept = {f.name: getattr(replay._kept, f.name)[last].clone() for f in fields(Step)}
@@ -111,7 +112,7 @@ def _updates(
 ) -> tuple[Spread, Spread | None, Spread | None]:
   """Return the time of one update as configured, in float32, and their ratio."""
   alg, batch = runner.alg, _sample(runner)
-  # Of so many updates one is of the actor, too: a call makes that many.
+  # One of this many updates is of the actor too, so a call makes this many.
   several = alg.cfg.actor_interval
 
   def updates(bfloat16: bool) -> Callable[[], None]:

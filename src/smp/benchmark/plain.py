@@ -1,8 +1,9 @@
-"""Reward, sampling and pretraining written for clarity: what ours is compared with.
+"""Plain reward, sampling and pretraining, with which ours are compared.
 
-Every buffer is rolled in every step, every timestep has its own call of the denoiser
-with its time embeddings computed anew, counts and means are numbers on the host, data
-sets live there too. The formulas are those of `smp.mdp.smp_reward` and `smp.diffusion`.
+They are written for clarity: every buffer is rolled in every step, every timestep has
+its own call of the denoiser with its time embeddings computed anew, counts and means
+are numbers on the host, and data sets are on the host too. The formulas are those of
+`smp.mdp.smp_reward` and `smp.diffusion`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class PlainSmpReward:
   def push(
     self, pos: Tensor, quat: Tensor, lin: Tensor, ang: Tensor, joints: Tensor
   ) -> None:
-    """Add a frame (N, ...) of every robot, velocities as the simulator has them."""
+    """Add a frame (N, ...) of every environment, with the simulator's velocities."""
     ee = self.kinematics.ee_positions(pos, quat, joints).flatten(1)
     frame = (pos, quat, lin, ang, joints, ee)
     for i, (buffer, value) in enumerate(zip(self.buffers, frame, strict=True)):
@@ -55,7 +56,7 @@ class PlainSmpReward:
       self.buffers[i][:, -1] = value
 
   def encode(self) -> Tensor:
-    """The features (N, W, F) of the windows."""
+    """Return the features (N, W, F) of the windows."""
     pos, quat, lin, ang, joints, ee = self.buffers
     ee = ee.unflatten(-1, (-1, 3))
     state = MotionState(pos, quat, lin, ang, joints, ee)
@@ -63,7 +64,7 @@ class PlainSmpReward:
 
   @torch.no_grad()
   def score(self, features: Tensor) -> Tensor:
-    """r_smp (N,)."""
+    """Return r_smp (N,) of windows (N, W, F), raw units, and update the running means."""
     clean = self.prior.normalize(features)
     relative = torch.zeros(len(features), device=features.device)
     seen = self.count
@@ -83,7 +84,7 @@ class PlainSmpReward:
 
 @torch.no_grad()
 def plain_sample(prior: MotionPrior, n: int) -> Tensor:
-  """``n`` windows (n, W, F), one call of the whole denoiser for each timestep."""
+  """Sample ``n`` windows (n, W, F), with one call of the denoiser for each timestep."""
 
   def predict(x: Tensor, t: int) -> Tensor:
     return prior.denoiser(x, torch.full((len(x),), t, device=x.device))
@@ -110,7 +111,7 @@ class PlainTraining:
     self.batches = iter(self.loader)
 
   def step(self) -> float:
-    """One step of the optimiser; the loss."""
+    """Take one step of the optimiser and return the loss."""
     try:
       (clean,) = next(self.batches)
     except StopIteration:

@@ -1,4 +1,4 @@
-"""A picture of a benchmark."""
+"""Picture of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from smp.benchmark.timing import Spread
 from smp.utils.files import atomic_path
 
 Row = tuple[str, int, Spread, Spread | None]
-"""What, how many, ours, plain."""
+"""Operation, size, our times, plain times."""
 
 
 def plot_benchmark(rows: Sequence[Row], device: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far r_smp is from float64 in each precision of a device."""
+"""Rounding errors of r_smp in each precision of a device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from smp.errors import UserError
 
 @dataclass(frozen=True)
 class Rounding:
-  """Relative errors of r_smp, over windows."""
+  """Relative errors of r_smp over windows: maximum and median."""
 
   precision: str
   most: float
@@ -26,11 +26,11 @@ class Rounding:
 def measure_rounding(
   prior: MotionPrior, timesteps: tuple[int, ...], sds_scale: float, windows: int = 256
 ) -> list[Rounding]:
-  """Errors of r_smp on windows that the prior makes itself, in every precision that
-  its device has and its weights allow.
+  """Measure the errors of r_smp relative to float64 on samples of the prior.
 
-  The running means are those of the windows' own errors: the smallest that training can
-  come to, at which rounding weighs most.
+  Every precision is measured that the device has and the weights allow. The running
+  means are those of the samples' own errors: the smallest that training can reach,
+  where rounding weighs most.
   """
   device = prior.q_low.device
   generator = torch.Generator(device).manual_seed(0)

@@ -1,4 +1,4 @@
-"""Where a step of the environment spends its time, and how full its contacts are."""
+"""Shares of a step's parts in its time, and use of the memory for contacts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from smp.benchmark.timing import synchronize
 from smp.mdp.smp_term import SmpTerm
 
 OTHER = "other"
-"""What none of the parts accounts for: mjlab's own loop, counters, logs."""
+"""Name of the time outside of all parts: mjlab's own loop, counters, logs."""
 
 
 class Shares:
-  """Exclusive time of the parts of a step: what a part calls is not counted twice."""
+  """Exclusive times of the parts of a step: nested parts are not counted twice."""
 
   def __init__(self, device: str) -> None:
     self._device = device
@@ -27,7 +27,7 @@ class Shares:
     self.seconds: dict[str, float] = defaultdict(float)
 
   def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """``call`` with its time counted under ``name``."""
+    """Return ``call`` with its time counted under ``name``."""
 
     def timed(*args: Any, **kwargs: Any) -> Any:
       self._switch(name)
@@ -58,7 +58,7 @@ class Shares:
 
 
 def parts(env: ManagerBasedRlEnv, smp_term: SmpTerm) -> list[tuple[str, Any, str]]:
-  """What is timed: its name, the object, and the method."""
+  """Return the parts to time: name, object and method."""
   return [
     (OTHER, env, "step"),
     ("physics", env.sim, "step"),
@@ -80,7 +80,7 @@ def parts(env: ManagerBasedRlEnv, smp_term: SmpTerm) -> list[tuple[str, Any, str
 
 @contextmanager
 def timed_parts(env: ManagerBasedRlEnv, smp_term: SmpTerm) -> Iterator[Shares]:
-  """While open, the parts of ``env.step`` are timed. On a GPU that makes it slower."""
+  """Time the parts of ``env.step`` within the context, which slows it down on a GPU."""
   shares = Shares(str(env.device))
   wrapped = parts(env, smp_term)
   for name, owner, method in wrapped:
@@ -89,13 +89,16 @@ def timed_parts(env: ManagerBasedRlEnv, smp_term: SmpTerm) -> Iterator[Shares]:
     yield shares
   finally:
     for _, owner, method in wrapped:
-      delattr(owner, method)  # The class's own shows again.
+      delattr(owner, method)  # Uncover the method of the class again.
 
 
 def profile_step(
   env: ManagerBasedRlEnv, smp_term: SmpTerm, seconds: float
 ) -> dict[str, float]:
-  """Milliseconds of each part in a mean step, random actions, largest first."""
+  """Return the milliseconds of each part in a mean step, in descending order.
+
+  Actions are random.
+  """
   shape = (env.num_envs, env.action_manager.total_action_dim)
   steps, end = 0, time.perf_counter() + seconds
   with timed_parts(env, smp_term) as shares:
@@ -107,11 +110,11 @@ def profile_step(
 
 
 def contact_fill(env: ManagerBasedRlEnv, steps: int) -> dict[str, float]:
-  """How full the memory for contacts and constraints gets (MuJoCo Warp only).
+  """Measure the use of memory for contacts and constraints (MuJoCo Warp only).
 
   Returns:
-    ``contacts``: most per robot, mean over robots, against ``nconmax``.
-    ``constraints``: most of any robot, against ``njmax``.
+    ``contacts``: maximum over steps of the mean per environment, next to ``nconmax``.
+    ``constraints``: maximum of any environment, next to ``njmax``.
   """
   shape = (env.num_envs, env.action_manager.total_action_dim)
   contacts = constraints = 0.0

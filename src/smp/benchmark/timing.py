@@ -1,4 +1,4 @@
-"""Timing that can be believed: warm-up, synchronisation, medians, quarters."""
+"""Reliable timing: warm-up, synchronisation, medians, quartiles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 
 LEAST = 5
-"""Repetitions of a measurement, however long one takes."""
+"""Minimum number of repetitions of a measurement, however long one takes."""
 _WARM_UP = 3
 
 
 @dataclass(frozen=True)
 class Spread:
-  """Milliseconds per call: median, and the quarters around it."""
+  """Milliseconds per call: median, and lower and upper quartile."""
 
   median: float
   lower: float
@@ -25,7 +25,7 @@ class Spread:
 
 
 def spread(numbers: list[float]) -> Spread:
-  """The quartiles of at least two numbers."""
+  """Return the quartiles of at least two numbers."""
   lower, median, upper = statistics.quantiles(numbers, n=4)
   return Spread(median, lower, upper, len(numbers))
 
@@ -38,12 +38,12 @@ def time_call(call: Callable[[], object], seconds: float, device: str) -> Spread
 def time_calls(
   calls: Sequence[Callable[[], object]], seconds: float, device: str
 ) -> list[list[float]]:
-  """Milliseconds of single calls, in turn, so that all meet the same machine.
+  """Return milliseconds of single calls, interleaved so that all meet the same machine.
 
   Args:
-    calls: What to compare.
-    seconds: For each of them, about.
-    device: Waited for before and after each call.
+    calls: The functions to compare.
+    seconds: Approximate duration for each of them, s.
+    device: The device to wait for before and after each call.
   """
   numbers: list[list[float]] = [[] for _ in calls]
   for _ in range(_WARM_UP):
@@ -61,11 +61,11 @@ def time_calls(
 
 
 def ratio(slow: list[float], fast: list[float]) -> Spread:
-  """How many times faster: quartiles over pairs measured one after the other."""
+  """Return how many times faster: quartiles over pairs of successive measurements."""
   return spread([s / f for s, f in zip(slow, fast, strict=True)])
 
 
 def synchronize(device: str) -> None:
-  """Wait until a GPU has done what it was asked; a CPU has."""
+  """Wait until a GPU has finished; on a CPU do nothing."""
   if torch.device(device).type == "cuda":
     torch.cuda.synchronize(device)

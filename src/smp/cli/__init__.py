@@ -1,1 +1,1 @@
-"""What the scripts do after parsing."""
+"""Implementations of the scripts."""

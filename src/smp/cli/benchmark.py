@@ -1,5 +1,7 @@
-"""Our reward, sampling and pretraining against plain ones, in one process; and how
-long the off-policy learner takes."""
+"""Benchmark of the SMP reward, sampling, pretraining and the off-policy learner.
+
+The first three are compared with plain implementations in one process.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ from smp.utils.files import atomic_path
 GSI_BUFFER_SIZE = 64
 FILL_STEPS = 20
 SAMPLES = {"cpu": 64, "cuda": 1024}
-"""Windows sampled, and trained on, at a time."""
+"""Windows per call of sampling, by device."""
 TRAIN_BATCH = {"cpu": 32, "cuda": 1024}
 
 
@@ -64,24 +66,24 @@ class Options:
   """Numbers of environments."""
 
   step_envs: int | None = None
-  """Time whole steps of the environment up to this many environments. Default: all on
-  a GPU, 1024 on a CPU."""
+  """Time whole steps of the environment up to this many environments. Default: all on a
+  GPU, 1024 on a CPU."""
 
   learner_envs: int | None = None
   """Environments of the off-policy learner; 0: leave it out. Default: as many as
   train.py takes."""
 
   seconds: float = 3.0
-  """For each measurement, about."""
+  """Approximate duration of each measurement, s."""
 
   precision: str = "auto"
-  """Of the score: auto, float32, tf32, bfloat16 or float16."""
+  """Precision of the SDS loss: auto, float32, tf32, bfloat16 or float16."""
 
   device: str | None = None
   """Default: the GPU where there is one."""
 
   engine: str = "auto"
-  """Of the physics: native, warp, or auto."""
+  """Physics engine: native, warp, or auto."""
 
   json: Path | None = None
   """Numbers to write (JSON)."""
@@ -92,7 +94,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-  """One thing timed in both ways, with a number of environments (or windows)."""
+  """Times of one operation, ours and plain, for a number of environments or windows."""
 
   what: str
   size: int
@@ -100,11 +102,11 @@ class Result:
   """ms per call."""
   plain: Spread | None = None
   ratio: Spread | None = None
-  """Plain over ours."""
+  """Plain time divided by ours."""
 
 
 def main() -> None:
-  """``benchmark [OPTIONS]``."""
+  """Run ``benchmark [OPTIONS]``."""
   options = tyro.cli(Options, prog=sys.argv[0])
   if min(options.envs) < 1 or options.seconds <= 0.0:
     raise UserError("--envs and --seconds: give numbers above zero")
@@ -129,8 +131,8 @@ def main() -> None:
   rounding = _rounding(options.task, device)
   for each in rounding:
     print(
-      f"[INFO] r_smp in {each.precision} against float64: off by "
-      f"{100 * each.most:.2g} % at most, {100 * each.median:.2g} % in the median"
+      f"[INFO] r_smp in {each.precision} against float64: relative error "
+      f"{100 * each.most:.2g} % at most, {100 * each.median:.2g} % median"
     )
   if options.json is not None:
     machine = {"device": _name(device), "cores": core_count()}
@@ -153,7 +155,15 @@ def main() -> None:
 
 
 def measure(options: Options, robots: int) -> tuple[list[Result], dict[str, Any]]:
-  """Everything that happens in a step, with one number of environments."""
+  """Time all parts of a step with one number of environments.
+
+  Args:
+    options: The options; ``device`` is set.
+    robots: Number of environments.
+
+  Returns:
+    Times of both implementations, and further measurements by name.
+  """
   device = str(options.device)
   env = _build(options, robots, device)
   smp_term = SmpTerm.of(env)
@@ -217,7 +227,7 @@ def _whole_steps(
   seconds: float,
   device: str,
 ) -> list[Result]:
-  """Steps of the environment with our SMP reward, with the plain one, and without."""
+  """Time steps of the environment with our SMP reward, with the plain one, and without."""
   shape = (env.num_envs, env.action_manager.total_action_dim)
   style_step, step = smp_term.style_step, smp_term.style_step.run
 
@@ -247,7 +257,7 @@ def _bounds(
   fast_step: Any,
   plain_step: Any,
 ) -> dict[str, Any]:
-  """How long the score must take at least on this device, and the share reached."""
+  """Compute the minimum time of the SDS loss on this device, and the share reached."""
   device = str(options.device)
   on_gpu = device.startswith("cuda")
   precision = style.sds_loss_fn.precision
@@ -272,7 +282,7 @@ def _bounds(
 
 
 def measure_prior(task: str, device: str, seconds: float) -> list[Result]:
-  """Sampling of start states, and a step of pretraining."""
+  """Time the sampling of initial states, and a step of pretraining."""
   prior = _prior(_smp_term_cfg(task), device)
   kind = torch.device(device).type
   n, batch = SAMPLES[kind], TRAIN_BATCH[kind]
@@ -298,7 +308,7 @@ def measure_prior(task: str, device: str, seconds: float) -> list[Result]:
 
 
 def measure_learning(options: Options) -> LearnerTimes:
-  """The off-policy learner with the settings of train.py, on few start states."""
+  """Time the off-policy learner with the settings of train.py and a small GSI buffer."""
   device = str(options.device)
   on_gpu = torch.device(device).type == "cuda"
   config = default_config(options.task, on_gpu, OffPolicyRunner.learner)
@@ -340,7 +350,7 @@ def _smp_term_cfg(task: str) -> SmpTermCfg:
   smp_term = load_env_cfg(task).commands[SMP_TERM]
   assert isinstance(smp_term, SmpTermCfg)
   if smp_term.prior is None:
-    raise UserError(f"{task}: has no motion prior, which is what is measured here")
+    raise UserError(f"{task}: has no motion prior to measure")
   return smp_term
 
 
@@ -350,7 +360,7 @@ def _prior(smp_term: SmpTermCfg, device: str) -> MotionPrior:
 
 
 def _build(options: Options, robots: int, device: str) -> ManagerBasedRlEnv:
-  """The training environment of the task, with few start states."""
+  """Build the training environment of the task with a small GSI buffer."""
   cfg = load_env_cfg(options.task)
   cfg.scene.num_envs, cfg.seed = robots, 0
   smp_term = cfg.commands[SMP_TERM]
@@ -367,7 +377,7 @@ def _build(options: Options, robots: int, device: str) -> ManagerBasedRlEnv:
 
 
 def _peak_memory(device: str) -> float:
-  """GiB: what torch took at most on a GPU; the whole process on a CPU."""
+  """Return the peak memory, GiB: torch's on a GPU, the whole process's on a CPU."""
   if torch.device(device).type == "cuda":
     return torch.cuda.max_memory_reserved(device) / 2**30
   scale = 1.0 if sys.platform == "darwin" else 1024.0  # Bytes there, KB elsewhere.
@@ -383,7 +393,7 @@ def _name(device: str) -> str:
 def show(results: list[Result], title: str) -> None:
   """Print a table of results."""
   table = Table(title=f"{title}: milliseconds")
-  for column in ("", "number", "ours", "quarters", "plain", "plain/ours", "quarters"):
+  for column in ("", "number", "ours", "quartiles", "plain", "plain/ours", "quartiles"):
     table.add_column(column, justify="left" if not column else "right")
   for r in results:
     row = [r.what, str(r.size), f"{r.ours.median:.2f}"]
@@ -396,7 +406,7 @@ def show(results: list[Result], title: str) -> None:
 
 
 def show_notes(notes: dict[str, Any]) -> None:
-  """Print what the hardware allows, and the parts of a step."""
+  """Print the limits of the hardware, and the parts of a step."""
 
   def words(values: dict[str, Any]) -> str:
     shown = [

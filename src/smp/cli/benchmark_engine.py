@@ -1,4 +1,4 @@
-"""MuJoCo's C engine against MuJoCo Warp on this machine's CPU, in one run."""
+"""Benchmark of MuJoCo's C engine against MuJoCo Warp on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ class Options:
   Example: uv run scripts/benchmark_engine.py --robots 1 64 --seconds 2
 
   Every repetition times a few calls; tables show the median, and in brackets the
-  quartiles. Compare the two engines, not runs: the machine may be
-  busy with other work.
+  quartiles. Compare the two engines, not runs: the machine may be busy with other work.
   """
 
   task: str = all_tasks()[0].id
@@ -42,14 +41,14 @@ class Options:
   robots: tuple[int, ...] = (1, 16, 64, 256, 1024)
 
   threads: tuple[int, ...] = (1, 2)
-  """Threads of the native engine; numbers above the cores of this machine are left
-  out."""
+  """Threads of the native engine; numbers above the cores of this machine are left out.
+  """
 
   seconds: float = 3.0
-  """For each measurement, about."""
+  """Approximate duration of each measurement, s."""
 
   warp_robots: int = 256
-  """Warp is measured with up to this many robots: beyond, its time is proportional."""
+  """Maximum number of environments for Warp; beyond it the time is proportional."""
 
   json: Path | None = None
   """Numbers to write (JSON)."""
@@ -70,7 +69,7 @@ class Timing:
 
 
 def main() -> None:
-  """``benchmark_engine [OPTIONS]``."""
+  """Run ``benchmark_engine [OPTIONS]``."""
   options = tyro.cli(Options, prog=sys.argv[0])
   threads = [count for count in options.threads if count <= core_count()]
   timings: list[Timing] = []
@@ -90,7 +89,7 @@ def main() -> None:
 
 
 def measure(options: Options, engine: str, threads: int, robots: int) -> list[Timing]:
-  """Time one engine with one number of robots."""
+  """Time one engine with one number of environments."""
   env = build(options.task, engine, thread_count(threads), robots)
   action = torch.zeros(robots, env.action_manager.total_action_dim)
   generator = torch.Generator().manual_seed(0)
@@ -106,11 +105,11 @@ def measure(options: Options, engine: str, threads: int, robots: int) -> list[Ti
     return Timing(what, engine, threads, robots, **asdict(found))
 
   timings = [timed("env.step", step)]
-  # Without the score, which is the same network on both engines.
+  # Leave out the SDS loss, which is the same network on both engines.
   setattr(smp_term.style_step, "run", lambda *_: None)  # noqa: B010
   timings.append(timed("env.step, no prior", step))
   setattr(smp_term.style_step, "run", score)  # noqa: B010
-  # The state is that of the last step: robots in the middle of their episodes.
+  # The state is that of the last step, in the middle of the episodes.
   state = [array[:].clone() for array in (env.sim.data.qpos, env.sim.data.qvel)]
 
   def substeps() -> None:
@@ -124,7 +123,7 @@ def measure(options: Options, engine: str, threads: int, robots: int) -> list[Ti
 
 
 def build(task: str, engine: str, threads: int, robots: int) -> ManagerBasedRlEnv:
-  """The training environment of a task, with few start states."""
+  """Build the training environment of a task with a small GSI buffer."""
   cfg = load_env_cfg(task)
   cfg.scene.num_envs, cfg.seed = robots, 0
   smp_term = cfg.commands[SMP_TERM]
@@ -136,16 +135,16 @@ def build(task: str, engine: str, threads: int, robots: int) -> ManagerBasedRlEn
 
 
 def show(timings: list[Timing], robots: int) -> None:
-  """Print what was measured with one number of robots."""
+  """Print the measurements for one number of environments."""
   chosen = [timing for timing in timings if timing.robots == robots]
-  table = Table(title=f"{robots} robots: milliseconds per control step")
+  table = Table(title=f"{robots} environments: milliseconds per control step")
   for column in (
     "",
     "engine",
     "threads",
     "median",
-    "quarters",
-    "robot-steps/s",
+    "quartiles",
+    "steps/s",
     "warp/",
   ):
     table.add_column(column, justify="left" if column in ("", "engine") else "right")

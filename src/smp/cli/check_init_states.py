@@ -1,4 +1,4 @@
-"""What physics makes of start states, as generated and repaired."""
+"""Simulation of initial states as generated and as repaired."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class CheckInitStatesCfg:
 
   Example: uv run scripts/check_init_states.py Smp-Getup-G1
 
-  Episodes start from generated windows, with and without their repair. The robots are
-  let go with zero action; contact forces and early terminations are reported.
+  Episodes begin from generated windows, with and without their repair. The robots are
+  released with zero action; contact forces and early terminations are reported.
   """
 
   tasks: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -40,10 +40,10 @@ class CheckInitStatesCfg:
   """Another prior than the task's: a shipped one by name, or a file."""
 
   num_envs: int = 100
-  """Episodes started, each from a window of its own."""
+  """Number of episodes, each from a window of its own."""
 
   seconds: float = 0.2
-  """How long each is simulated."""
+  """Simulated time of each episode, s."""
 
   seed: int = 0
   device: str | None = None
@@ -55,18 +55,19 @@ class CheckInitStatesCfg:
 
 @dataclass(frozen=True)
 class InitStatesReport:
-  """One task, with or without repair."""
+  """Results of one task, with or without repair."""
 
   task: str
   repaired: bool
   pool: str
-  """What became of the windows sampled."""
+  """Summary of the windows sampled for the GSI buffer."""
   median_force: float
-  """Of the largest contact force of each episode, N, as are the next two."""
+  """Median over episodes of the largest contact force, N; the next two are of the same.
+  """
   p95_force: float
   max_force: float
   ends: dict[str, int]
-  """Episodes that each termination ended within the time."""
+  """Number of episodes that each termination ended within the time."""
   ended: float
   """Share of episodes that ended."""
 
@@ -74,7 +75,7 @@ class InitStatesReport:
 def check_init_states(
   cfg: CheckInitStatesCfg, task: str, repair: bool
 ) -> InitStatesReport:
-  """Simulate ``num_envs`` starts of a task."""
+  """Simulate ``num_envs`` initial states of a task."""
   from smp.sim import make_env
 
   with quiet():
@@ -137,7 +138,7 @@ def _simulate(
     for name in ends:
       ends[name] += int((env.termination_manager.get_term(name) & alive).sum())
     alive &= ~env.reset_buf
-    env._manual_reset_pending[:] = False  # Ended robots lie where they are.
+    env._manual_reset_pending[:] = False  # Ended robots stay as they are.
   quantiles = torch.tensor([0.5, 0.95, 1.0], device=env.device)
   median, p95, most = largest.quantile(quantiles).tolist()
   ended = 1.0 - float(alive.float().mean())
@@ -153,14 +154,14 @@ def _report(smp_term: SmpTerm) -> str:
 
 
 def print_report(reports: list[InitStatesReport]) -> None:
-  """A table on the terminal, and the story of each pool below it."""
+  """Print a table, and the summary of each GSI buffer below it."""
   from rich.console import Console
   from rich.table import Table
 
-  table = Table(title="Start states, let go with zero action")
+  table = Table(title="Initial states, released with zero action")
   for column in (
     "task",
-    "starts",
+    "initial states",
     "largest force: median (N)",
     "95 %",
     "max",
@@ -186,7 +187,7 @@ def print_report(reports: list[InitStatesReport]) -> None:
 
 
 def main() -> None:
-  """``check_init_states TASK... [OPTIONS]``."""
+  """Run ``check_init_states TASK... [OPTIONS]``."""
   cfg = tyro.cli(CheckInitStatesCfg, description=CheckInitStatesCfg.__doc__)
   if not cfg.tasks:
     raise UserError("no task: name at least one; --help shows an example")

@@ -1,4 +1,4 @@
-"""Options that say what a policy shall do, generated from its own metadata."""
+"""Command options of a policy, generated from its own metadata."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ class CommandArgs(Protocol):
   """Options of a script that runs a policy."""
 
   @property
-  def command(self) -> tuple[str, ...]: ...
+  def command(self) -> tuple[str, ...]:
+    """Return the words of the form NAME=VALUE."""
+    ...
 
 
 Options = TypeVar("Options", bound=CommandArgs)
 
 
 def parse_options(kind: type[Options]) -> Options:
-  """Return the command line as a ``kind``, which is a dataclass.
+  """Parse the command line as a ``kind``, which is a dataclass.
 
-  For each component of the policy named there is an option: --speed 1.5 is another form
-  of --command speed=1.5.
+  Each component of the named policy has an option: --speed 1.5 is another form of
+  --command speed=1.5.
 
   Raises:
-    UserError: the policy cannot be read.
+    UserError: The policy cannot be read.
   """
   words, known = sys.argv[1:], {each.name for each in fields(cast(Any, kind))}
   spec = _policy(words)
@@ -68,7 +70,7 @@ def given_values(words: Iterable[str]) -> dict[str, tuple[float, ...]]:
   """Return the values by component of words like "speed=1.5" and "goal=2,3".
 
   Raises:
-    UserError: a word of another form, or a component twice.
+    UserError: A word has another form, or a component is given twice.
   """
   given: dict[str, tuple[float, ...]] = {}
   for word in words:
@@ -88,7 +90,7 @@ def given_values(words: Iterable[str]) -> dict[str, tuple[float, ...]]:
 
 
 def _policy(words: list[str]) -> PolicySpec | None:
-  """Return what the policy among the words says about itself; None if none is named."""
+  """Return the metadata of the policy among the words; None if none is named."""
   files = [word for word in words if Path(word).suffix == _ONNX]
   return OnnxPolicy(files[0]).spec if files else None
 
@@ -96,10 +98,10 @@ def _policy(words: list[str]) -> PolicySpec | None:
 def _refuse_unknown(
   words: list[str], task: str, parts: list[str], known: set[str]
 ) -> None:
-  """Refuse an option that there is not, with what the task takes in its place.
+  """Raise an error for an unknown option that lists what the task takes.
 
   Raises:
-    UserError: names the option.
+    UserError: The message names the option.
   """
   for word in words:
     name = word[2:].partition("=")[0].replace("-", "_")

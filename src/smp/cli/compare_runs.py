@@ -1,4 +1,4 @@
-"""Compare how fast trainings learned."""
+"""Comparison of the learning speed of training runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from smp.evaluation.policy.curves import (
 
 @dataclass(frozen=True)
 class CompareRunsCfg:
-  """Print how soon episodes grew long in each run, and what it had learned by when.
+  """Print when episodes grew long in each run, and its learning curves at some times.
 
   Example: uv run scripts/compare_runs.py logs/rsl_rl/smp_forward_g1/*
   """
@@ -32,14 +32,14 @@ class CompareRunsCfg:
   """Folders of runs, logged with --agent.logger tensorboard, not resumed ones."""
 
   lengths: tuple[int, ...] = (500, 900)
-  """Mean lengths of an episode, in steps, whose passing is timed."""
+  """Mean episode lengths, in steps; the time until each is exceeded is shown."""
 
   minutes: tuple[float, ...] = (20.0, 60.0)
   """Times at which the task reward and the SDS loss are shown."""
 
 
 def main() -> None:
-  """``compare_runs RUN [RUN ...]``."""
+  """Run ``compare_runs RUN [RUN ...]``."""
   cfg = tyro.cli(CompareRunsCfg, description=CompareRunsCfg.__doc__)
   if not cfg.runs:
     raise UserError("no run named; give one or more folders of logs/rsl_rl/TASK")
@@ -65,7 +65,7 @@ def row(run: Path, cfg: CompareRunsCfg) -> list[str]:
   """Return the cells of one run.
 
   Raises:
-    UserError: it has no curves.
+    UserError: The run has no curves.
   """
   curves = read_curves(run, (EPISODE, TASK_REWARD, SDS_LOSS, "Perf/"))
   if TASK_REWARD not in curves:
@@ -82,7 +82,7 @@ def row(run: Path, cfg: CompareRunsCfg) -> list[str]:
 
 
 def steps_done(curves: dict[str, Curve]) -> Curve:
-  """Return the steps of all environments so far, from their speed and time."""
+  """Return the total steps of all environments so far, from their speed and time."""
   fps = curves["Perf/total_fps"]
   seconds = curves["Perf/collection_time"].value + curves["Perf/learning_time"].value
   return Curve(fps.iteration, fps.seconds, (fps.value * seconds).cumsum())

@@ -1,4 +1,4 @@
-"""Does a policy do the same in mjlab's environment and in plain MuJoCo?"""
+"""Comparison of a policy in mjlab's environment and in plain MuJoCo."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from smp.sim.engine import make_env
 from smp.utils.quiet import quiet
 
 AT_FIRST = 0.5
-"""Seconds over which joint angles are compared. What tells the simulators apart, at first
-and later, see `smp.deploy.agreement`."""
+"""Seconds over which joint angles are compared; see `smp.deploy.agreement` for how the
+simulators differ at first and later."""
 
 
 @dataclass(frozen=True)
@@ -39,49 +39,49 @@ class CompareSimulatorsCfg:
 
   Example: uv run scripts/compare_simulators.py policy.onnx --speed 1.5
 
-  From the same starts and undisturbed; prints how far the two are apart.
+  Both begin in the same states and are undisturbed; the differences are printed.
   """
 
   policy: Annotated[Path, tyro.conf.Positional]
   """The ONNX file."""
 
   command: tuple[str, ...] = ()
-  """What it shall do, such as speed=1.5 or goal=2,3. What a policy can be asked for is
+  """Command, such as speed=1.5 or goal=2,3. Each component of the policy's command is
   an option of its own too: name the policy before --help to see them."""
 
   seconds: float = 20.0
-  """How long each start is run."""
+  """Duration of each run, s."""
 
   starts: int = 5
-  """How many starts of the environment's, each 1 mm above the floor."""
+  """Number of initial states drawn from the environment, each 1 mm above the floor."""
 
   start: Path | None = None
-  """A state to begin in instead: a .npz file as for sim2sim."""
+  """Initial state to use instead: a .npz file as for sim2sim."""
 
   engine: str = "native"
-  """The environment's: `native` or `warp`, both on the CPU."""
+  """Engine of the environment: `native` or `warp`, both on the CPU."""
 
   seed: int = 0
 
 
 def main() -> None:
-  """``compare_simulators POLICY.onnx [OPTIONS]``."""
+  """Run ``compare_simulators POLICY.onnx [OPTIONS]``."""
   cfg = parse_options(CompareSimulatorsCfg)
   Console().print(_table(compare_simulators(cfg)))
 
 
 def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
-  """One comparison per start.
+  """Run one comparison per initial state.
 
   Raises:
-    UserError: not a policy of a task that is here, or an option that does not fit.
+    UserError: The policy's task is unknown, or an option does not fit.
   """
   if cfg.starts < 1 or not cfg.seconds > 0.0:
     raise UserError("--starts and --seconds: give 1 or more, and a time above 0")
   spec = OnnxPolicy(cfg.policy).spec
   check_task(spec.task)
   command = given_values(cfg.command)
-  # Before the environment is built, which takes longer.
+  # Check the command before building the environment, which takes longer.
   robot = Robot(spec, Command(spec, command))
   start = cfg.start and read_start(cfg.start, robot.default_state())
   env = _environment(cfg, spec)
@@ -108,7 +108,7 @@ def _environment(cfg: CompareSimulatorsCfg, spec: PolicySpec) -> RslRlVecEnvWrap
 def _table(found: list[Agreement]) -> Table:
   names = list(found[0].theirs)
   table = Table(box=box.SIMPLE_HEAD, title="environment / plain MuJoCo")
-  table.add_column("start", justify="right")
+  table.add_column("initial state", justify="right")
   table.add_column(f"joints, {AT_FIRST} s (rad)", justify="right")
   for name in names:
     table.add_column(name.replace("_", " "), justify="right")

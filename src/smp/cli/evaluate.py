@@ -1,4 +1,4 @@
-"""Evaluate a policy by the fixed protocol of its task."""
+"""Evaluation of a policy by the fixed protocol of its task."""
 
 from __future__ import annotations
 
@@ -51,13 +51,14 @@ class EvaluateArgs(WandbRunArgs):
   Default: the shipped policy of the task."""
 
   agent: Agent = "trained"
-  """``zero`` and ``random`` need no checkpoint; with one, r_smp is measured by it."""
+  """``zero`` and ``random`` need no checkpoint; with one, its means normalise r_smp."""
 
   compare: str | None = None
-  """A second policy to show beside the first: a checkpoint, or ``zero`` or ``random``."""
+  """A second policy to show beside the first: a checkpoint, or ``zero`` or ``random``.
+  """
 
   num_envs: int = 600
-  """Episodes for each seed, shared out evenly among the conditions."""
+  """Episodes for each seed, divided evenly among the conditions."""
 
   seed: int = 0
 
@@ -65,17 +66,18 @@ class EvaluateArgs(WandbRunArgs):
   """Several seeds, in the place of --seed."""
 
   seconds: float | None = None
-  """Other length of an episode than the protocol's. The result says so."""
+  """Another episode length than the protocol's, s. The result says so."""
 
   windows: tuple[Path, ...] = ()
-  """NPZ files of windows, or folders of them, that motion is held against. Default:
+  """NPZ files of windows, or folders of them, to compare the motion with. Default:
   samples of the prior."""
 
   prior: str | None = None
   """Another prior than the task's, if the policy was trained with one."""
 
   output_dir: Path | None = None
-  """Where evaluation.json and report.html go. Default: a folder beside the checkpoint."""
+  """Folder for evaluation.json and report.html. Default: a folder beside the
+  checkpoint."""
 
   frames: bool = True
   """Render a strip of frames for every condition."""
@@ -90,6 +92,7 @@ class EvaluateArgs(WandbRunArgs):
   """Threads of the native engine. Default: one per core."""
 
   def all_seeds(self) -> tuple[int, ...]:
+    """Return the seeds to run."""
     return self.seeds or (self.seed,)
 
 
@@ -101,9 +104,10 @@ class Policy:
   agent: Agent
   file: Path | None
   means: dict[str, Any] = field(default_factory=dict)
-  """Of the SDS losses, and the iteration they are of; empty without a file."""
+  """Means of the SDS losses, and the iteration they are from; empty without a file."""
 
   def about(self) -> dict[str, Any]:
+    """Describe the policy in plain JSON types."""
     digest = None
     if self.file is not None:
       digest = hashlib.sha256(self.file.read_bytes()).hexdigest()
@@ -116,12 +120,12 @@ class Policy:
     }
 
   def statistics(self) -> dict[str, Any] | None:
-    """The running means of the SDS losses; None without a file."""
+    """Return the running means of the SDS losses; None without a file."""
     return self.means or None
 
 
 def main() -> None:
-  """``evaluate TASK [OPTIONS]``."""
+  """Run ``evaluate TASK [OPTIONS]``."""
   task, arguments = task_from_argv(
     "evaluate", EvaluateArgs.__doc__, lists_in_one_word=False
   )
@@ -136,16 +140,19 @@ def main() -> None:
 
 
 def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
-  """Everything: run, print, write. Returns what the JSON holds.
+  """Run the evaluation, print its tables and write its files.
+
+  Returns:
+    The contents of the JSON.
 
   Raises:
-    UserError: a bad option, run, checkpoint, prior, file of windows or output folder.
+    UserError: A bad option, run, checkpoint, prior, file of windows or output folder.
   """
   steps = protocol_of(task, args.seconds)
   for seed in args.all_seeds():
-    protocol.assign(steps, args.num_envs, seed)  # Refuse before the work begins.
+    protocol.assign(steps, args.num_envs, seed)  # Raise errors before the work begins.
   if len(set(args.all_seeds())) < len(args.all_seeds()):
-    raise UserError("--seeds: one is named twice; its episodes would count twice")
+    raise UserError("--seeds: one is given twice; its episodes would count twice")
   file = run_checkpoint(task, args, args.checkpoint_file)
   if file is None and args.agent == "trained" and args.checkpoint_file is None:
     shipped = policy_path(task)
@@ -165,14 +172,14 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   return result
 
 
-# What is asked for.
+# The policies and the data.
 
 
 def find_policies(args: EvaluateArgs) -> list[Policy]:
-  """The policy, and the one to compare it with.
+  """Return the policy, and the one to compare it with.
 
   Raises:
-    UserError: none was named, or a checkpoint cannot be read.
+    UserError: No policy was named, or a checkpoint cannot be read.
   """
   if args.agent == "trained" and args.checkpoint_file is None:
     raise UserError(
@@ -184,7 +191,7 @@ def find_policies(args: EvaluateArgs) -> list[Policy]:
   if args.compare is not None:
     other = args.compare
     baseline = other in get_args(Agent) and other != "trained"
-    # A baseline is measured by the same means, so that r_smp can be compared.
+    # Both use the same means, so that r_smp can be compared.
     file = args.checkpoint_file if baseline else Path(other)
     policies.append(_policy(cast(Agent, other) if baseline else "trained", file))
   if len(policies) == 2 and policies[0].name == policies[1].name:
@@ -207,6 +214,7 @@ def _policy(agent: Agent, file: Path | None) -> Policy:
 
 
 def output_dir(task: str, args: EvaluateArgs) -> Path:
+  """Return the folder of the results."""
   if args.output_dir is not None:
     return args.output_dir.expanduser()
   if args.agent == "trained" and args.checkpoint_file is not None:
@@ -218,10 +226,10 @@ def output_dir(task: str, args: EvaluateArgs) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-  """Refuse a folder that cannot be written before an hour of work, not after.
+  """Raise an error for a folder that cannot be written, before an hour of work.
 
   Raises:
-    UserError: names the folder, or the one it would be made in.
+    UserError: The message names the folder, or the one it would be created in.
   """
   existing = folder.absolute()
   while not existing.exists():
@@ -230,7 +238,7 @@ def check_writable(folder: Path) -> None:
 
 
 def load_data(task: str, args: EvaluateArgs) -> Data:
-  """The windows that the policy's motion is held against."""
+  """Load the windows that the policy's motion is compared with."""
   import torch
   from mjlab.tasks.registry import load_env_cfg
 
@@ -250,7 +258,7 @@ def load_data(task: str, args: EvaluateArgs) -> Data:
     name = cast(SmpTermCfg, load_env_cfg(task).commands[SMP_TERM]).prior
   if name is None:
     raise UserError(
-      f"{task}: has no motion prior; give --windows NPZ to hold its motion against"
+      f"{task}: has no motion prior; give --windows NPZ to compare its motion with"
     )
   prior = MotionPrior.load(paths.resolve_prior(name))
   windows = prior.sample(SAMPLES, torch.Generator().manual_seed(0))
@@ -258,7 +266,7 @@ def load_data(task: str, args: EvaluateArgs) -> Data:
   return motion_similarity.data_of(windows, prior.spec, stats, what)
 
 
-# The work.
+# Running the policies.
 
 
 @dataclass
@@ -273,7 +281,7 @@ class Run:
 def run_policy(
   task: str, steps: EvalProtocol, policy: Policy, args: EvaluateArgs, progress: Progress
 ) -> Run:
-  """Every seed of one policy."""
+  """Run one policy with every seed."""
   from smp.evaluation.policy.recording import Machine, rollout
   from smp.rl.loading import load_policy
 
@@ -304,13 +312,14 @@ def run_policy(
 
 
 def summarise_run(run: Run, steps: EvalProtocol, data: Data) -> list[dict[str, Any]]:
+  """Compute the metrics of one policy by condition."""
   return summary.summarise(run.trajectory, run.condition, run.seed, steps, data)
 
 
 def make_strips(
   runs: list[Run], steps: EvalProtocol, args: EvaluateArgs
 ) -> tuple[dict[tuple[int, str], bytes], str]:
-  """Frames of a typical episode of every policy and condition, and a note on them."""
+  """Render a typical episode of every policy and condition; return a note on them too."""
   from smp.episodes.episode_metrics import normalised_return
   from smp.viz.offscreen import OffscreenRenderer
 
@@ -328,20 +337,21 @@ def make_strips(
           strips[i, condition.label] = render_strip(studio, frames)
   except UserError as error:
     return {}, f"No frames: {error}"
-  note = "Of each condition the episode whose task return is the median"
+  note = "The episode with the median task return of each condition"
   return (
     strips,
-    f"{note}; from the start on where nothing ends an episode, else once settled.",
+    f"{note}; from its beginning where nothing ends an episode, else after settling.",
   )
 
 
-METHOD = """Each condition has its own environments, one episode each, all side by side. No
-noise on observations, no randomised robot, no pushes but those named; the command stays
-the same. What comes after a failure does not count, except that the task return goes on
-at zero; where nothing is a failure nothing ends an episode. Errors of speed and facing count after the first seconds. Torques, power and
-jerk are at 50 Hz, so a peak between two steps is not seen. A foot is in contact when the
-floor pushes it with more than 1 N. Intervals take episodes as independent of each other,
-over all seeds together; figures of each seed are in the JSON."""
+METHOD = """Each condition has its own environments, one episode each, all side by side.
+There is no noise on observations, no randomised robot and no push but those named; the
+command stays the same. Nothing after a failure counts, except that the task return
+continues at zero; in a task without failures nothing ends an episode. Errors of speed and
+facing count after the first seconds. Torques, power and jerk are at 50 Hz, so a peak
+between two steps is not seen. A foot is in contact when the floor pushes it with more than
+1 N. Intervals take episodes as independent of each other, over all seeds together; metrics
+of each seed are in the JSON."""
 
 
 def collect(
@@ -353,7 +363,7 @@ def collect(
   data: Data,
   note: str,
 ) -> dict[str, Any]:
-  """Everything there is to say, in plain JSON types."""
+  """Collect the results and their description in plain JSON types."""
   return {
     "command": shlex.join(["evaluate.py", task, *sys.argv[2:]]),
     "protocol": {
@@ -389,12 +399,12 @@ def collect(
   }
 
 
-# What comes of it.
+# Output.
 
 
 def print_tables(result: dict[str, Any]) -> None:
-  """The main figures on the terminal: a row for each condition."""
-  # In a file or a pipe there is no width to fit, and no reason to cut columns.
+  """Print the main metrics on the terminal: a row for each condition."""
+  # A file or a pipe has no width to fit, so no column is cut.
   console = Console() if sys.stdout.isatty() else Console(width=240)
   metrics = [f for f in summary.metrics_of(result["protocol"]["task"]) if f.short]
   for group in ("task", "naturalness"):
@@ -429,14 +439,14 @@ _TITLES = {"task": "task", "naturalness": "naturalness and effort"}
 
 
 def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-  """The commands, all of them together, the pushes."""
+  """Return the rows of commands, then of all commands together, then of pushes."""
   return sorted(rows, key=lambda row: row["sweep"] != COMMAND)
 
 
 def write(
   folder: Path, result: dict[str, Any], strips: dict[tuple[int, str], bytes]
 ) -> None:
-  """evaluation.json and report.html: both are ready before the first is written."""
+  """Write evaluation.json and report.html, once both are complete."""
   text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
   page = render_report(result, strips)
   for name, content in (("evaluation.json", text), ("report.html", page)):

@@ -1,4 +1,4 @@
-"""Judge priors by motion they know and motion they do not."""
+"""Evaluation of priors on motion that they know and motion that they do not."""
 
 from __future__ import annotations
 
@@ -35,10 +35,13 @@ from smp.utils.files import atomic_path
 class Options:
   """Judge priors: familiar motion, altered motion, other motion, and their samples.
 
-  Example: uv run scripts/evaluate_prior.py loco --windows datasets/npz/loco --plot loco.png
+  Example: uv run scripts/evaluate_prior.py loco --windows datasets/npz/loco --plot
+  loco.png
 
-  All priors are judged by the same poses. A prior trained on all its clips has no figures on unseen ones. Train its twin with
-  them held out (scripts/pretrain.py --hold-out) and name that as one more prior."""
+  All priors are evaluated on the same poses. A prior trained on all its clips has no
+  metrics on unseen ones: train a held-out run, with some clips held out
+  (scripts/pretrain.py --hold-out), and name it as one more prior.
+  """
 
   priors: Annotated[tuple[str, ...], tyro.conf.Positional]
   """Shipped priors by name, or files (.safetensors). Import a published .pt first."""
@@ -48,14 +51,14 @@ class Options:
   unless --held-out is given."""
 
   held_out: tuple[Path, ...] = ()
-  """NPZ files or folders of windows no prior was trained on."""
+  """NPZ files or folders of windows that no prior was trained on."""
 
   others: tuple[Path, ...] = ()
-  """NPZ files or folders of other motion, grouped by the letters that clip names begin
-  with. Clips that are among --windows or --held-out are left out."""
+  """NPZ files or folders of other motion, grouped by the first letters of clip names.
+  Clips that are among --windows or --held-out are left out."""
 
   stats: Path = paths.NORM_STATS
-  """Quantiles that distances between windows are measured in, for all priors alike."""
+  """Quantiles that scale distances between windows, the same for all priors."""
 
   names: tuple[str, ...] = ()
   """Titles of the columns, one for each prior. Default: the names of the files."""
@@ -78,14 +81,14 @@ class Options:
 
 
 def _source(windows: WindowSet, clips: Sequence[int]) -> EvalWindows:
-  """The windows of some clips, by their number."""
+  """Return the windows of some clips, by their index."""
   features = torch.from_numpy(windows.windows[np.isin(windows.clip_index, clips)])
   names = tuple(windows.clips[i] for i in clips)
   return EvalWindows(features, windows.spec, windows.stride, names)
 
 
 def load_sets(options: Options) -> dict[str, EvalWindows]:
-  """The windows to judge by, own and held out."""
+  """Load the evaluation windows, own and held out."""
   own = load_windows(options.windows)
   clips = range(len(own.clips))
   if options.held_out:
@@ -100,10 +103,10 @@ def load_sets(options: Options) -> dict[str, EvalWindows]:
 def load_others(
   folders: Sequence[Path], sets: dict[str, EvalWindows]
 ) -> dict[str, EvalWindows]:
-  """Windows of clips that are in none of the sets, by kind.
+  """Return windows of clips that are in none of the sets, by kind.
 
   Raises:
-    UserError: Every clip is in one of them.
+    UserError: Every clip is in one of the sets.
   """
   if not folders:
     return {}
@@ -122,7 +125,7 @@ def load_others(
 
 
 def print_tables(reports: Sequence[PriorReport], console: Console) -> None:
-  """Errors by speed, and everything else side by side."""
+  """Print the errors by speed, and all other results side by side."""
   columns = [
     (f"{report.prior}, {name}", result)
     for report in reports
@@ -139,7 +142,7 @@ def print_tables(reports: Sequence[PriorReport], console: Console) -> None:
     counts = (str(result.bins[i].count) for result in reports[0].sets.values())
     errors.add_row(f"{bin_.low:.1f} to {bin_.high:.1f}", *cells, *counts)
   console.print(errors)
-  table = Table("", title="Side by side (AUC 1: told apart, 0.5: not)")
+  table = Table("", title="Side by side (AUC 1: perfectly separable, 0.5: chance)")
   for report in reports:
     table.add_column(report.prior, justify="right")
   for title, rows in side_by_side([report.to_dict() for report in reports]):
@@ -153,18 +156,18 @@ def print_tables(reports: Sequence[PriorReport], console: Console) -> None:
 
 
 def warn_of_seen(report: PriorReport) -> None:
-  """Say which clips are no test of this prior, as it was trained on them."""
+  """Warn of the clips that this prior was trained on, which do not test it."""
   for name, clips in report.seen.items():
     what = "held out here" if name == HELD_OUT else f"of the kind '{name}'"
     print(
-      f"warning: {report.prior} was trained on {', '.join(clips)}, {what}: figures marked "
-      f"{SEEN} are not of unseen motion; name a twin trained without as one more prior",
+      f"warning: {report.prior} was trained on {', '.join(clips)}, {what}: values "
+      f"marked {SEEN} are not of unseen motion; add a prior trained without these clips",
       file=sys.stderr,
     )
 
 
 def _names(options: Options, files: Sequence[Path]) -> list[str]:
-  """The names given, or short ones, unless two files share one."""
+  """Return the names given, or file names without suffix where they are unique."""
   if options.names:
     if len(options.names) != len(files):
       raise UserError(
@@ -176,10 +179,10 @@ def _names(options: Options, files: Sequence[Path]) -> list[str]:
 
 
 def load_reports(path: Path) -> list[dict[str, Any]]:
-  """The reports in a JSON of an earlier run.
+  """Return the reports in a JSON of an earlier run.
 
   Raises:
-    UserError: No such file, or not one of this version.
+    UserError: There is no such file, or it is not of this version.
   """
   try:
     reports = json.loads(path.read_text())["priors"]
@@ -202,6 +205,7 @@ def _write(path: Path | None, text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+  """Run ``evaluate_prior PRIOR... --windows FILE... [OPTIONS]``."""
   arguments = sys.argv[1:] if arguments is None else arguments
   options = tyro.cli(Options, args=arguments, description=Options.__doc__)
   if not options.priors:
@@ -214,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   sets = load_sets(options)
   others = load_others(options.others, sets)
   data = EvaluationData(sets, load_stats(options.stats), others)
-  # In a file or a pipe there is no width to fit, and no reason to cut columns.
+  # A file or a pipe has no width to fit, so no column is cut.
   console = Console() if sys.stdout.isatty() else Console(width=240)
   with Console(stderr=True).status("") as status:
     reports = [

@@ -1,4 +1,4 @@
-"""Write the policy of a checkpoint as ONNX."""
+"""Export of a checkpoint's policy as ONNX."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ class ExportArgs:
   the shipped policy of the task."""
 
   output: Path | None = None
-  """Default: policy.onnx beside the checkpoint; of a shipped policy, in this folder."""
+  """Default: policy.onnx beside the checkpoint; for a shipped policy, in this folder.
+  """
 
 
 def main() -> None:
-  """``export TASK --checkpoint-file FILE [OPTIONS]``."""
+  """Run ``export TASK --checkpoint-file FILE [OPTIONS]``."""
   task, arguments = task_from_argv("export", ExportArgs.__doc__)
   args = tyro.cli(
     ExportArgs, args=arguments, prog=f"{sys.argv[0]} {task}", config=mjlab.TYRO_FLAGS
@@ -51,7 +52,7 @@ def shipped_policy(task: str) -> Path:
   """Return the file of the shipped policy of a task.
 
   Raises:
-    UserError: there is none.
+    UserError: There is none.
   """
   path = policy_path(task)
   if not path.is_file():
@@ -63,13 +64,13 @@ def export_checkpoint(task: str, checkpoint: Path, output: Path) -> PolicySpec:
   """Write the policy of ``checkpoint`` to ``output``.
 
   Raises:
-    UserError: not a checkpoint of this task, or ``output`` cannot be written.
+    UserError: Not a checkpoint of this task, or ``output`` cannot be written.
   """
   if output.suffix != ".onnx":
     raise UserError(f"--output {output}: end the name in .onnx")
   if not is_smp_task(task):
-    raise UserError(f"{task}: not a task of this project; its policies are mjlab's")
-  # Before the environment is built, which takes much longer.
+    raise UserError(f"{task}: not a task of this project; use mjlab's own export")
+  # Read the policy before building the environment, which takes much longer.
   trained = load_trained(checkpoint, task)
   with quiet():
     env = build_env(task, PlayEnvCfg(engine="native", device="cpu", threads=1))

@@ -1,4 +1,4 @@
-"""Look at what a prior generates: in the browser, as a film strip, as a video."""
+"""Display of a prior's samples: in the browser, as a film strip, as a video."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from smp.viz.offscreen import MotionBatch, direction, film_strip, video
 
 STRIP, VIDEOS = ".png", (".mp4", ".gif")
 WINDOWS, MOTIONS = 128, 4
-"""Sampled unless told otherwise."""
+"""Default numbers of samples."""
 SECONDS = 4.0
-"""Length of long motions unless told otherwise."""
+"""Default length of long motions, s."""
 UPRIGHT_SPREAD = 0.3
-"""Standing, walking and running, heads stay within this, m; getting up, they do not."""
+"""Spread of head heights, m, that standing, walking and running stay within, but
+getting up exceeds."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class GenerateCfg:
   """The file to write: .png, .mp4 or .gif. Without it a page opens for the browser."""
 
   seconds: float | None = None
-  """Length of long motions, each window continuing the one before; 0: windows as they
-  are. Default: 0 for a film strip, else 4."""
+  """Length of long motions, s, each window continuing the one before; 0: windows as
+  they are. Default: 0 for a film strip, else 4."""
 
   samples: int | None = None
-  """How many are sampled. Default: 128 windows, of which `pictures` are shown, or 4 long
+  """Number of samples. Default: 128 windows, of which `pictures` are shown, or 4 long
   motions, all of which are shown."""
 
   pictures: int = 8
@@ -62,24 +63,24 @@ class GenerateCfg:
   height where heads differ by more than they do upright."""
 
   overlap: int = OVERLAP
-  """Frames that a window of a long motion shares with what comes before it."""
+  """Frames that a window of a long motion shares with the motion before it."""
 
   resample: int = RESAMPLE
-  """Times each denoising step of a long motion is taken, for seams that fit."""
+  """Repetitions of each denoising step of a long motion, for seams that fit."""
 
   seed: int = 0
 
   host: str = "localhost"
-  """Where the page listens; 0.0.0.0 lets other machines see it."""
+  """Address of the page; 0.0.0.0 lets other machines see it."""
 
   port: int = 8080
-  """Of the page; the next free one if it is taken."""
+  """Port of the page, or the next free one if it is taken."""
 
   def check(self) -> None:
-    """Refuse what cannot be done.
+    """Raise an error for an impossible option.
 
     Raises:
-      UserError: Naming the option.
+      UserError: The message names the option.
     """
     for name in ("samples", "pictures", "resample"):
       value = getattr(self, name)
@@ -97,21 +98,22 @@ class GenerateCfg:
 
   @property
   def suffix(self) -> str:
+    """Return the suffix of the file to write, in lower case."""
     return "" if self.output is None else self.output.suffix.lower()
 
   @property
   def length(self) -> float:
-    """Seconds of the motions; 0: windows."""
+    """Return the seconds of the motions; 0: windows."""
     if self.seconds is not None:
       return self.seconds
     return 0.0 if self.suffix == STRIP else SECONDS
 
 
 def generate(cfg: GenerateCfg) -> None:
-  """Sample, choose, show.
+  """Sample, choose and show motions.
 
   Raises:
-    UserError: The options or the prior are no good, or nothing can be rendered.
+    UserError: The options or the prior are invalid, or nothing can be rendered.
   """
   cfg.check()
   prior = MotionPrior.load(resolve_prior(cfg.prior))
@@ -134,7 +136,7 @@ def generate(cfg: GenerateCfg) -> None:
 
 
 def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> MotionBatch:
-  """Windows or long motions, in order; of the windows a selection."""
+  """Sample windows or long motions and sort them; of windows, select some."""
   generator = torch.Generator().manual_seed(seed)
   if cfg.length > 0:
     frames, count = round(cfg.length * prior.spec.fps), cfg.samples or MOTIONS
@@ -156,8 +158,11 @@ def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> MotionBatch:
 
 
 def mean_speed(state: MotionState, prior: MotionPrior) -> torch.Tensor:
-  """Horizontal speeds (n,), m/s: over each window's length as the crow flies, and the
-  mean of that, so that jitter does not count."""
+  """Return the mean horizontal speeds (n,), m/s.
+
+  They are means of straight-line speeds over the length of a window, so that jitter
+  does not count.
+  """
   xy = state.root_pos_w[..., :2]
   span = min(prior.spec.window, xy.shape[1]) - 1
   if span == 0:
@@ -167,7 +172,7 @@ def mean_speed(state: MotionState, prior: MotionPrior) -> torch.Tensor:
 
 
 def head_height(state: MotionState) -> torch.Tensor:
-  """Mean heights of the head (n,) above the floor, m."""
+  """Return the mean heights of the head (n,) above the floor, m."""
   head, _ = Head(g1.load_model())(state.root_pos_w, state.root_quat_w, state.joint_pos)
   return head[..., 2].mean(dim=1)
 
@@ -175,7 +180,7 @@ def head_height(state: MotionState) -> torch.Tensor:
 def sort_key(
   sort: str, speed: torch.Tensor, height: torch.Tensor
 ) -> tuple[torch.Tensor, str]:
-  """What to order by (n,), and its unit."""
+  """Return the quantity to sort by (n,), and its unit."""
   if sort == "auto":
     tenths = torch.quantile(height, torch.tensor((0.1, 0.9)))
     sort = "height" if float(tenths[1] - tenths[0]) > UPRIGHT_SPREAD else "speed"
@@ -183,7 +188,7 @@ def sort_key(
 
 
 def _write_strip(cfg: GenerateCfg, gallery: MotionBatch) -> None:
-  """Windows: one row of last poses. Long motions: a row each, over time."""
+  """Write the last poses of windows in a row, or long motions as a row each over time."""
   assert cfg.output is not None
   if cfg.length == 0:
     film_strip([gallery.qpos[:, -1]], cfg.output, [gallery.title.split(", ")[1]])
@@ -206,5 +211,5 @@ def _browse(cfg: GenerateCfg, prior: MotionPrior) -> None:
 
 
 def main() -> None:
-  """``generate PRIOR [OPTIONS]``."""
+  """Run ``generate PRIOR [OPTIONS]``."""
   generate(tyro.cli(GenerateCfg, description=GenerateCfg.__doc__))

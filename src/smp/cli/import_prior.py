@@ -1,4 +1,4 @@
-"""Convert a published prior into this project's format."""
+"""Conversion of a published prior into this project's format."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+  """Run ``import_prior SOURCE OUTPUT [OPTIONS]``."""
   arguments = sys.argv[1:] if arguments is None else arguments
   options = tyro.cli(Options, args=arguments, description=Options.__doc__)
   if options.output.suffix != ".safetensors":

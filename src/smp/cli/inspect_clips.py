@@ -1,4 +1,4 @@
-"""One table over many motion files, and a look at one of them."""
+"""Table of many motion files, and a viewer of one of them."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ from smp.motion.contact import outside_limits, penetration
 from smp.motion.features import FPS, WINDOW
 
 UPRIGHT, LYING = 0.8, 0.5
-"""z of the pelvis' vertical: above the one it is upright, below the other it lies."""
+"""z of the pelvis' vertical: above the first it is upright, below the second it lies.
+"""
 
 
 @dataclass(frozen=True)
 class InspectCfg:
-  """Inspect files of G1 motion: one row each, and what the checks say about them.
+  """Inspect files of G1 motion: one row each, and the results of the checks.
 
   Example: uv run scripts/inspect_clips.py datasets/csv/g1
 
-  Heights and speeds are of the pelvis; ``too short`` is what makes no window. Exit code 2 if a file cannot be read or would be
-  refused by csv_to_npz.py."""
+  Heights and speeds are of the pelvis; ``too short`` is a clip that makes no window.
+  Exit code 2 if a file cannot be read or would be refused by csv_to_npz.py.
+  """
 
   folder: Annotated[Path, tyro.conf.Positional]
   """Folder of motion files, sub-folders included, or one file."""
@@ -55,7 +57,7 @@ class InspectCfg:
   )
 
   every: int = 5
-  """Contacts are looked for in every so many rows."""
+  """Contacts are computed in every so many rows."""
 
   view: str | None = None
   """Show this clip in the browser, on the floor, instead of the table."""
@@ -66,31 +68,31 @@ class InspectCfg:
 
 @dataclass(frozen=True)
 class Summary:
-  """A row of the table."""
+  """Values of a row of the table."""
 
   rows: int
   fps: float
   seconds: float
   height: tuple[float, float, float]
-  """Least, middle and most, m."""
+  """Minimum, median and maximum, m."""
   speed: tuple[float, float]
-  """Mean and most, horizontal, m/s."""
+  """Mean and maximum, horizontal, m/s."""
   upright: float
   lying: float
   self_collision: float
   """Shares of rows."""
   depth: float
-  """The deepest under the floor, m."""
+  """Maximum depth under the floor, m."""
   skate: float
-  """Median speed of soles on the floor, m/s; NaN: none stands there."""
+  """Median speed of soles on the floor, m/s; NaN if no sole is on it."""
   jumps: int
-  """Rows that differ from what the rows around let expect."""
+  """Number of rows that differ from what the neighbouring rows predict."""
   over: float
-  """The farthest outside joint limits, rad."""
+  """Maximum excess over joint limits, rad."""
 
 
 def summarise(rows: Rows, every: int = 5) -> Summary:
-  """What a motion does."""
+  """Compute the values of a row of the table from a motion."""
   clip = clip_of(rows)
   poses = find_poses(clip.root_pos, clip.root_quat, clip.joint_pos)
   step = np.linalg.norm(np.diff(clip.root_pos[:, :2], axis=0), axis=1) * clip.fps
@@ -137,7 +139,7 @@ COLUMNS = (
 
 
 def cells(name: str, summary: Summary, findings: list[Finding]) -> list[str]:
-  """A row of the table as text."""
+  """Return a row of the table as text."""
   s = summary
   verdict = "doubtful" if findings else "fine"
   if any(finding.refuse for finding in findings):
@@ -166,7 +168,7 @@ def inspect(cfg: InspectCfg) -> None:
   """Print the table, or show a clip.
 
   Raises:
-    UserError: nothing there, or a file is refused; the table is printed all the same.
+    UserError: There are no clips, or a file is refused; the table is printed first.
   """
   if cfg.every < 1:
     raise UserError(f"--every {cfg.every}: must be at least 1")
@@ -180,7 +182,9 @@ def inspect(cfg: InspectCfg) -> None:
   chosen = matching(found, cfg.clips)
   if not chosen:
     raise UserError(f"{cfg.folder}: no clip matches {', '.join(cfg.clips)}")
-  table = Table(title=f"{cfg.folder}: height least, middle, most; speed mean, most")
+  table = Table(
+    title=f"{cfg.folder}: height minimum, median, maximum; speed mean, maximum"
+  )
   for column in COLUMNS:
     left = column == "clip"
     table.add_column(column, justify="left" if left else "right", overflow="fold")
@@ -203,9 +207,7 @@ def inspect(cfg: InspectCfg) -> None:
   print(f"{len(chosen)} clips, {total:.1f} s")
   warn(messages)
   if bad:
-    raise UserError(
-      f"{cfg.folder}: {bad} of {len(chosen)} clips are not fit to be used"
-    )
+    raise UserError(f"{cfg.folder}: {bad} of {len(chosen)} clips cannot be used")
 
 
 def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:
@@ -228,5 +230,5 @@ def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:
 
 
 def main() -> None:
-  """``inspect_clips FOLDER [OPTIONS]``."""
+  """Run ``inspect_clips FOLDER [OPTIONS]``."""
   inspect(tyro.cli(InspectCfg, description=InspectCfg.__doc__))

@@ -1,4 +1,4 @@
-"""How much random damage of real clips the checks notice, and the fit of their ranges."""
+"""Share of random damage to real clips that the checks notice; fit of their ranges."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ class MeasureCfg:
   """Folder of clips. Default: the environment variable SMP_LAFAN_DIR."""
 
   draws: int = 200
-  """Of each kind of damage."""
+  """Number of draws of each kind of damage."""
 
   rows: int | None = None
-  """Damage stretches of so many rows. Default: whole clips."""
+  """Length of the damaged stretches, in rows. Default: whole clips."""
 
   kinds: tuple[str, ...] = ()
-  """Default: all."""
+  """Kinds of damage. Default: all."""
 
   fit: bool = False
   """Fit the models and ranges of the checks to the clips first, and write them."""
 
   output: Path = FAMILIAR
-  """Where ``fit`` writes."""
+  """File that ``fit`` writes."""
 
   seed: int = 0
 
 
 def rows_of(table: np.ndarray, fps: float = 30.0) -> Rows:
-  """The 36 columns (T, 36) of a plain file as rows to judge."""
+  """Return the 36 columns (T, 36) of a plain file as rows to check."""
   quat = table[:, [6, 3, 4, 5]]
   lines = np.arange(1, len(table) + 1)
   return Rows(Path("clip"), fps, table[:, :3], quat, table[:, 7:], lines)
 
 
 def noticed(table: np.ndarray) -> bool:
-  """Whether the checks say anything about columns (T, 36)."""
+  """Return whether the checks find anything in columns (T, 36)."""
   with np.errstate(all="ignore"):
     return bool(judge(rows_of(table), explain=False))
 
@@ -65,8 +65,12 @@ def noticed(table: np.ndarray) -> bool:
 def share_noticed(
   kind: str, clips: list[Clip], cfg: MeasureCfg
 ) -> tuple[int, int, list[str]]:
-  """How many draws of a kind of damage are noticed, how many are not and harmless, and
-  the clips of the others."""
+  """Damage clips at random and count what the checks notice.
+
+  Returns:
+    How many draws of this kind of damage are noticed, how many are neither noticed nor
+    harmful, and the clips of the others.
+  """
   rng = np.random.default_rng((cfg.seed, list(DAMAGE).index(kind)))
   hits, harmless, missed = 0, 0, []
   for _ in track(range(cfg.draws), kind, transient=True):
@@ -88,7 +92,7 @@ def measure(cfg: MeasureCfg) -> None:
   """Print false alarms, and a line for each kind of damage.
 
   Raises:
-    UserError: no clips, or a kind that is none.
+    UserError: There are no clips, or a kind is unknown.
   """
   for kind in cfg.kinds:
     if kind not in DAMAGE:
@@ -110,5 +114,5 @@ def measure(cfg: MeasureCfg) -> None:
 
 
 def main() -> None:
-  """``measure_checks [OPTIONS]``."""
+  """Run ``measure_checks [OPTIONS]``."""
   measure(tyro.cli(MeasureCfg, description=MeasureCfg.__doc__))

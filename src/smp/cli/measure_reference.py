@@ -1,4 +1,4 @@
-"""Measure the reference errors of a prior and put them in its file."""
+"""Measurement of a prior's reference errors, stored in its file."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ class Options:
 
   Example: uv run scripts/measure_reference.py loco --windows datasets/npz/loco
 
-  They say how large its errors are on motion that it is for. Nothing else in the file
-  changes. scripts/pretrain.py does the same at the end; this is for older priors, and for
+  They are its errors on motion of its own kind. Nothing else in the file changes.
+  scripts/pretrain.py does the same at the end; this is for older priors, and for
   imported ones.
 
-  Of the windows, those of clips that were held out when the prior was trained are
-  scored, or if none were, those it was trained on. Without windows, its own samples."""
+  Of the windows, those of clips held out of the prior's training are measured, or if
+  there are none, those it was trained on. Without windows, its own samples.
+  """
 
   prior: Annotated[str, tyro.conf.Positional]
   """A shipped prior by name, or a file (.safetensors)."""
@@ -56,8 +57,9 @@ class Options:
 def clips_to_score(
   prior: MotionPrior, windows: WindowSet
 ) -> tuple[WindowsOf, list[int]]:
-  """What the windows are to the prior, by its own list of clips, and the numbers of the
-  clips to score.
+  """Return the relation of the windows to the prior, and the clips to measure by index.
+
+  The prior's own list of clips decides.
 
   Raises:
     UserError: The prior lists its clips, and none is among these.
@@ -80,7 +82,7 @@ def clips_to_score(
 
 
 def measure(prior: MotionPrior, windows: WindowSet) -> Reference:
-  """The reference errors on the windows that say most about the prior."""
+  """Measure the reference errors on held-out windows, or else on training windows."""
   windows_of, clips = clips_to_score(prior, windows)
   chosen = torch.from_numpy(windows.windows[np.isin(windows.clip_index, clips)])
   names = tuple(windows.clips[i] for i in clips)
@@ -91,6 +93,7 @@ def measure(prior: MotionPrior, windows: WindowSet) -> Reference:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+  """Run ``measure_reference PRIOR [OPTIONS]``."""
   arguments = sys.argv[1:] if arguments is None else arguments
   options = tyro.cli(Options, args=arguments, description=Options.__doc__)
   path = paths.resolve_prior(options.prior)

@@ -1,4 +1,4 @@
-"""Make a policy file of a checkpoint, and its card."""
+"""Packaging of a checkpoint as a policy file with a card."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ class PackageCfg:
   """Make a policy file of a checkpoint, and a card (Markdown) beside it.
 
   Example: uv run scripts/package_policy.py logs/rsl_rl/smp_forward_g1/RUN/model_500.pt
-  Smp-Forward-G1 --evaluation logs/rsl_rl/smp_forward_g1/RUN/evaluation_model_500/evaluation.json
+  Smp-Forward-G1 --evaluation
+  logs/rsl_rl/smp_forward_g1/RUN/evaluation_model_500/evaluation.json
 
-  The file holds what a policy needs to be shown, without what only training needs.
+  The file holds what is needed to run the policy, without what only training needs.
   """
 
   checkpoint: Annotated[Path, tyro.conf.Positional]
   """model_N.pt of a run."""
 
   task: Annotated[str, tyro.conf.Positional]
-  """The task that it was trained on."""
+  """Task that the policy was trained on."""
 
   output: Path | None = None
   """Default: the shipped policy of the task, datasets/policies/NAME.pt."""
@@ -37,16 +38,17 @@ class PackageCfg:
   """evaluation.json of this policy, for the card."""
 
   runs: tuple[Path, ...] = ()
-  """Folders of the runs that led to it, oldest first, for the card's curve."""
+  """Folders of the training runs of the policy, oldest first, for the card's curve."""
 
   notes: str = ""
   """A paragraph for the card: what the film shows, where it falls short."""
 
   machine: str = ""
-  """What it was trained on, for the card."""
+  """Machine that the policy was trained on, for the card."""
 
 
 def main() -> None:
+  """Run ``package_policy CHECKPOINT TASK [OPTIONS]``."""
   cfg = tyro.cli(PackageCfg)
   check_task(cfg.task)
   output = cfg.output or policy_path(cfg.task)

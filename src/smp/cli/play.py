@@ -1,4 +1,4 @@
-"""Watch a policy: in the browser, in a window, or as a video file."""
+"""Viewer of a policy: in the browser, in a window, or as a video file."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class PlayArgs(WandbRunArgs):
   Default: the shipped policy of the task."""
 
   wandb_prior: str | None = None
-  """Score under the prior in this artifact: ORG/PROJECT/ARTIFACT[:VERSION]. The newest
-  version unless one is named. Default: the prior of the task."""
+  """Show the SDS loss under the prior in this artifact: ORG/PROJECT/ARTIFACT[:VERSION].
+  The newest version unless one is named. Default: the prior of the task."""
 
   num_envs: int = 1
 
@@ -78,7 +78,7 @@ class PlayArgs(WandbRunArgs):
 
 
 def main() -> None:
-  """``play TASK [OPTIONS]``."""
+  """Run ``play TASK [OPTIONS]``."""
   task, arguments = task_from_argv("play", PlayArgs.__doc__)
   args = tyro.cli(
     PlayArgs,
@@ -89,7 +89,7 @@ def main() -> None:
   checkpoint = find_checkpoint(task, args)
   if checkpoint is None and args.agent == "trained":
     print(
-      f"[INFO] No policy of {task} is shipped: showing start states. Train one with "
+      f"[INFO] No policy of {task} is shipped: showing initial states. Train one with "
       f"uv run scripts/train.py {task}, then give --checkpoint-file FILE"
     )
     args = replace(args, agent="zero")
@@ -100,10 +100,10 @@ def main() -> None:
 
 
 def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
-  """Return the file of the policy to show; None: there is none, or no need of one.
+  """Return the file of the policy to show; None if there is none, or none is needed.
 
   Raises:
-    UserError: two were named, the file is not there, or W&B has no such run.
+    UserError: Two were named, the file is missing, or W&B has no such run.
   """
   if args.agent != "trained":
     return None
@@ -152,10 +152,13 @@ def has_display() -> bool:
 
 
 class PlottingViewer(ViserPlayViewer):
-  """mjlab's browser viewer, with all metrics plotted from the start: r_smp, the raw
-  errors, and the task's own."""
+  """mjlab's browser viewer with all metrics plotted from the beginning.
+
+  These are r_smp, the SDS losses, and the task's own.
+  """
 
   def setup(self) -> None:
+    """Set up the viewer and tick all metrics."""
     super().setup()
     plotter = self._term_overlays.metrics_plotter if self._term_overlays else None
     for box in plotter._checkboxes.values() if plotter else ():
@@ -165,7 +168,7 @@ class PlottingViewer(ViserPlayViewer):
 def _local(
   task: str, env: RslRlVecEnvWrapper, args: PlayArgs, checkpoint: Path | None
 ) -> CheckpointManager | None:
-  """Lets the browser viewer change to another checkpoint of the same folder."""
+  """Return a manager that lets the browser viewer change to checkpoints of this folder."""
   if checkpoint is None or not checkpoint.name.startswith("model_"):
     return None
   folder = checkpoint.parent
@@ -187,7 +190,7 @@ def _local(
 
 
 def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
-  """Run a policy without a display and write what the camera saw as a video.
+  """Run a policy without a display and write a video of it.
 
   Returns:
     The file written.
@@ -218,7 +221,7 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
 
 
 def play_env_cfg(args: PlayArgs, render: bool) -> PlayEnvCfg:
-  """Return how the environment to watch is built.
+  """Return the configuration of the environment to watch.
 
   Raises:
     UserError: W&B has no such prior.

@@ -1,4 +1,4 @@
-"""Train a motion prior: files in, files out."""
+"""Training of a motion prior from files to files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ options override it. Ctrl-C saves; continue with --resume."""
 
 
 def parse(arguments: Sequence[str]) -> PretrainCfg:
-  """Options from a configuration file, overridden by the command line."""
+  """Parse the options of a configuration file, overridden by the command line."""
   arguments = list(arguments)
   default = PretrainCfg()
   for position, argument in enumerate(arguments):
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str]) -> PretrainCfg:
 
 
 def load_data(cfg: PretrainCfg) -> TrainData:
-  """Windows and statistics, split into training and held-out clips."""
+  """Load windows and statistics, split into training and held-out clips."""
   if not cfg.windows:
     raise UserError("no windows: give --windows with NPZ files or folders, or --config")
   windows, stats = load_windows(cfg.windows), load_stats(cfg.stats)
@@ -77,7 +77,7 @@ def load_data(cfg: PretrainCfg) -> TrainData:
 
 
 def describe(windows: WindowSet) -> list[dict[str, Any]]:
-  """What a prior's metadata says of each clip it was trained on or judged by."""
+  """Return the entry of each clip for a prior's metadata."""
   return [
     {
       "clip": clip,
@@ -91,6 +91,7 @@ def describe(windows: WindowSet) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+  """Run ``pretrain [--config FILE] [OPTIONS]``."""
   cfg = parse(sys.argv[1:] if arguments is None else arguments)
   cfg = replace(cfg, run_dir=cfg.folder())
   cfg.check()

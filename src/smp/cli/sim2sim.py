@@ -1,4 +1,4 @@
-"""Run an exported policy in plain MuJoCo, without mjlab and torch."""
+"""Run of an exported policy in plain MuJoCo, without mjlab and torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smp.deploy.rollout import Log, Rollout, figures, read_start, run
 from smp.errors import UserError
 
 SECONDS = 20.0
-"""Of the robot's time, unless told otherwise."""
+"""Default length of a run, s of simulated time."""
 VIDEOS = (".mp4", ".gif")
 
 
@@ -35,24 +35,24 @@ class Sim2SimCfg:
   """The ONNX file."""
 
   command: tuple[str, ...] = ()
-  """What it shall do, such as speed=1.5 or goal=2,3. What a policy can be asked for is
+  """Command, such as speed=1.5 or goal=2,3. Each component of the policy's command is
   an option of its own too: name the policy before --help to see them."""
 
   seconds: float | None = None
-  """How long it runs, of the robot's time. Default: 20; a viewer runs until closed."""
+  """Simulated time, s. Default: 20; a viewer runs until closed."""
 
   start: Path | None = None
-  """Where it begins: a .npz with `qpos` (36,) and `qvel` (35,), or a log, of which the
-  first row counts. Default: the robot's default pose."""
+  """Initial state: a .npz with `qpos` (36,) and `qvel` (35,), or a log, of which the
+  first row is used. Default: the robot's default pose."""
 
   viewer: Literal["none", "native", "viser"] = "none"
   """`native`: MuJoCo's own window; `viser`: in the browser, with sliders."""
 
   host: str = "localhost"
-  """Of the page: 0.0.0.0 lets other machines see it."""
+  """Address of the page; 0.0.0.0 lets other machines see it."""
 
   port: int = 8080
-  """Of the page; the next free one is taken if it is not free."""
+  """Port of the page, or the next free one if it is taken."""
 
   video: Path | None = None
   """Write a video (.mp4, .gif); needs no display."""
@@ -61,22 +61,22 @@ class Sim2SimCfg:
   """Write time, qpos, qvel, action, obs and command of each step (.npz)."""
 
   noise: float = 0.0
-  """Noise on what the policy observes, as a multiple of that in training."""
+  """Observation noise, as a multiple of that in training."""
 
   seed: int = 0
-  """Of the noise."""
+  """Seed of the noise."""
 
 
 def main() -> None:
-  """``sim2sim POLICY.onnx [OPTIONS]``."""
+  """Run ``sim2sim POLICY.onnx [OPTIONS]``."""
   sim2sim(parse_options(Sim2SimCfg))
 
 
 def sim2sim(cfg: Sim2SimCfg) -> None:
-  """Run a policy, and show it, or write and print what it did.
+  """Run a policy, and show it, or write and print the results.
 
   Raises:
-    UserError: an option that does not fit, or a file that cannot be read or written.
+    UserError: An option does not fit, or a file cannot be read or written.
   """
   _check(cfg)
   policy = OnnxPolicy(cfg.policy)
@@ -95,7 +95,7 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
 
 
 def _check(cfg: Sim2SimCfg) -> None:
-  """Refuse options that do not go together, before anything takes time."""
+  """Raise an error for options that exclude each other, before anything takes time."""
   if cfg.viewer != "none" and (cfg.video or cfg.log or cfg.seconds is not None):
     raise UserError(
       f"--viewer {cfg.viewer} runs until it is closed; leave out --video, --log and "
@@ -124,12 +124,12 @@ def _watch(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
 
 
 def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
-  """Without a display, as fast as it goes."""
+  """Run without a display, as fast as possible."""
   from rich.progress import Progress
 
   seconds = SECONDS if cfg.seconds is None else cfg.seconds
   rollout.reset(start)
-  rollout.step()  # The first one warms up.
+  rollout.step()  # Warm up by a first step.
   with Progress(transient=True) as progress:
     bar = progress.add_task("running", total=round(seconds / rollout.robot.step_s))
     begin = time.perf_counter()
@@ -148,12 +148,12 @@ def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
 
 
 def summary(rollout: Rollout, log: Log, took: float) -> list[str]:
-  """What happened, in lines: speed of the run, then what the robot did.
+  """Return lines of text on the speed of the run and the metrics of the robot.
 
   Args:
-    rollout: After the run.
-    log: Of the run.
-    took: Seconds that the run took.
+    rollout: The rollout after the run.
+    log: The recording of the run.
+    took: Duration of the run, s.
   """
   robot, parts = rollout.robot, rollout.robot.spec.command
   spec, seconds = robot.spec, len(log.time) * robot.step_s
@@ -182,7 +182,7 @@ def summary(rollout: Rollout, log: Log, took: float) -> list[str]:
   elif fall >= 0:
     lines.append(
       f"fell at {log.time[int(fall)]:.2f} s (pelvis below {spec.fallen_below:g} m); "
-      "figures up to then"
+      "metrics up to then"
     )
   else:
     lines.append("did not fall")

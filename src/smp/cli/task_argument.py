@@ -1,4 +1,4 @@
-"""The first word of train and play: which task."""
+"""Parsing and validation of the task id on the command line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from smp.errors import UserError
 
 
 def check_task(task: str) -> None:
-  """Refuse a task that is not registered.
+  """Raise an error for a task that is not registered.
 
   Raises:
-    UserError: names what may have been meant.
+    UserError: The message names similar tasks, or all of them.
   """
   tasks, ours = _tasks()
   if task not in tasks:
@@ -23,20 +23,20 @@ def check_task(task: str) -> None:
 
 
 def _tasks() -> tuple[list[str], list[str]]:
-  """All registered tasks, and ours."""
+  """Return all registered tasks, and those of this project."""
   import mjlab.tasks  # noqa: F401  Fills the registry with mjlab's own tasks.
   from mjlab.tasks.registry import list_tasks
 
-  from smp.tasks.registry import all_tasks  # And with ours, whatever the entry point.
+  from smp.tasks.registry import all_tasks  # Adds our own tasks.
 
   return list_tasks(), [spec.id for spec in all_tasks()]
 
 
 def check_words(arguments: list[str]) -> None:
-  """Refuse an option with several words after it: a list is written as one word.
+  """Raise an error for an option with several words: a list is written as one word.
 
   Raises:
-    UserError: says how to write it.
+    UserError: The message shows how to write the list.
   """
   option, values = "", []
   for word in [*arguments, "--"]:
@@ -59,12 +59,12 @@ def task_from_argv(
   """Return the task named first on the command line, and the arguments after it.
 
   Args:
-    program: For the usage.
-    about: What ``--help`` without a task says: a sentence and an example.
+    program: Name of the program, for the usage.
+    about: Text of ``--help`` without a task: a sentence and an example.
     lists_in_one_word: Whether options take lists as mjlab's do, "(1,2)", not 1 2.
 
   Raises:
-    UserError: no task, or none of that name.
+    UserError: There is no task, or none of that name.
   """
   arguments, (_, ours) = sys.argv[1:], _tasks()
   if not arguments or arguments[0] in ("-h", "--help"):

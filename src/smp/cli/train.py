@@ -1,4 +1,4 @@
-"""Train a policy: mjlab's training, with defaults that fit the machine."""
+"""Training of a policy: mjlab's training, with defaults that fit the machine."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ from smp.utils.files import check_folder
 from smp.utils.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 
 CPU_ENVS_PER_CORE = 128
-"""With fewer, what a step costs however many there are weighs more: on 2 cores 64
-environments give 640 to 810 steps per second, 256 give 1,060."""
+"""Environments per core with PPO. With fewer, the constant cost of a step weighs more:
+on 2 cores 64 environments give 640 to 810 steps per second, 256 give 1,060."""
 CPU_MAX_ENVS = 4096
-"""What a GPU takes."""
+"""Number of environments on a GPU."""
 CPU_GSI_BUFFER_SIZE = 512
 CPU_SAVE_INTERVAL = 50
 CPU_STEPS_PER_CORE = 500.0
 """Environment steps per second and core with PPO, updates of the policy included: see
-the benchmarks. An estimate, to say what to expect before it is measured."""
+the benchmarks. An estimate, shown before the speed is measured."""
 CPU_OFF_POLICY_ENVS = 128
-"""However many cores: with the updates per step as they are, more environments mean
-fewer updates for each step, not a faster start."""
+"""Environments with the off-policy learner, however many cores: at a fixed number of
+updates per step, more environments mean fewer updates for each transition, not a faster
+start."""
 CPU_OFF_POLICY_STEPS_PER_CORE = 300.0
-"""The same with the off-policy learner."""
+"""Environment steps per second and core with the off-policy learner."""
 WALKING_STEPS = 1.0e6
 """Environment steps after which Smp-Forward-G1 walks with the off-policy learner."""
 GPU_OFF_POLICY = {"batch_size": 8192, "updates_per_step": 8}
 GPU_REPLAY_STEPS = 500
-"""Steps of each of 4096 environments: 2 million transitions, 4 GiB."""
+"""Steps stored of each of 4096 environments: 2 million transitions, 4 GiB."""
 _RUN_NAME = "%Y-%m-%d_%H-%M-%S"
-"""How mjlab names the folder of a run."""
+"""Format of mjlab's names of run folders."""
 USEFUL_STEPS = 6e8
 """Environment steps that the SMP paper trains a task for (arXiv 2512.03028)."""
 
@@ -73,8 +74,9 @@ class TrainArgs(TrainConfig):
   ``auto``: ppo on a GPU, td3 on a CPU. mjlab's own tasks take ppo."""
 
   curriculum: bool | None = None
-  """Begin gently: no pushes and low top speeds, which grow with success. Default: with
-  td3, where the task has something that can grow; not with ppo, the published form."""
+  """Begin without pushes and with low top speeds, which grow with success. Default:
+  with td3, where the task has something that can grow; not with ppo, the published
+  form."""
 
   minutes: float | None = None
   """Save and end after so many minutes of training."""
@@ -91,17 +93,18 @@ class TrainArgs(TrainConfig):
   version unless one is named. Default: the prior of the task."""
 
   upload_policy: bool = False
-  """At the end put the policy on W&B, as an artifact with its card."""
+  """Upload the policy to W&B at the end, as an artifact with its card."""
 
 
 def default_config(task: str, has_gpu: bool, learner: str = AUTO) -> TrainArgs:
   """Return the options of a task for a learner; without a GPU, CPU-sized ones.
 
-  There, a core gives some hundred steps per second, so environments go by the cores,
-  fewer start states are sampled up front, and checkpoints come sooner.
+  A CPU core gives some hundred steps per second, so there the number of environments
+  depends on the cores, fewer initial states are sampled up front, and checkpoints come
+  sooner.
 
   Raises:
-    UserError: no such learner, or the task is not one for it.
+    UserError: There is no such learner, or it does not fit the task.
   """
   config = TrainArgs(**vars(TrainConfig.from_task(task)), learner=learner)
   smp_task = is_smp_task(task)
@@ -131,7 +134,7 @@ def default_config(task: str, has_gpu: bool, learner: str = AUTO) -> TrainArgs:
 
 
 def cpu_envs(cores: int) -> int:
-  """Environments that keep so many cores busy."""
+  """Return the number of environments that keeps so many cores busy."""
   return min(CPU_ENVS_PER_CORE * cores, CPU_MAX_ENVS)
 
 
@@ -144,19 +147,19 @@ def cpu_outlook(threads: int, off_policy: bool = False) -> str:
       "[INFO] Learner: td3, off-policy, which learns from few steps (--learner ppo is "
       f"the published one). Expect about {steps_per_second:,.0f} steps per second and "
       f"a robot that walks after {minutes:.0f} minutes. Ctrl-C saves at any time, "
-      "--agent.resume True goes on."
+      "--agent.resume True continues."
     )
   steps_per_second = CPU_STEPS_PER_CORE * threads
   days = USEFUL_STEPS / steps_per_second / 86_400
   return (
     f"[INFO] Expect about {steps_per_second:,.0f} steps per second here. The paper "
     f"trains a task for {USEFUL_STEPS / 1e6:.0f} million: {days:,.0f} days here, hours on "
-    "a GPU. Ctrl-C saves at any time, --agent.resume True goes on."
+    "a GPU. Ctrl-C saves at any time, --agent.resume True continues."
   )
 
 
 def main() -> None:
-  """``train TASK [OPTIONS]``."""
+  """Run ``train TASK [OPTIONS]``."""
   task, arguments = task_from_argv("train", TrainArgs.__doc__)
   has_gpu = torch.cuda.device_count() > 0
   find_learner(learner_in(arguments), has_gpu)
@@ -164,7 +167,7 @@ def main() -> None:
   check_engine(config.engine)
   threads = thread_count(config.threads)
   if config.engine == "native" and has_gpu:
-    # As on a machine without a GPU, in the number of environments too.
+    # Use the defaults of a machine without a GPU, in the number of environments too.
     config = replace(_parse(task, arguments, has_gpu=False), gpu_ids=None)
   if config.gpu_ids is not None and not has_gpu:
     raise UserError(
@@ -191,7 +194,7 @@ def main() -> None:
   choose_prior(config)
   check_upload(task, config)
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
-  # A polite kill saves as Ctrl-C does (see SmpRunner.learn).
+  # SIGTERM saves as Ctrl-C does (see SmpRunner.learn).
   signal.signal(signal.SIGTERM, interrupt)
   started = datetime.now()
   CheckpointedRunner.minutes = config.minutes
@@ -202,20 +205,20 @@ def main() -> None:
 
 
 def upload_policy(task: str, config: TrainArgs, run: Path) -> None:
-  """Write the last policy of a run beside its checkpoints, and put it on W&B."""
+  """Write the last policy of a run beside its checkpoints, and upload it to W&B."""
   path = run / f"{policy_path(task).stem}.pt"
   card = save_policy(newest_checkpoint(run.parent, run.name), path, task)
   upload(path, "policy", config.agent.wandb_project, card, run)
 
 
 def own_run(config: TrainArgs, started: datetime) -> Path:
-  """The folder of the run that this program started then.
+  """Return the folder of the run that this program started.
 
-  mjlab names it by the moment it begins and --agent.run-name. Other trainings of the
+  mjlab names it by its time of beginning and --agent.run-name. Other trainings of the
   same task may have begun before and since.
 
   Raises:
-    UserError: there is none.
+    UserError: There is no such folder.
   """
   experiment = (Path(config.log_root) / config.agent.experiment_name).resolve()
   end = f"_{config.agent.run_name}" if config.agent.run_name else ""
@@ -232,10 +235,10 @@ def own_run(config: TrainArgs, started: datetime) -> Path:
 
 
 def check_upload(task: str, config: TrainArgs) -> None:
-  """Refuse ``--upload-policy`` before training where it would fail after it.
+  """Raise an error for ``--upload-policy`` where it would fail after training.
 
   Raises:
-    UserError: another project's task, or a name that W&B does not take.
+    UserError: The task is another project's, or W&B does not take the name.
   """
   if not config.upload_policy:
     return
@@ -245,10 +248,10 @@ def check_upload(task: str, config: TrainArgs) -> None:
 
 
 def choose_prior(config: TrainArgs) -> None:
-  """Fetch the prior that ``--wandb-prior`` names, and train under it.
+  """Fetch the prior named by ``--wandb-prior`` and train under it.
 
   Raises:
-    UserError: the task has no prior, or W&B has none of that name.
+    UserError: The task has no prior, or W&B has none of that name.
   """
   smp_term = config.env.commands.get(SMP_TERM)
   if config.wandb_prior is None:
@@ -259,23 +262,23 @@ def choose_prior(config: TrainArgs) -> None:
 
 
 def choose_checkpoint(config: TrainArgs) -> TrainArgs:
-  """Look for the checkpoint to resume from before anything long begins.
+  """Find the checkpoint to resume from before anything long begins.
 
   Raises:
-    UserError: there is none, or the folder of logs cannot be written.
+    UserError: There is none, or the folder of logs cannot be written.
   """
   experiment = (Path(config.log_root) / config.agent.experiment_name).resolve()
   check_folder(experiment)
   if not config.agent.resume:
     return config
   if config.wandb_run_path is not None:
-    # Where mjlab will find it.
+    # Download it to where mjlab will look for it.
     fetch_checkpoint(experiment, config.wandb_run_path, config.wandb_checkpoint_name)
     return config
   pattern = config.agent.load_run, config.agent.load_checkpoint
   path = newest_checkpoint(experiment, *pattern)
   print(f"[INFO] Resuming from {path.parent.name}/{path.name}")
-  # mjlab looks for it again: by exactly these names.
+  # mjlab looks for it again by patterns, so these match exactly its names.
   run, name = (f"{re.escape(part)}$" for part in (path.parent.name, path.name))
   agent = replace(config.agent, load_run=run, load_checkpoint=name)
   return replace(config, agent=agent)
@@ -292,10 +295,10 @@ def learner_in(arguments: list[str]) -> str:
 
 
 def _check_gpus(config: TrainArgs, off_policy: bool) -> None:
-  """Refuse several GPUs for a learner that takes one.
+  """Raise an error for several GPUs with a learner that takes one.
 
   Raises:
-    UserError: says what to give.
+    UserError: The message says what to give.
   """
   several = config.gpu_ids == "all" and torch.cuda.device_count() > 1
   if isinstance(config.gpu_ids, list):
@@ -311,7 +314,7 @@ def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
   """Add the curriculum that was asked for, or that the learner takes by default.
 
   Raises:
-    UserError: it was asked for, and nothing in this task can grow.
+    UserError: It was asked for, and nothing in this task can grow.
   """
   if config.curriculum is False or (config.curriculum is None and not off_policy):
     return
@@ -323,10 +326,10 @@ def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
 
 
 def _check_minutes(task: str, minutes: float | None) -> None:
-  """Refuse a time limit that is none, or that nobody would keep.
+  """Raise an error for an invalid time limit, or for a task that ignores it.
 
   Raises:
-    UserError: says what to give.
+    UserError: The message says what to give.
   """
   if minutes is None:
     return
@@ -349,6 +352,6 @@ def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:
-  """Take a signal as Ctrl-C."""
+  """Raise ``KeyboardInterrupt``, so that a signal acts like Ctrl-C."""
   del signum, frame
   raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Put a prior or a policy on W&B."""
+"""Upload of a prior or a policy to W&B."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class UploadCfg:
 
   Example: uv run scripts/upload.py datasets/priors/loco.safetensors
 
-  Without a login it is kept for ``uv run wandb sync``.
+  Without a login the upload is kept for ``uv run wandb sync``.
   """
 
   file: Annotated[Path, tyro.conf.Positional]
@@ -28,17 +28,17 @@ class UploadCfg:
   """W&B project."""
 
   log_dir: Path = Path("logs")
-  """Where W&B keeps its files."""
+  """Folder for W&B's files."""
 
 
 def upload_file(cfg: UploadCfg) -> None:
-  """Read the file, so that only sound ones are uploaded, and upload it."""
+  """Read the file, so that only valid ones are uploaded, and upload it."""
   if cfg.file.suffix == ".safetensors":
     prior = MotionPrior.load(cfg.file)
     metadata = {"spec": prior.spec.to_dict(), **prior.info}
     upload(cfg.file, "prior", cfg.project, metadata, cfg.log_dir)
   elif cfg.file.suffix == ".pt":
-    from smp.rl.policy_file import read_policy  # Takes mjlab along.
+    from smp.rl.policy_file import read_policy  # Imports mjlab.
 
     card = read_policy(cfg.file)["card"]
     upload(cfg.file, "policy", cfg.project, card, cfg.log_dir)
@@ -48,4 +48,5 @@ def upload_file(cfg: UploadCfg) -> None:
 
 
 def main() -> None:
+  """Run ``upload FILE [OPTIONS]``."""
   upload_file(tyro.cli(UploadCfg))

@@ -1,4 +1,4 @@
-"""Policies of runs on W&B, by options that several scripts share."""
+"""Checkpoints of runs on W&B, by options that several scripts share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from smp.utils.wandb_files import fetch_checkpoint
 
 @dataclass(frozen=True)
 class WandbRunArgs:
-  """Which run on W&B, and which of its checkpoints."""
+  """Run on W&B, and one of its checkpoints."""
 
   wandb_run_path: str | None = None
   """A run on W&B: ORG/PROJECT/RUN. The newest checkpoint unless one is named."""
@@ -20,22 +20,24 @@ class WandbRunArgs:
   """A checkpoint of that run, for example model_4000.pt."""
 
   log_root: str = "logs/rsl_rl"
-  """Checkpoints from W&B are kept here, in the folder of the task's experiment."""
+  """Folder for checkpoints from W&B, which lie in the task's experiment folder."""
 
 
 def run_checkpoint(
   task: str, args: WandbRunArgs, file: str | Path | None
 ) -> Path | None:
-  """The checkpoint of the run that was named, fetched, or where an earlier call put it.
+  """Return the checkpoint of the named run, downloaded or from an earlier call.
 
   Args:
-    file: What --checkpoint-file says, which rules out a run.
+    task: The task, whose experiment folder keeps the checkpoint.
+    args: The options that name the run.
+    file: Value of --checkpoint-file, which excludes a run.
 
   Returns:
     None if no run was named.
 
   Raises:
-    UserError: options that do not go together, or W&B has no such run or checkpoint.
+    UserError: Options exclude each other, or W&B has no such run or checkpoint.
   """
   if args.wandb_run_path is None:
     if args.wandb_checkpoint_name is not None:

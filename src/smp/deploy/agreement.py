@@ -1,17 +1,18 @@
-"""The same policy in mjlab's environment and in plain MuJoCo, side by side.
+"""Comparison of a policy in mjlab's environment and in plain MuJoCo.
 
 On MuJoCo's C engine both take the same steps, up to the rounding of the environment's
 state. On MuJoCo Warp a step differs in three ways:
 
-- A part that lies exactly on the floor touches it or not, as rounding will have it, and
-  its first push comes a step sooner or later. `draw_start` begins above the floor. A
-  foot that comes to graze it, seldom, moves joints by some 1e-2 rad.
-- A capsule that stands within 30 degrees of upright has its friction turned about the
-  floor's normal: Warp lays the first tangent along y, MuJoCo along the capsule. As the
-  cone of friction is a pyramid, it holds less in some directions than in others. A foot
-  that tips over its toes by more than 60 degrees slips another way.
-- Where the solver needs more than its 10 iterations, one step in some thousands, each
-  engine ends elsewhere: 1e-3 rad half a second later.
+- Whether a part that lies exactly on the floor touches it is decided by rounding, and
+  its first contact force comes a step sooner or later. `draw_start` therefore begins
+  above the floor. Rarely a foot grazes the floor later on, which moves joints by some
+  1e-2 rad.
+- A capsule within 30 degrees of upright has its friction directions turned about the
+  floor's normal: Warp aligns the first tangent with y, MuJoCo with the capsule. As the
+  friction cone is a pyramid, it resists less in some directions than in others. A foot
+  that tips over its toes by more than 60 degrees slips in another direction.
+- Where the solver needs more than its 10 iterations, one step in some thousands, the
+  engines stop at different solutions: 1e-3 rad half a second later.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.rollout import Log, Rollout, figures, run
 
 CLEARANCE = 1e-3
-"""m between the floor and where `draw_start` begins; far above what rounding moves."""
+"""Height added by `draw_start`, m; far above the effect of rounding."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-  """How far two simulators are apart."""
+  """Differences between the two simulators."""
 
   joints: np.ndarray
   """(T,) largest difference of a joint angle at each step, rad."""
@@ -49,11 +50,11 @@ class Agreement:
   """Seconds between two steps."""
 
   def joints_until(self, seconds: float) -> float:
-    """The largest difference of a joint angle in the first ``seconds``, rad."""
+    """Return the largest difference of a joint angle in the first ``seconds``, rad."""
     return float(self.joints[: round(seconds / self.step_s) + 1].max())
 
   def apart(self) -> dict[str, float]:
-    """Each figure's difference as a share of the environment's."""
+    """Return each metric's difference relative to the environment's value."""
     return {
       name: abs(self.ours[name] - value) / max(abs(value), 1e-6)
       for name, value in self.theirs.items()
@@ -67,14 +68,15 @@ def compare(
   seconds: float,
   start: State | None = None,
 ) -> Agreement:
-  """Run an exported policy in both simulators from one state, each by itself.
+  """Run an exported policy in both simulators from the same initial state.
 
   Args:
-    env: One robot, without terminations, events and noise (`undisturbed`).
+    env: An environment of one robot, without terminations, events and noise
+      (`undisturbed`).
     path: The ONNX file of a policy of this task.
     command: As for `smp.deploy.fixed_command.Command`; held all the time.
-    seconds: How long.
-    start: Where both begin; by default one of `draw_start`.
+    seconds: Duration of the run, s.
+    start: Initial state of both; None: one of `draw_start`.
   """
   policy = OnnxPolicy(path)
   robot = Robot(policy.spec, Command(policy.spec, command))
@@ -95,7 +97,7 @@ def compare(
 
 
 def undisturbed(cfg: Any) -> Any:
-  """A task's play configuration for `compare`: one robot, and no end to its episode."""
+  """Change a task's play configuration for `compare`: one robot, endless episode."""
   cfg.scene.num_envs = 1
   cfg.terminations = {}
   return cfg
@@ -103,10 +105,10 @@ def undisturbed(cfg: Any) -> Any:
 
 @torch.inference_mode()
 def draw_start(env: RslRlVecEnvWrapper) -> State:
-  """Where the environment begins an episode, and `CLEARANCE` higher.
+  """Draw an initial state from the environment and raise it by `CLEARANCE`.
 
-  It lifts robots out of the floor until they lie exactly on it, where rounding decides
-  whether they touch.
+  The environment lifts robots out of the floor until they lie exactly on it, where
+  rounding would decide whether they touch.
   """
   env.reset()
   data = env.unwrapped.sim.data
@@ -117,9 +119,9 @@ def draw_start(env: RslRlVecEnvWrapper) -> State:
 
 @torch.inference_mode()
 def begin_environment(env: RslRlVecEnvWrapper, command: Command, start: State) -> None:
-  """Begin an episode with a state and a command of our own.
+  """Begin an episode with a given initial state and command.
 
-  The state is kept exactly as it is after rounding to the environment's float32.
+  The state is exactly the given one, rounded to the environment's float32.
   """
   env.reset()
   raw = env.unwrapped
@@ -133,7 +135,7 @@ def begin_environment(env: RslRlVecEnvWrapper, command: Command, start: State) -
 
 
 def _hold(term: Any, command: Command) -> None:
-  """Ask the environment for ``command``, for ever."""
+  """Make the environment hold ``command`` for the whole episode."""
   term.time_left[:] = torch.inf
   settable = [part.name for part in command.parts if part.settable]
   values = {

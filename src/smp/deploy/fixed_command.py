@@ -1,9 +1,9 @@
-"""What a policy is asked to do, without mjlab.
+"""The command of a policy, without mjlab.
 
-The same quantities as the command terms of `smp.mdp.commands` show to the policy:
-directions and points of the world, seen from where the robot is heading. The metadata of
-the policy says which there are, so a new kind of command needs nothing here unless it is
-seen in a new frame.
+The policy observes the same quantities as from the command terms of `smp.mdp.commands`:
+directions and points of the world, in the robot's heading frame. The metadata of the
+policy list them, so a new kind of command needs no change here unless it is observed in
+a new frame.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _SEEN: dict[str, Callable[[Values, np.ndarray], np.ndarray]] = {
   DIRECTION: lambda value, qpos: in_heading_frame(unit_vector(value[0]), qpos[3:7]),
   POINT: lambda value, qpos: in_heading_frame(np.array(value) - qpos[:2], qpos[3:7]),
 }
-"""From what a person gives and where the robot is to what the policy sees."""
+"""Functions from a component's value and the robot's qpos (36,) to its observation."""
 
 
 class Command:
-  """The command as a person gives it; it may be changed at any time.
+  """A command in a person's units; it may be changed at any time.
 
   Args:
     spec: The policy.
     given: Value or values by name of component; the others keep their defaults.
 
   Attributes:
-    values: By name of component, as a person gives them: degrees for directions, m (x, y
-      in the world) for points, each scalar in its own unit.
+    values: Values by name of component: degrees for directions, m (x, y in the world)
+      for points, each scalar in its own unit.
 
   Raises:
-    UserError: the task has no such component, or a value that cannot be.
+    UserError: The task has no such component, or a value is impossible.
   """
 
   def __init__(self, spec: PolicySpec, given: Mapping[str, Values]) -> None:
@@ -59,13 +59,13 @@ class Command:
       self.values[name] = value
 
   def observe(self, qpos: np.ndarray) -> np.ndarray:
-    """What the policy sees (C,) when the robot is at ``qpos`` (36,)."""
+    """Return the policy's observation (C,) of the command at ``qpos`` (36,)."""
     parts = [_SEEN[part.kind](self.values[part.name], qpos) for part in self.parts]
     return np.concatenate(parts) if parts else np.zeros(0)
 
   @property
   def velocity_w(self) -> np.ndarray | None:
-    """Commanded velocity (2,), m/s, world xy; None where none is commanded."""
+    """Return the commanded velocity (2,), m/s, world xy; None if there is none."""
     for part in self.parts:
       if part.along:
         return self.values[part.name][0] * unit_vector(self.values[part.along][0])
@@ -73,7 +73,7 @@ class Command:
 
   @property
   def facings_w(self) -> dict[str, np.ndarray]:
-    """Directions to face, unit vectors (2,), world xy, by name of component."""
+    """Return the directions to face, unit vectors (2,), world xy, by component."""
     followed = {part.along for part in self.parts}
     return {
       part.name: unit_vector(self.values[part.name][0])
@@ -83,7 +83,7 @@ class Command:
 
   @property
   def points_w(self) -> dict[str, np.ndarray]:
-    """Places to go to (2,), m, world xy, by name of component."""
+    """Return the places to go to (2,), m, world xy, by component."""
     return {
       part.name: np.array(self.values[part.name])
       for part in self.parts
@@ -92,10 +92,10 @@ class Command:
 
 
 def _check(part: Component, value: Values) -> None:
-  """Refuse values that cannot be.
+  """Raise an error for impossible values.
 
   Raises:
-    UserError: names the component.
+    UserError: The message names the component.
   """
   words = " ".join(f"{number:g}" for number in value)
   count, least = part.given_size, part.least
@@ -107,7 +107,7 @@ def _check(part: Component, value: Values) -> None:
 
 
 def outside_training(spec: PolicySpec, command: Command) -> str:
-  """A note on the values that training never asked for; empty if there are none."""
+  """Describe the values outside the range of training; empty if there are none."""
   notes = []
   for part in spec.command:
     value = command.values[part.name]
@@ -121,15 +121,15 @@ def outside_training(spec: PolicySpec, command: Command) -> str:
 
 
 def unit_vector(degrees: float) -> np.ndarray:
-  """World xy (2,) of an angle from world x."""
+  """Return the world xy unit vector (2,) at an angle from world x, degrees."""
   return np.array([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
 
 
 def heading(quat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Cosine and sine (...) of where bodies (..., 4), wxyz, face in the xy plane.
+  """Return cosine and sine (...) of the heading of bodies (..., 4), wxyz.
 
-  The turn about z of the decomposition "tilt after turn", as commands in the
-  environment use it (`smp.motion.rotations.heading`, kind "twist").
+  The heading is the turn about z of the decomposition "tilt after turn", as commands in
+  the environment use it (`smp.motion.rotations.heading`, kind "twist").
   """
   w, z = quat[..., 0], quat[..., 3]
   cos, sin = w * w - z * z, 2.0 * w * z
@@ -140,7 +140,7 @@ def heading(quat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_heading_frame(vector_w: np.ndarray, quat: np.ndarray) -> np.ndarray:
-  """A world xy vector (..., 2) as a robot with root wxyz (..., 4) sees it (..., 2)."""
+  """Return a world xy vector (..., 2) in the heading frame of roots (..., 4), wxyz."""
   cos, sin = heading(quat)
   x, y = vector_w[..., 0], vector_w[..., 1]
   return np.stack((cos * x + sin * y, cos * y - sin * x), axis=-1)

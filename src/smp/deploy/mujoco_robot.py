@@ -15,7 +15,7 @@ from smp.robots import g1
 
 
 class State(NamedTuple):
-  """Where the robot is and how it moves."""
+  """State of the robot in generalised coordinates."""
 
   qpos: np.ndarray
   """(36,): root xyz, m, root wxyz, joint angles, rad, in the model's order."""
@@ -24,14 +24,14 @@ class State(NamedTuple):
 
 
 def build_model(spec: PolicySpec, visual: bool = False) -> mujoco.MjModel:
-  """The G1 on a plane, with the actuators, contacts and solver of the policy's training.
+  """Build the G1 on a plane with the actuators, contacts and solver of training.
 
   Args:
     spec: The policy.
-    visual: With meshes, light and a chequered floor, to look at.
+    visual: Whether to add meshes, light and a chequered floor.
 
   Raises:
-    UserError: the policy and the model do not have the same joints or geoms.
+    UserError: The policy and the model do not have the same joints or geoms.
   """
   if visual:
     from smp.robots.scene import scene_spec
@@ -66,7 +66,7 @@ def _check_joints(spec: PolicySpec, model_spec: mujoco.MjSpec) -> None:
 
 
 def _add_actuators(spec: PolicySpec, model_spec: mujoco.MjSpec) -> None:
-  """Position actuators: torque = stiffness * (target - q) - damping * dq, limited."""
+  """Add position actuators: torque = stiffness * (target - q) - damping * dq, limited."""
   joints = spec.joints
   for i, name in enumerate(joints.names):
     joint = model_spec.joint(name)
@@ -81,7 +81,7 @@ def _add_actuators(spec: PolicySpec, model_spec: mujoco.MjSpec) -> None:
     actuator.gainprm[0] = joints.stiffness[i]
     actuator.biasprm[1] = -joints.stiffness[i]
     actuator.biasprm[2] = -joints.damping[i]
-    # Targets beyond the joint's range are how a policy pushes against its limit.
+    # A policy pushes against a joint's limit by targets beyond its range.
     actuator.ctrllimited = False
     actuator.forcelimited = True
     actuator.forcerange[:] = [-joints.effort_limit[i], joints.effort_limit[i]]
@@ -106,12 +106,12 @@ def _set_options(physics: Physics, model: mujoco.MjModel) -> None:
   for field, value in physics.options.items():
     _set(model.opt, field, value)
   model.opt.timestep = physics.timestep
-  # A robot that blows up stays so, for the caller to see.
+  # A diverged state is kept, so that the caller can detect it.
   model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
 
 
 def _set(owner: object, field: str, value: float | tuple[float, ...]) -> None:
-  """Set a field of a MuJoCo object, whole numbers and arrays alike."""
+  """Set a field of a MuJoCo object, whether a number or an array."""
   old = getattr(owner, field, None)
   if old is None:
     raise UserError(
@@ -125,16 +125,16 @@ def _set(owner: object, field: str, value: float | tuple[float, ...]) -> None:
 
 
 class Robot:
-  """A robot that a policy moves.
+  """A robot that is controlled by a policy.
 
   Args:
     spec: The policy.
-    command: What it is asked to do.
+    command: The command of the policy.
     visual: As for `build_model`.
 
   Attributes:
     model, data: MuJoCo's. Body poses and sensors are those of ``data.qpos``.
-    action: The last action (A,); zero at the start.
+    action: The last action (A,); zero at the beginning.
   """
 
   def __init__(self, spec: PolicySpec, command: Command, visual: bool = False) -> None:
@@ -147,7 +147,7 @@ class Robot:
       mujoco.mjtWarning.mjWARN_BADQACC,
       mujoco.mjtWarning.mjWARN_BADCTRL,
     ):
-      self.data.warning[warning].number = 1  # Said by the caller: no log file.
+      self.data.warning[warning].number = 1  # The caller reports it: no log file.
     joints = spec.joints
     each = [self.model.joint(name) for name in joints.names]
     self.joint_q = np.array([int(joint.qposadr[0]) for joint in each])
@@ -163,11 +163,11 @@ class Robot:
 
   @property
   def step_s(self) -> float:
-    """Seconds between two actions."""
+    """Return the time between two actions, s."""
     return self.spec.physics.timestep * self.spec.physics.decimation
 
   def default_state(self) -> State:
-    """The pose that the policy's file names, at rest."""
+    """Return the pose in the policy's file, at rest."""
     qpos = np.array(self.spec.start_qpos)
     placed = qpos.copy()
     placed[self.joint_q] = qpos[7:]
@@ -182,25 +182,26 @@ class Robot:
     self._refresh()
 
   def step(self, action: np.ndarray) -> None:
-    """Move on by one action (A,)."""
+    """Apply one action (A,) for one control step."""
     self.action[:] = action
     self.data.ctrl[self.ctrl] = self._offset + self._scale * self.action
     mujoco.mj_step(self.model, self.data, self.spec.physics.decimation)
     self._refresh()
 
   def observe(self) -> np.ndarray:
-    """What the policy sees (O,), float32."""
+    """Return the observation of the policy (O,), float32."""
     parts = [np.array(part.scale) * value() for part, value in self._parts]
     return np.concatenate(parts).astype(np.float32)
 
   def state(self) -> State:
+    """Return a copy of the present state."""
     return State(self.data.qpos.copy(), self.data.qvel.copy())
 
   def _refresh(self) -> None:
-    """Bring body poses and velocity sensors up to the state.
+    """Update body poses and velocity sensors to the state.
 
     A step leaves them at the state before its last physics step. The environment runs
-    ``forward`` before it observes; of that, this is what observations need.
+    ``forward`` before it observes; this is the part of it that observations need.
     """
     mujoco.mj_kinematics(self.model, self.data)
     mujoco.mj_comPos(self.model, self.data)
@@ -208,7 +209,7 @@ class Robot:
     mujoco.mj_sensorVel(self.model, self.data)
 
   def _source(self, part: Observation) -> Callable[[], np.ndarray]:
-    """How a part of the observation is computed."""
+    """Return the function that computes a part of the observation."""
     if part.source == "sensor":
       return self._sensor(part)
     if part.source == "command":
@@ -232,18 +233,19 @@ class Robot:
     return lambda: self.data.sensordata[start : start + part.size]
 
   def projected_gravity(self) -> np.ndarray:
-    """The direction down (3,), in the root's axes."""
+    """Return the direction of gravity (3,) in the root's axes."""
     return -self.data.xmat[self.root].reshape(3, 3)[2]
 
   def joint_pos(self) -> np.ndarray:
-    """Joint angles (A,) relative to the default pose, rad."""
+    """Return joint angles (A,) relative to the default pose, rad."""
     return self.data.qpos[self.joint_q] - self._default
 
   def joint_vel(self) -> np.ndarray:
-    """Joint velocities (A,), rad/s."""
+    """Return joint velocities (A,), rad/s."""
     return self.data.qvel[self.joint_v]
 
   def last_action(self) -> np.ndarray:
+    """Return the last action (A,)."""
     return self.action
 
 
@@ -253,4 +255,4 @@ SOURCES: dict[str, Callable[[Robot], np.ndarray]] = {
   "joint_vel": Robot.joint_vel,
   "last_action": Robot.last_action,
 }
-"""Parts of the observation by the name of their ``source``, beside sensor and command."""
+"""Parts of the observation by ``source``, in addition to sensor and command."""

@@ -1,4 +1,4 @@
-"""Write a policy to an ONNX file, with all that is needed to run it elsewhere."""
+"""Export of a policy to an ONNX file that contains all that is needed to run it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from smp.utils.components import Component
 from smp.utils.files import atomic_path
 
 FILE_NAME = "policy.onnx"
-"""Beside the checkpoints."""
+"""Name of the file, which lies beside the checkpoints."""
 
 _OPTIONS = (
   "integrator",
@@ -71,7 +71,7 @@ _CONTACT = (
   "margin",
   "gap",
 )
-# Function of the environment: source, unit, frame.
+# Source, unit and frame by the function of the environment.
 _SOURCES = {
   mdp.projected_gravity: ("projected_gravity", "1", "pelvis"),
   mdp.joint_pos_rel: ("joint_pos", "rad", "relative to the default position"),
@@ -86,7 +86,8 @@ _SENSOR_UNITS = {
 
 
 OPSET = 18
-"""Of ONNX: the first with LayerNormalization as one node; mjlab's exporter uses it."""
+"""ONNX opset: the first with LayerNormalization as one node; mjlab's exporter uses it.
+"""
 
 
 def export_policy(
@@ -98,20 +99,20 @@ def export_policy(
   run_name: str = "local",
   prior: str | None = None,
 ) -> PolicySpec:
-  """Write an actor, with its observation normaliser folded in.
+  """Write an actor as ONNX, with its observation normaliser folded in.
 
   Args:
     env: The environment that the policy is for.
     actor: The policy.
     path: The file to write.
     task: The task's id.
-    iteration: Of the training that it comes from.
-    run_name: What mjlab's entry "run_path" says.
-    prior: That the policy was trained with. Default: the environment's.
+    iteration: Iteration of training that the policy is from.
+    run_name: Value of mjlab's entry "run_path".
+    prior: Prior that the policy was trained with; None: the environment's.
 
   Raises:
-    UserError: the file cannot be written, or the environment has something that this
-      format cannot tell.
+    UserError: The file cannot be written, or the environment has something that this
+      format cannot express.
   """
   spec = describe(env.unwrapped, task, env.clip_actions, iteration)
   if prior is not None:
@@ -125,7 +126,7 @@ def export_policy(
 
 
 class OnnxActor(nn.Module):
-  """An actor as it is exported, with the names that mjlab's exporter gives."""
+  """An actor for export, with the names of mjlab's exporter."""
 
   input_names, output_names = ("obs",), ("actions",)
 
@@ -134,6 +135,7 @@ class OnnxActor(nn.Module):
     self.actor = actor
 
   def forward(self, obs: Tensor) -> Tensor:
+    """Return the actions (1, A) for observations (1, O)."""
     return self.actor(obs)
 
 
@@ -156,10 +158,10 @@ def write_onnx(actor: nn.Module, observations: int, path: Path) -> None:
 def describe(
   env: ManagerBasedRlEnv, task: str, clip_actions: float | None, iteration: int
 ) -> PolicySpec:
-  """What has to be known to run a policy of this environment.
+  """Describe all that is needed to run a policy of this environment.
 
   Raises:
-    UserError: the environment has something that this format cannot tell.
+    UserError: The environment has something that this format cannot express.
   """
   robot = cast(Entity, env.scene["robot"])
   root = robot.data.default_root_state[0, :7].tolist()
@@ -191,10 +193,10 @@ def _fallen_below(env: ManagerBasedRlEnv) -> float | None:
 
 
 def _joints(env: ManagerBasedRlEnv, robot: Entity) -> Joints:
-  """Everything by joint, in the order of actions and observations.
+  """Return the parameters by joint, in the order of actions and observations.
 
   Raises:
-    UserError: the joints are not all moved by one position action, in their order.
+    UserError: The joints are not all moved by one position action, in their order.
   """
   action = env.action_manager.get_term("joint_pos")
   names = tuple(robot.joint_names)
@@ -224,10 +226,10 @@ def _joints(env: ManagerBasedRlEnv, robot: Entity) -> Joints:
 
 
 def _actuators(model: mujoco.MjModel) -> dict[str, int]:
-  """Each joint's actuator.
+  """Return the index of each joint's actuator.
 
   Raises:
-    UserError: an actuator is not a joint's position servo with a limited force.
+    UserError: An actuator is not a joint's position servo with a limited force.
   """
   found = {}
   for i in range(model.nu):
@@ -249,10 +251,10 @@ def _actuators(model: mujoco.MjModel) -> dict[str, int]:
 
 
 def _observations(env: ManagerBasedRlEnv) -> tuple[Observation, ...]:
-  """The parts of the actor's observation.
+  """Return the parts of the actor's observation.
 
   Raises:
-    UserError: a part has a history, a delay or a clip, or an unknown function.
+    UserError: A part has a history, a delay or a clip, or an unknown function.
   """
   manager = env.observation_manager
   names, dims = manager.active_terms["actor"], manager.group_obs_term_dim["actor"]
@@ -281,7 +283,8 @@ def _observation(
     raise _unsupported(
       f"observation '{name}', a function that plain MuJoCo does not have"
     )
-  # The manager drops it where observations are exact, as those to look at are.
+  # Read the noise from the configuration: the manager drops it where observations are
+  # exact, as in the play environment.
   trained, noise = env.cfg.observations["actor"].terms[name].noise, (0.0, 0.0)
   if isinstance(trained, UniformNoiseCfg):
     noise = (float(cast(Any, trained.n_min)), float(cast(Any, trained.n_max)))
@@ -290,18 +293,18 @@ def _observation(
 
 
 def _command(env: ManagerBasedRlEnv) -> tuple[Component, ...]:
-  """What the task asks for.
+  """Return the components of the task's command; empty if it has none.
 
   Raises:
-    UserError: a command that does not say what it is made of.
+    UserError: The command does not describe its components.
   """
   if "command" not in env.command_manager.active_terms:
     return ()
   term = env.command_manager.get_term("command")
   if not isinstance(term, ComponentCommand):
     raise _unsupported(
-      f"command {type(term).__name__}, which is no ComponentCommand and does not say "
-      "what it is made of"
+      f"command {type(term).__name__}, which is not a ComponentCommand and does not "
+      "describe its components"
     )
   return term.components()
 
@@ -346,7 +349,7 @@ def _floats(values: Any) -> tuple[float, ...]:
 
 
 def _broadcast(value: Any, count: int) -> tuple[float, ...]:
-  """One value for all as ``count`` values, a tensor's first row as it is."""
+  """Return a number as ``count`` equal values, and the first row of a tensor."""
   if isinstance(value, int | float):
     return (float(value),) * count
   rows = np.atleast_1d(np.asarray(value.cpu() if hasattr(value, "cpu") else value))

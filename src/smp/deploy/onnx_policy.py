@@ -19,10 +19,11 @@ class OnnxPolicy:
     path: The file.
 
   Attributes:
-    spec: What the file says about the policy.
+    spec: Description of the policy in the file's metadata.
 
   Raises:
-    UserError: no such file, not ONNX, not exported by this project, or damaged.
+    UserError: There is no such file, or it is not ONNX, not exported by this project,
+      or damaged.
   """
 
   def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -40,7 +41,7 @@ class OnnxPolicy:
     self._input = inputs[0].name
 
   def __call__(self, observation: np.ndarray) -> np.ndarray:
-    """The action (A,), float32, for one observation (O,)."""
+    """Return the action (A,), float32, for one observation (O,)."""
     row = np.asarray(observation, np.float32)[None]
     action = np.asarray(self._session.run(None, {self._input: row})[0])[0]
     limit = self.spec.clip_actions
@@ -48,7 +49,7 @@ class OnnxPolicy:
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:
-  """The network on one core: it is small, and the physics runs beside it."""
+  """Open the network on one core: it is small, and the physics runs beside it."""
   if not path.is_file():
     raise UserError(f"{path}: no such policy file")
   options = onnxruntime.SessionOptions()
@@ -61,7 +62,7 @@ def _open(path: Path) -> onnxruntime.InferenceSession:
     )
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror})") from error
-  except Exception as error:  # Of many private kinds.
+  except Exception as error:  # onnxruntime raises many private kinds of errors.
     raise UserError(
       f"{path}: not a readable ONNX file ({type(error).__name__}); export one with "
       "scripts/export.py"

@@ -1,6 +1,6 @@
-"""What an exported policy says about itself: all that is needed to run it.
+"""Metadata of an exported policy: all that is needed to run it.
 
-It travels as JSON in the ONNX file's metadata, under `KEY`, beside the entries that
+It is stored as JSON in the ONNX file's metadata, under `KEY`, beside the entries that
 mjlab writes. Those are rounded to three decimals, which changes the gains; these are
 exact.
 """
@@ -18,18 +18,18 @@ from smp.utils.components import DIRECTION, KINDS, POINT, SCALAR, Component
 from smp.utils.schema import read_as
 
 KEY = "smp"
-"""The metadata entry."""
+"""Name of the metadata entry."""
 FORMAT = 2
-"""Raised when an older reader would misunderstand the file."""
+"""Increased when an older reader would misunderstand the file."""
 _FORMATS = (1, FORMAT)
-"""Those that can be read."""
+"""Formats that can be read."""
 _KINDS_OF_FORMAT_1 = {
   "direction": DIRECTION,
   "speed": SCALAR,
   "facing": DIRECTION,
   "goal": POINT,
 }
-"""In format 1 the name of a component said its kind."""
+"""Kinds by name: in format 1 the name of a component determined its kind."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,25 @@ class Joints:
 
 @dataclass(frozen=True)
 class Observation:
-  """A part of the vector that the policy sees; the parts follow one another."""
+  """A part of the observation vector; the parts are concatenated in order."""
 
   name: str
   source: str
-  """How it is computed: see `smp.deploy.mujoco_robot.SOURCES`; or "command"."""
+  """Origin of the value: see `smp.deploy.mujoco_robot.SOURCES`; or "command"."""
   size: int
   unit: str
   frame: str
   scale: tuple[float, ...]
-  """Multiplies the value; one for all, or one each."""
+  """Factor on the value; one for all, or one each."""
   noise: tuple[float, float]
-  """Range of the uniform noise that training added before it scaled the value."""
+  """Range of the uniform noise that training added before scaling the value."""
   sensor: str = ""
-  """The model's sensor, where ``source`` is "sensor"."""
+  """Name of the model's sensor, where ``source`` is "sensor"."""
 
 
 @dataclass(frozen=True)
 class Physics:
-  """How the simulator has to be set."""
+  """Settings of the simulator."""
 
   timestep: Annotated[float, Field(gt=0)]
   """s."""
@@ -99,36 +99,40 @@ class PolicySpec:
   format: int
   task: str
   prior: str
-  """The motion prior it was trained with."""
+  """Motion prior that the policy was trained with."""
   iteration: int
-  """Of training, when it was exported."""
+  """Iteration of training at the time of export."""
   control_hz: float
   """Actions per second."""
   joints: Joints
   observations: tuple[Observation, ...]
   command: tuple[Component, ...]
-  """Empty for a task that is always the same."""
+  """Components of the command; empty for a task without one."""
   physics: Physics
   start_qpos: tuple[float, ...]
-  """The default pose: root xyz (m), root wxyz, joints in the order of ``joints``."""
+  """Default pose: root xyz (m), root wxyz, joints in the order of ``joints``."""
   fallen_below: float | None = None
-  """Height of the pelvis, m, that ends an episode as a fall; None where none does."""
+  """Height of the pelvis, m, below which the robot has fallen; None for no such limit.
+  """
   clip_actions: float | None = None
   """Actions are clipped to plus or minus this before use."""
 
   @property
   def observation_size(self) -> int:
+    """Return the size of the observation vector."""
     return sum(part.size for part in self.observations)
 
   def dumps(self) -> str:
+    """Return the metadata as JSON."""
     return json.dumps(asdict(self))
 
   @staticmethod
   def loads(text: str) -> PolicySpec:
-    """Read what `dumps` wrote.
+    """Read the output of `dumps`.
 
     Raises:
-      UserError: not JSON, of another format, or an entry is missing or wrong.
+      UserError: The text is not JSON, is of another format, or an entry is missing or
+        wrong.
     """
     try:
       table = json.loads(text)
@@ -149,7 +153,7 @@ class PolicySpec:
 
 
 def _upgrade(table: dict[str, Any]) -> None:
-  """Add what format 1 left to the reader to know."""
+  """Add the entries that format 1 left implicit."""
   table["format"] = FORMAT
   parts = table.get("command")
   for part in parts if isinstance(parts, list) else ():
@@ -163,10 +167,10 @@ def _upgrade(table: dict[str, Any]) -> None:
 
 
 def _check(spec: PolicySpec) -> None:
-  """Refuse what has the right types and cannot be.
+  """Raise an error for values of the right types that are impossible.
 
   Raises:
-    UserError: naming the entry.
+    UserError: The message names the entry.
   """
 
   def require(holds: bool, message: str) -> None:
@@ -188,8 +192,8 @@ def _check(spec: PolicySpec) -> None:
   directions = {part.name for part in spec.command if part.kind == DIRECTION}
   for part in spec.command:
     known = not part.along or part.along in directions
-    require(known, f"'{part.name}' goes along '{part.along}', which is no direction")
+    require(known, f"'{part.name}' goes along '{part.along}', which is not a direction")
     found, count = len(part.default), part.given_size
-    # What another kind needs, another version knows.
+    # Kinds of another version may need another number of values.
     fits = part.kind not in KINDS or found == count
     require(fits, f"the default of '{part.name}' has {found} values, not {count}")

@@ -1,4 +1,4 @@
-"""Run a policy in plain MuJoCo, keep what happened, and measure it."""
+"""Runs of a policy in plain MuJoCo, their recording, and their metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smp.utils.files import atomic_path
 
 @dataclass(frozen=True)
 class Log:
-  """What happened: T moments, ``1 / control_hz`` s apart."""
+  """Recording of T moments, ``1 / control_hz`` s apart."""
 
   time: np.ndarray
   """(T,), s."""
@@ -27,13 +27,14 @@ class Log:
   qvel: np.ndarray
   """(T, 35), as in `smp.deploy.mujoco_robot.State`."""
   action: np.ndarray
-  """(T, A): what the policy answered then."""
+  """(T, A), actions of the policy."""
   obs: np.ndarray
-  """(T, O): what the policy saw then."""
+  """(T, O), observations of the policy."""
   command: np.ndarray
-  """(T, C): the command as the policy saw it, without noise."""
+  """(T, C), the command as observed by the policy, without noise."""
 
   def save(self, path: Path) -> None:
+    """Write the arrays to a compressed .npz file."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
       np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
 
@@ -43,9 +44,9 @@ class Rollout:
 
   Args:
     policy: The policy.
-    robot: What it moves; made for the same policy.
+    robot: The robot, made for the same policy.
     noise: Observation noise as a multiple of training's.
-    seed: Of the noise.
+    seed: Seed of the noise.
   """
 
   def __init__(
@@ -60,14 +61,15 @@ class Rollout:
     self._rows: list[tuple[np.ndarray, ...]] = []
 
   def reset(self, start: State | None = None) -> None:
+    """Clear the recording and begin at ``start``, by default the default pose."""
     self._rows.clear()
     self.robot.reset(start)
 
   def step(self) -> None:
-    """Observe, act, and move on by one action.
+    """Observe, act, and advance by one action.
 
     Raises:
-      UserError: the policy answered with something that is no number.
+      UserError: The action is not finite.
     """
     robot = self.robot
     observation = robot.observe()
@@ -85,17 +87,17 @@ class Rollout:
     robot.step(action)
 
   def forget(self) -> None:
-    """Drop what was kept for `log`."""
+    """Clear the recording that `log` returns."""
     self._rows.clear()
 
   @property
   def diverged(self) -> bool:
-    """Whether the physics blew up: the state is no longer made of numbers."""
+    """Return whether the physics diverged: the state is not finite."""
     data = self.robot.data
     return not (np.isfinite(data.qpos).all() and np.isfinite(data.qvel).all())
 
   def log(self) -> Log:
-    """Everything since the last reset; at least one step."""
+    """Return the recording since the last reset, of at least one step."""
     return Log(*(np.stack(column) for column in zip(*self._rows, strict=True)))
 
 
@@ -105,7 +107,7 @@ def run(
   start: State | None = None,
   after_step: Callable[[], None] = lambda: None,
 ) -> Log:
-  """Run for ``seconds`` of the robot's time, or until the physics diverges."""
+  """Run for ``seconds`` of simulated time, or until the physics diverges."""
   rollout.reset(start)
   for _ in range(max(1, round(seconds / rollout.robot.step_s))):
     rollout.step()
@@ -116,19 +118,20 @@ def run(
 
 
 def read_start(path: str | os.PathLike[str], default: State) -> State:
-  """A state from a .npz file: ``qpos`` (36,) and, unless at rest, ``qvel`` (35,).
+  """Read an initial state from a .npz file.
 
-  Of a file with a row per moment, as `Log.save` writes them, the first row.
+  The file has ``qpos`` (36,) and, unless at rest, ``qvel`` (35,). Of a file with a row
+  per moment, as `Log.save` writes, the first row is read.
 
   Raises:
-    UserError: no such file, no readable one, or arrays that do not fit.
+    UserError: There is no such file, it is unreadable, or its arrays do not fit.
   """
   if not Path(path).is_file():
     raise UserError(f"{path}: no such start file")
   try:
     with np.load(path, allow_pickle=False) as table:
       arrays = {name: table[name] for name in ("qpos", "qvel") if name in table}
-  except Exception as error:  # zipfile, zlib and numpy each have their own.
+  except Exception as error:  # zipfile, zlib and numpy each raise errors of their own.
     raise UserError(
       f"{path}: not a readable .npz file ({type(error).__name__})"
     ) from error
@@ -147,7 +150,7 @@ def read_start(path: str | os.PathLike[str], default: State) -> State:
     values.append(value.astype(float))
   size = np.linalg.norm(values[0][3:7])
   if abs(size - 1.0) > 0.01:
-    raise UserError(f"{path}: qpos[3:7] is no unit quaternion (length {size:.3g})")
+    raise UserError(f"{path}: qpos[3:7] is not a unit quaternion (length {size:.3g})")
   values[0][3:7] /= size
   return State(*values)
 
@@ -155,19 +158,19 @@ def read_start(path: str | os.PathLike[str], default: State) -> State:
 def figures(
   qpos: np.ndarray, qvel: np.ndarray, command: Command, fallen_below: float | None
 ) -> dict[str, float]:
-  """What a task is measured by, over the time until a fall.
+  """Compute the metrics of a task over the time until a fall.
 
   Args:
     qpos: (T, 36), one row per control step.
-    qvel: (T, 35), of the pelvis' origin, world axes, in its first columns.
-    command: Held all the time.
+    qvel: (T, 35); its first columns are the velocity of the pelvis' origin, world axes.
+    command: The command, held all the time.
     fallen_below: Height of the pelvis, m, that counts as a fall.
 
   Returns:
     ``fall_step``: the first step below, -1 if there is none; ``speed``: mean over time
-    of the pelvis' horizontal speed, m/s; ``root_height``: mean, m; and what the command
-    asks for: ``velocity_error``, mean, m/s; ``NAME_error`` of a direction to face (such
-    as facing_error), mean, degrees; ``NAME_distance`` from a place (such as
+    of the pelvis' horizontal speed, m/s; ``root_height``: mean, m; and by the command:
+    ``velocity_error``, mean, m/s; ``NAME_error`` of a direction to face (such as
+    facing_error), mean, degrees; ``NAME_distance`` from a place (such as
     goal_distance), at the end, m.
   """
   low = qpos[:, 2] < (-np.inf if fallen_below is None else fallen_below)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 NUM_TIMESTEPS = 50
 OFFSET = 0.008
-"""s of the cosine schedule: keeps the first noise levels away from zero."""
+"""Offset s of the cosine schedule, which keeps the first noise levels away from zero.
+"""
 MAX_BETA = 0.999
 
 EpsModel = Callable[[Tensor, int], Tensor]
-"""(noised x, timestep shared by all of x) -> predicted noise, shaped like x."""
+"""Maps (noised x, one timestep for all of x) to the predicted noise, shaped like x."""
 
 
 class CosineSchedule(nn.Module):
@@ -49,6 +50,7 @@ class CosineSchedule(nn.Module):
     super().__init__()
     self.num_timesteps = num_timesteps
     time = torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps
+    # Proportional to the signal variance at T + 1 times; their ratios give the betas.
     level = torch.cos((time + OFFSET) / (1.0 + OFFSET) * math.pi / 2.0) ** 2
     betas = (1.0 - level[1:] / level[:-1]).clamp(max=MAX_BETA)
     bar = torch.cumprod(1.0 - betas, dim=0)
@@ -66,7 +68,7 @@ class CosineSchedule(nn.Module):
       self.register_buffer(name, value.float(), persistent=False)
 
   def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """Noise ``x0`` (B, ...) with ``eps`` (B, ...) to timesteps ``t`` (B,)."""
+    """Add noise ``eps`` (B, ...) to ``x0`` (B, ...) up to timesteps ``t`` (B,)."""
     shape = t.shape + (1,) * (x0.dim() - t.dim())
     return self.signal[t].view(shape) * x0 + self.noise[t].view(shape) * eps
 
@@ -77,7 +79,7 @@ def ddpm_sample(
   schedule: CosineSchedule,
   generator: torch.Generator | None = None,
 ) -> Tensor:
-  """Ancestral sampling through all T timesteps, from pure noise.
+  """Sample from pure noise through all T timesteps (ancestral sampling).
 
   Args:
     eps_model: Predicts the noise in x at one timestep.
@@ -91,6 +93,7 @@ def ddpm_sample(
   device = schedule.betas.device
   x = torch.randn(shape, generator=generator, device=device)
   for t in reversed(range(schedule.num_timesteps)):
+    # Estimate the clean sample, then draw x_{t-1} given that and x_t.
     x0 = (x - schedule.noise[t] * eps_model(x, t)) / schedule.signal[t]
     x = schedule.posterior_x0[t] * x0 + schedule.posterior_xt[t] * x
     if t > 0:

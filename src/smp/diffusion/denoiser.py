@@ -25,7 +25,7 @@ MODULATIONS = 6
 
 
 def sinusoidal_time(t: Tensor, dim: int = TIME_FEATURES) -> Tensor:
-  """Features (..., dim) of timesteps ``t`` (...), all cosines before all sines."""
+  """Return features (..., dim) of timesteps ``t`` (...), cosines before sines."""
   half = dim // 2
   index = torch.arange(half, dtype=torch.float32, device=t.device)
   angle = t.float().unsqueeze(-1) * torch.exp(index * (-math.log(BASE) / half))
@@ -33,7 +33,10 @@ def sinusoidal_time(t: Tensor, dim: int = TIME_FEATURES) -> Tensor:
 
 
 def sinusoidal_positions(length: int, dim: int) -> Tensor:
-  """Position codes (length, dim), sines and cosines interleaved (Vaswani et al.)."""
+  """Return position codes (length, dim), sines and cosines interleaved.
+
+  Source: Vaswani et al., Attention Is All You Need (2017).
+  """
   index = torch.arange(0, dim, 2, dtype=torch.float64)
   frequency = torch.exp(index * (-math.log(BASE) / dim))
   angle = torch.arange(length, dtype=torch.float64).unsqueeze(-1) * frequency
@@ -41,18 +44,21 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
 
 
 class TimestepEmbedder(nn.Module):
+  """Two linear layers over sinusoidal features of a timestep."""
+
   def __init__(self, dim: int):
     super().__init__()
     self.linear_1 = nn.Linear(TIME_FEATURES, dim)
     self.linear_2 = nn.Linear(dim, dim)
 
   def forward(self, t: Tensor) -> Tensor:
+    """Return embeddings (B, D) of timesteps ``t`` (B,)."""
     features = sinusoidal_time(t).to(self.linear_1.weight.dtype)
     return self.linear_2(F.silu(self.linear_1(features)))
 
 
 class AdaLNSingle(nn.Module):
-  """Timesteps (B,) -> the modulation (B, 6, D) all blocks start from."""
+  """Map of timesteps (B,) to the modulation (B, 6, D) that all blocks share."""
 
   def __init__(self, dim: int):
     super().__init__()
@@ -60,27 +66,34 @@ class AdaLNSingle(nn.Module):
     self.linear = nn.Linear(dim, MODULATIONS * dim)
 
   def forward(self, t: Tensor) -> Tensor:
+    """Return the shared modulation (B, 6, D) of timesteps ``t`` (B,)."""
     modulation = self.linear(F.silu(self.timestep_embedder(t)))
     return modulation.unflatten(-1, (MODULATIONS, -1))
 
 
 class SwiGLU(nn.Module):
+  """Linear layer whose output is gated by its SiLU half (Shazeer, 2020)."""
+
   def __init__(self, dim: int, inner: int):
     super().__init__()
     self.proj = nn.Linear(dim, 2 * inner)
 
   def forward(self, x: Tensor) -> Tensor:
+    """Return SiLU(gate) * value (..., inner) of ``x`` (..., dim)."""
     gate, value = self.proj(x).chunk(2, dim=-1)
     return F.silu(gate) * value
 
 
 class FeedForward(nn.Module):
+  """Feed-forward of a block: SwiGLU, then a projection back to the width."""
+
   def __init__(self, dim: int):
     super().__init__()
     self.act = SwiGLU(dim, FEED_FORWARD_FACTOR * dim)
     self.proj_out = nn.Linear(FEED_FORWARD_FACTOR * dim, dim)
 
   def forward(self, x: Tensor) -> Tensor:
+    """Return the feed-forward of ``x`` (..., D)."""
     return self.proj_out(self.act(x))
 
 
@@ -101,7 +114,12 @@ class Block(nn.Module):
     self.ff = FeedForward(dim)
 
   def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-    """x (..., W, D); modulation (..., 6, D), this block's table already added."""
+    """Return the block's output (..., W, D).
+
+    Args:
+      x: (..., W, D).
+      modulation: (..., 6, D), with the table of this block already added.
+    """
     shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
       part.unsqueeze(-2) for part in modulation.unbind(-2)
     )
@@ -112,7 +130,7 @@ class Block(nn.Module):
     return F.layer_norm(x, (self.dim,), eps=NORM_EPS)
 
   def _attend(self, x: Tensor) -> Tensor:
-    # One batch axis and one of heads: the fast kernels know no other shape.
+    # Use one batch dimension and one of heads: the fast kernels take no other shape.
     flat = x.flatten(0, -3)
 
     def heads(y: Tensor) -> Tensor:
@@ -124,7 +142,7 @@ class Block(nn.Module):
 
 
 class Denoiser(nn.Module):
-  """Predicts the noise in windows of ``feature_dim`` numbers a frame.
+  """Network that predicts the noise in windows of ``feature_dim`` numbers a frame.
 
   ``forward(x, t)`` is `forward_modulated` with `time_modulation`. Call the two apart
   where the timesteps are known beforehand: the modulation depends on nothing else.
@@ -157,11 +175,11 @@ class Denoiser(nn.Module):
     )
 
   def forward(self, x: Tensor, t: Tensor) -> Tensor:
-    """Predicted noise (B, W, F) in ``x`` (B, W, F) at timesteps ``t`` (B,)."""
+    """Return the noise (B, W, F) predicted in ``x`` (B, W, F) at timesteps ``t`` (B,)."""
     return self.forward_modulated(x, self.time_modulation(t))
 
   def time_modulation(self, t: Tensor) -> Tensor:
-    """Modulation (num_layers, B, 6, D) of every block at timesteps ``t`` (B,)."""
+    """Return the modulation (num_layers, B, 6, D) of all blocks at ``t`` (B,)."""
     shared = self.adaln_single(t)
     tables = torch.stack(
       [cast(Block, block).scale_shift_table[0] for block in self.blocks]
@@ -169,7 +187,7 @@ class Denoiser(nn.Module):
     return tables + shared
 
   def forward_modulated(self, x: Tensor, modulation: Tensor) -> Tensor:
-    """Predicted noise in ``x`` (..., W, F).
+    """Return the noise predicted in ``x`` (..., W, F).
 
     Args:
       x: Noised windows, normalised.
@@ -184,5 +202,8 @@ class Denoiser(nn.Module):
 
 
 def _pointwise_residual(x: Tensor, weight: Tensor) -> Tensor:
-  """x + a 1x1 convolution of x over channels; as a product it needs no transpose."""
+  """Add to ``x`` its 1x1 convolution over channels.
+
+  Written as a matrix product, which needs no transpose.
+  """
   return x + F.linear(x, weight.squeeze(-1))

@@ -1,38 +1,41 @@
-"""Motions of any length from a prior that knows only short windows.
+"""Motions of any length from a prior of short windows.
 
-A window is sampled, and then window after window that begins with the last frames of
-what there is already. These are known, so they are inpainted. The idea is RePaint's
-(Lugmayr et al., arXiv 2201.09865): sample as usual, but at every step of the reverse
-process put the known part, noised to that step's level, in the place of the sampled
-one, and take each step more than once, for the two parts to come to agree.
+A window is sampled, then further windows are appended. Each of them begins with the
+last frames of the motion so far. These frames are known, so they are inpainted. The
+method follows RePaint (Lugmayr et al., arXiv 2201.09865): sample as usual, but at every
+step of the reverse process replace the sampled values of the known part by the known
+ones, noised to that step's level. Each step is taken more than once, so that the two
+parts come to agree.
 
-Images have a fixed frame, windows do not: one is expressed in the frame of its last
-root, and how far the motion goes and turns until then is just what is being sampled.
-So the known frames cannot simply be copied. Instead, each step
+Images have a fixed frame of reference; windows do not. A window is expressed in the
+frame of its last root, and how far the motion travels and turns until then is what is
+being sampled. So the known frames cannot simply be copied. Instead, each step
 
 1. estimates the clean window and decodes it;
 2. finds the turn about z and the horizontal shift that bring its first frames closest
-   to the known ones (`fit_anchor`), and moves it there;
+to the known ones (`fit_anchor`), and moves it there;
 3. joins its other frames to the known ones, derives the velocities of these poses (that
-   of the last known frame depends on the first new one), and encodes the result, which
-   the encoder anchors at its own last frame;
-4. noises the first rows of that, and puts them in the place of the sampled ones.
+of the last known frame depends on the first new one), and encodes the result, which the
+encoder anchors at its own last frame;
+4. noises the first rows of the result and writes them over the sampled ones.
 
-What the known frames look like in the window thus follows the estimate of where it
-ends, which sharpens as the noise goes. To fix that end beforehand would forbid what is
-to be sampled: starting, stopping and turning. But early, the estimate says little, and
-as it is made from what was put there before, an accident can confirm itself: of 384
-continuations of lying poses by the getup prior, 6 turned the robot around at the seam.
-So the turn that the known frames are making, carried on, counts as much as the estimate
-does where noise and signal are equally strong, more before and less after (in the ratio
-of their variances). Then none of the 384 do, and runners in a bend stay in it longer.
+The known frames are thus expressed relative to the estimated end of the window, which
+becomes more exact as the noise decreases. Fixing that end beforehand would forbid what
+is to be sampled: starting, stopping and turning. Early estimates, however, carry little
+information, and as each is made from rows written by the previous one, an error can
+confirm itself: of 384 continuations of lying poses by the getup prior, 6 turned the
+robot around at the seam. Therefore the estimate is combined with the turn of the known
+frames, continued at the same rate. The two have equal weight where noise and signal are
+equally strong; the continued turn weighs more before and less after (by the ratio of
+noise variance to signal variance). With it none of the 384 continuations turn around,
+and runners in a bend stay in it longer.
 
-One thing is left. The denoiser's last estimate of the known frames differs from them by
-about the least noise of the schedule, and the new frames belong to that estimate: they
-would begin with a jump. So they are shifted, in features, by what the estimate is off
-at the last known frame (`_Inpainter._finish`). For the loco prior, the turn of the root
-at a seam comes down from 3.5 times to 1.3 times that between other frames, the change
-of the joint angles from 1.5 times to 1.0 times.
+The denoiser's last estimate of the known frames differs from them by about the lowest
+noise level of the schedule, and the new frames fit that estimate, so they would begin
+with a jump. They are therefore shifted, in features, by the difference at the last
+known frame (`_Inpainter._finish`). For the loco prior this reduces the turn of the root
+at a seam from 3.5 times to 1.3 times that between other frames, and the change of the
+joint angles from 1.5 times to 1.0 times.
 """
 
 from __future__ import annotations
@@ -55,17 +58,17 @@ from smp.motion.rotations import HeadingKind
 from smp.robots import g1
 
 OVERLAP = 6
-"""Known frames at the start of every further window."""
+"""Known frames at the beginning of every further window."""
 RESAMPLE = 2
-"""Times each step of the reverse process is taken; 1: no resampling, which fits less well
-where motions turn."""
+"""Repetitions of each step of the reverse process; 1 means no resampling, which fits
+less well where motions turn."""
 
 
 def check_overlap(prior: MotionPrior, overlap: int) -> None:
-  """Refuse an overlap that leaves nothing known, or nothing new.
+  """Raise an error for an overlap that leaves no known or no new frame.
 
   Raises:
-    UserError: Saying what is possible.
+    UserError: The overlap is out of range; the message states the range.
   """
   most = prior.spec.window - 1
   if not 1 <= overlap <= most:
@@ -83,18 +86,19 @@ def generate_motion(
   resample: int = RESAMPLE,
   generator: torch.Generator | None = None,
 ) -> MotionState:
-  """Sample ``n`` motions: windows, and what follows from them.
+  """Sample ``n`` motions: a first window, then its continuation.
 
   Args:
-    prior: For the G1.
-    n: Motions.
-    frames: Frames of each, at the prior's rate.
+    prior: A prior for the G1.
+    n: Number of motions.
+    frames: Frames of each motion, at the prior's rate.
     overlap: See `extend_motion`.
     resample: See `extend_motion`.
     generator: Source of all noise, on the prior's device; None: torch's own.
 
   Returns:
-    (n, frames, ...), world frame. The first window ends at the origin, facing along x.
+    Motions (n, frames, ...), world frame. The first window ends at the origin, facing
+    along x.
 
   Raises:
     UserError: ``overlap`` is not possible.
@@ -115,23 +119,24 @@ def extend_motion(
   resample: int = RESAMPLE,
   generator: torch.Generator | None = None,
 ) -> MotionState:
-  """Append frames to motions, sampled by the prior.
+  """Append frames sampled by the prior to motions.
 
-  Wherever a motion stands and whichever way it faces, the same noise continues it in
-  the same way.
+  The continuation does not depend on where a motion is or which way it faces: the same
+  noise continues it in the same way.
 
   Args:
-    prior: For the G1.
-    start: (n, M, ...), world frame, M at least ``overlap``. Only its poses count.
-    frames: How many to append; M + frames must be 3 or more, to have velocities.
-    overlap: Known frames at the start of every window, 1 to W - 1. Few are quick, but
-      two are needed to tell the speed, and three the acceleration.
-    resample: Times each step of the reverse process is taken.
+    prior: A prior for the G1.
+    start: (n, M, ...), world frame, M at least ``overlap``. Only its poses are used.
+    frames: Number of frames to append; M + frames must be at least 3, for velocities to
+      exist.
+    overlap: Known frames at the beginning of every window, 1 to W - 1. Few are fast,
+      but two are needed to tell the speed, and three the acceleration.
+    resample: Repetitions of each step of the reverse process.
     generator: Source of all noise, on the prior's device; None: torch's own.
 
   Returns:
-    (n, M + frames, ...). The poses of ``start`` come first, bit by bit; velocities and
-    end effectors are derived from the poses of the whole motion.
+    Motions (n, M + frames, ...). The poses of ``start`` come first, bit by bit;
+    velocities and end effectors are derived from the poses of the whole motion.
 
   Raises:
     UserError: ``overlap`` is not possible, or longer than ``start``.
@@ -151,7 +156,7 @@ def extend_motion(
 
 
 class _Inpainter:
-  """Samples what follows known frames, one window at a time."""
+  """Sampler of the continuation of known frames, one window at a time."""
 
   def __init__(
     self,
@@ -167,10 +172,10 @@ class _Inpainter:
     self.modulation = prior.denoiser.time_modulation(steps)
 
   def following(self, known: MotionState) -> MotionState:
-    """The W - overlap frames that follow ``known`` (n, overlap, ...), world frame."""
+    """Return the W - overlap frames after ``known`` (n, overlap, ...), world frame."""
     schedule, heading = self.prior.schedule, self.prior.spec.heading
     known = known._replace(ee_pos_w=self.ee_positions(known))
-    # Worked out at the origin: far from it float32 has few digits left.
+    # Compute at the origin: float32 loses digits far from it.
     there = anchor_of(known, heading)
     known = decode(encode(known, heading))
     self.turn = expected_turn(known, self.prior.spec.window, heading)
@@ -186,20 +191,29 @@ class _Inpainter:
     return cut(decode(features, _compose(there, anchor)), self.overlap, window)
 
   def _step(self, x: Tensor, known: MotionState, t: int) -> Tensor:
-    """From timestep ``t`` to ``t - 1``, the first frames being the known ones."""
+    """Take the reverse step from timestep ``t`` to ``t - 1``, with inpainting.
+
+    Args:
+      x: Noised windows (n, W, F), normalised.
+      known: Known frames (n, overlap, ...), in their own frame.
+      t: The current timestep, at least 1.
+    """
     schedule = self.prior.schedule
     x0 = self._clean(x, t)
     joined = self._joined(self.prior.denormalize(x0), known, t)
     given = encode(joined, self.prior.spec.heading)[:, : self.overlap]
     given = schedule.signal[t - 1] * self.prior.normalize(given)
     given = given + schedule.noise[t - 1] * self._noise(*given.shape[:2])
+    # The other frames follow the posterior of ordinary DDPM sampling.
     x = schedule.posterior_x0[t] * x0 + schedule.posterior_xt[t] * x
     x = x + schedule.posterior_std[t] * self._noise(*x.shape[:2])
     return torch.cat((given, x[:, self.overlap :]), dim=1)
 
   def _finish(self, x: Tensor, known: MotionState) -> tuple[Tensor, Anchor]:
-    """The clean window in raw units, fastened to the last known frame, and its anchor
-    in the frame of ``known``."""
+    """Return the clean window, aligned with the last known frame, and its anchor.
+
+    The window (n, W, F) is in raw units; the anchor is in the frame of ``known``.
+    """
     features = self.prior.denormalize(self._clean(x, 0))
     joined = self._joined(features, known, 0)
     last = slice(self.overlap - 1, self.overlap)
@@ -207,13 +221,13 @@ class _Inpainter:
     return features + off, anchor_of(joined, self.prior.spec.heading)
 
   def _clean(self, x: Tensor, t: int) -> Tensor:
-    """The clean window, normalised, that the denoiser sees in ``x``."""
+    """Return the denoiser's estimate of the clean window in ``x``, normalised."""
     schedule = self.prior.schedule
     eps = self.prior.denoiser.forward_modulated(x, self.modulation[:, t : t + 1])
     return (x - schedule.noise[t] * eps) / schedule.signal[t]
 
   def _joined(self, features: Tensor, known: MotionState, t: int) -> MotionState:
-    """The window in the frame of ``known``, these in the place of its first frames."""
+    """Return the window in the frame of ``known``, with ``known`` as its first frames."""
     noise, signal = self.prior.schedule.noise[t], self.prior.schedule.signal[t]
     weight = (noise / signal).square()
     first = cut(decode(features), 0, self.overlap)
@@ -222,6 +236,7 @@ class _Inpainter:
     return with_velocities(_join(known, new), self.prior.spec.fps)
 
   def ee_positions(self, motion: MotionState) -> Tensor:
+    """Return end-effector positions (n, T, E, 3), m, world frame."""
     return self.kinematics.ee_positions(
       motion.root_pos_w, motion.root_quat_w, motion.joint_pos
     )
@@ -232,34 +247,41 @@ class _Inpainter:
 
 
 def expected_turn(known: MotionState, window: int, heading: HeadingKind) -> Tensor:
-  """How far (n,), rad about z, the last frame of a window that begins with ``known``
-  (n, T, ...) faces from the last known one, if the turn goes on evenly."""
+  """Return the expected turn (n,), rad about z, from the last known to the last frame.
+
+  The window begins with ``known`` (n, T, ...); its turn is assumed to go on evenly.
+  """
   last = known.joint_pos.shape[1] - 1
   before = anchor_of(cut(known, 0, 1), heading)
   now = anchor_of(known, heading)
   sin = before.cos * now.sin - before.sin * now.cos
   cos = before.cos * now.cos + before.sin * now.sin
+  # The known turn per frame, times the number of frames to come.
   return torch.atan2(sin, cos) * ((window - 1 - last) / max(last, 1))
 
 
 def fit_anchor(
   motion: MotionState, target: MotionState, turn: Tensor, weight: Tensor
 ) -> Anchor:
-  """Where to put ``motion`` (n, T, ...) for it to lie on ``target`` (n, T, ...).
+  """Return the anchor that aligns ``motion`` (n, T, ...) with ``target`` (n, T, ...).
 
-  The turn about z and the horizontal shift with the least sum of squared distances,
-  seen from above, between the roots and end effectors of the two. The closed form is
-  that of Horn (JOSA A 4, 629, 1987), in the plane.
+  The turn about z and the horizontal shift minimise the sum of squared horizontal
+  distances between the roots and end effectors of the two. The closed form is that of
+  Horn (JOSA A 4, 629, 1987), in the plane.
 
   Args:
-    motion: What is to be moved.
-    target: Where it should be.
-    turn: A guess of the turn (n,), rad, made before looking.
-    weight: Of that guess, (); 0: none, 1: like a perfect fit with that turn.
+    motion: The motion to move.
+    target: The motion to align with.
+    turn: Prior estimate of the turn (n,), rad.
+    weight: Weight of that estimate, (); 0: none, 1: that of a perfect fit with this
+      turn.
   """
   a, b = _seen_from_above(motion), _seen_from_above(target)
   mean_a, mean_b = a.mean(dim=1), b.mean(dim=1)
   a, b = a - mean_a.unsqueeze(1), b - mean_b.unsqueeze(1)
+  # The sums of |a| |b| cos and |a| |b| sin of the angles from a to b have the best turn
+  # as the direction. The guess adds a vector in its own direction, as long as the sums
+  # of a perfect fit times the weight.
   guess = weight * b.square().sum(dim=(1, 2))
   dot = (a * b).sum(dim=(1, 2)) + guess * turn.cos()
   cross = (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]).sum(dim=1)
@@ -269,20 +291,20 @@ def fit_anchor(
 
 
 def _seen_from_above(motion: MotionState) -> Tensor:
-  """Roots and end effectors of all frames: (n, T * 6, 2)."""
+  """Return the xy of roots and end effectors in all frames: (n, T * 6, 2)."""
   points = torch.cat((motion.root_pos_w.unsqueeze(-2), motion.ee_pos_w), dim=-2)
   return points[..., :2].flatten(1, 2)
 
 
 def _carry(anchor: Anchor, xy: Tensor) -> Tensor:
-  """Points (n, 2) given in the frame of ``anchor``, in what that is given in."""
+  """Transform points (n, 2) from the frame of ``anchor`` to its parent frame."""
   x, y = xy.unbind(-1)
   turned = (anchor.cos * x - anchor.sin * y, anchor.sin * x + anchor.cos * y)
   return anchor.pos_xy + torch.stack(turned, dim=-1)
 
 
 def _compose(outer: Anchor, inner: Anchor) -> Anchor:
-  """``inner``, given in the frame of ``outer``, in what ``outer`` is given in."""
+  """Move ``inner`` from the frame of ``outer`` to the parent frame of ``outer``."""
   return Anchor(
     _carry(outer, inner.pos_xy),
     outer.cos * inner.cos - outer.sin * inner.sin,
@@ -291,13 +313,13 @@ def _compose(outer: Anchor, inner: Anchor) -> Anchor:
 
 
 def with_velocities(motion: MotionState, fps: float) -> MotionState:
-  """Poses (..., T, .) with the velocities that they have as one motion."""
+  """Return poses (..., T, .) with the velocities they have as one motion."""
   lin, ang = window_velocities(motion.root_pos_w, motion.root_quat_w, fps)
   return motion._replace(root_lin_vel_w=lin, root_ang_vel_w=ang)
 
 
 def cut(motion: MotionState, start: int, stop: int) -> MotionState:
-  """Frames ``start`` to ``stop`` (exclusive) of motions (n, T, ...)."""
+  """Return frames ``start`` to ``stop`` (exclusive) of motions (n, T, ...)."""
   return MotionState(*(part[:, start:stop] for part in motion))
 
 

@@ -1,13 +1,14 @@
-"""The denoiser on a CPU: one pass of C per few windows, nothing through memory.
+"""The denoiser on a CPU: one pass of C code per few windows, all within the caches.
 
 On a CPU the layers of `Denoiser` as separate tensor operations spend half of their time
-moving activations about. Here a thread takes a few windows, and brings them through the
-whole network while they stay in its caches. The products run on tiles of 32 columns
-whose weights lie together; normalisation, modulation, gates and activations happen as
-numbers come and go.
+moving activations. Here each thread takes a few windows and computes the whole network
+on them while they stay in its caches. The products work on tiles of 32 columns whose
+weights are contiguous; normalisation, modulation, gates and activations are applied as
+numbers are loaded and stored.
 
-Vectors of 16 numbers become whatever registers the processor has (`smp.utils.native_code`).
-float32 throughout; agrees with the plain denoiser to rounding.
+Vectors of 16 numbers are compiled to the registers of the processor
+(`smp.utils.native_code`). All arithmetic is float32 and agrees with the plain denoiser
+to rounding.
 """
 
 from __future__ import annotations
@@ -27,20 +28,21 @@ from smp.diffusion.native_kernel import FIELDS, KERNEL, LANES, MAX_FRAMES, TILE
 from smp.utils.native_code import LaunchPool
 
 _MAX_ROWS = 16
-"""At least as large as R in the snippet: how far rows are padded at most."""
+"""Maximum padding in rows; at least as large as R in the C code."""
 _BLOCK = 4
-"""Windows that go through the network together: weights are read once for all."""
+"""Windows that pass the network together, so that weights are read once for all."""
 
 
 class FusedDenoiser:
   """`Denoiser.forward_modulated` on the CPU, for frozen weights.
 
   Args:
-    denoiser: On the CPU; its weights are copied, so it must not be trained further.
-    threads: Default: as many as torch computes on.
+    denoiser: A denoiser on the CPU; its weights are copied, so it must not be trained
+      further.
+    threads: Number of threads; None: as many as torch uses.
 
   Raises:
-    ValueError: `fits` says that the sizes are not for it.
+    ValueError: `fits` rejects the sizes.
   """
 
   def __init__(self, denoiser: Denoiser, threads: int | None = None) -> None:
@@ -49,7 +51,7 @@ class FusedDenoiser:
     self._denoiser = denoiser
     threads = threads or torch.get_num_threads()
     self._launch_pool = LaunchPool(threads)
-    # Sampling and scoring may come from two threads (a viewer has its own).
+    # Sampling and the SDS loss may be called from two threads (a viewer has its own).
     self._lock = threading.Lock()
     self._counter = np.zeros(1, np.int64)
     with torch.no_grad():
@@ -60,7 +62,7 @@ class FusedDenoiser:
   def __call__(
     self, x: Tensor, modulation: Tensor, out: Tensor | None = None
   ) -> Tensor:
-    """Predicted noise in windows of some groups, each at its own timestep.
+    """Return the noise predicted in groups of windows, each group at its own timestep.
 
     Args:
       x: (K, N, W, F) float32, contiguous.
@@ -71,7 +73,7 @@ class FusedDenoiser:
     out = torch.empty_like(x) if out is None else out
     groups, each, window, width = x.shape
     if (window, width) != (self._denoiser.window, self._denoiser.feature_dim):
-      raise ValueError(f"windows are {(window, width)}, the denoiser takes others")
+      raise ValueError(f"windows are {(window, width)}, not those of the denoiser")
     layers = self._denoiser.num_layers
     shape = (layers, groups, MODULATIONS, self._denoiser.d_model)
     for name, tensor, want in (("x", x, x.shape), ("modulation", modulation, shape)):
@@ -91,9 +93,9 @@ class FusedDenoiser:
     return out
 
   def _pack(self, denoiser: Denoiser) -> None:
-    """Copy the weights in the order that the C code reads them."""
+    """Copy the weights in the order in which the C code reads them."""
     eye = torch.eye(denoiser.feature_dim)
-    # The convolutions next to the linear layers at both ends are products too.
+    # The convolutions next to the linear layers at both ends are folded into them.
     before = eye + denoiser.preprocess_conv.weight.squeeze(-1)
     after = eye + denoiser.postprocess_conv.weight.squeeze(-1)
     self._positions = denoiser.positions.contiguous()
@@ -105,7 +107,7 @@ class FusedDenoiser:
     self._inner = cast(Block, denoiser.blocks[0]).ff.proj_out.in_features
 
   def _worker(self) -> tuple[np.ndarray, Any, Tensor]:
-    """A thread's job, its recorded launch, and its scratch memory."""
+    """Return a thread's job, its recorded launch, and its scratch memory."""
     d = self._denoiser
     padded = self._out.shape[0] * TILE
     rows = _BLOCK * d.window + _MAX_ROWS
@@ -132,10 +134,10 @@ class FusedDenoiser:
 
 @contextlib.contextmanager
 def torch_on_one_thread() -> Iterator[None]:
-  """Around `FusedDenoiser` and the tensor operations next to it.
+  """Keep torch on one thread around `FusedDenoiser` and the operations next to it.
 
-  After an operation on several threads torch's own wait for the next one without giving
-  up their cores, and the threads of the denoiser would have to share with them.
+  After an operation on several threads, torch's own threads wait for the next one
+  without giving up their cores, and would compete with the threads of the denoiser.
   """
   threads = torch.get_num_threads()
   torch.set_num_threads(1)
@@ -146,7 +148,7 @@ def torch_on_one_thread() -> Iterator[None]:
 
 
 def fits(denoiser: Denoiser) -> bool:
-  """Whether `FusedDenoiser` takes a denoiser of these sizes."""
+  """Return whether `FusedDenoiser` accepts a denoiser of these sizes."""
   inner = cast(Block, denoiser.blocks[0]).ff.proj_out.in_features
   return (
     denoiser.d_model % TILE == 0
@@ -157,15 +159,15 @@ def fits(denoiser: Denoiser) -> bool:
 
 
 def usable(denoiser: Denoiser) -> bool:
-  """Whether `FusedDenoiser` takes a denoiser on this machine (`smp.utils.native_code`)."""
+  """Return whether `FusedDenoiser` can run on this machine (`smp.utils.native_code`)."""
   on_cpu = denoiser.positions.device.type == "cpu"
   return on_cpu and fits(denoiser) and KERNEL.usable
 
 
 def _layer_weights(block: Block) -> list[Tensor]:
-  """The weights of a layer as the C code takes them, in its order."""
+  """Return the weights of a layer in the order of the C code."""
   up = block.ff.act.proj
-  # A tile holds the gates and then the values of the same 16 outputs.
+  # Each tile holds the gates, then the values, of the same 16 outputs.
   order = torch.arange(up.out_features).view(2, -1, LANES).transpose(0, 1).flatten()
   qkv = torch.cat((block.to_q.weight, block.to_k.weight, block.to_v.weight))
   down = block.ff.proj_out
@@ -175,7 +177,7 @@ def _layer_weights(block: Block) -> list[Tensor]:
 
 
 def _tiles(weight: Tensor) -> Tensor:
-  """A weight (N, K) as tiles (ceil(N / 32), K, 32) of columns, padded with zeros."""
+  """Return a weight (N, K) as tiles (ceil(N / 32), K, 32), padded with zeros."""
   rows, columns = weight.shape
   padded = F.pad(weight, (0, 0, 0, -rows % TILE))
   return padded.view(-1, TILE, columns).transpose(1, 2).contiguous()

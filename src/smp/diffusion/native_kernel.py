@@ -9,7 +9,11 @@ LANES = 16
 TILE = 2 * LANES
 MAX_FRAMES = 64
 
-# Rows are frames, R of them share a tile of weights in registers.
+# Rows of the matrices are frames. R frames share a tile of weights, so that each weight
+# is loaded once per R frames. R is limited by the vector registers, which hold 2 * R
+# accumulators of 16 numbers (32 registers with AVX-512; half as many, half as wide, with
+# AVX2). The softmax of `attend` subtracts the maximum and pads its inputs to whole
+# vectors; the sums leave the padding out.
 _FUNCTIONS = f"""
 typedef float V __attribute__((ext_vector_type({LANES})));
 typedef float U __attribute__((ext_vector_type({LANES}), aligned(4)));
@@ -130,7 +134,7 @@ struct Net {{
 }};
 """
 
-# The job is an array of 64-bit integers, named here in order.
+# A job is an array of 64-bit integers; these are their names in order.
 FIELDS: tuple[str, ...] = (
   *("counter", "groups", "each", "block", "W", "F", "D", "heads", "layers", "inner"),
   *("padded_F", "input", "output", "modulation", "positions", "w_in", "w_out"),
@@ -138,6 +142,9 @@ FIELDS: tuple[str, ...] = (
 )
 _LAYER_FIELDS = 6
 
+# Each thread repeatedly takes the next block of windows of a group (an atomic counter)
+# and computes the network on it. `h` is the residual stream, `y` its normalised copy or
+# the attention's output, and `big` holds everything wider than D.
 _SNIPPET = (
   _FUNCTIONS
   + "".join(f"const Int {name} = job[{i}];\n" for i, name in enumerate(FIELDS))
@@ -185,4 +192,4 @@ for (;;) {{
 )
 
 KERNEL = NativeKernel("denoiser", _SNIPPET)
-"""Works off a job of `FIELDS`, then six addresses for each layer."""
+"""Kernel that processes a job of `FIELDS`, followed by six addresses for each layer."""

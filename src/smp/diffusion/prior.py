@@ -1,4 +1,4 @@
-"""The frozen motion prior: what training leaves behind and everything else uses."""
+"""The frozen motion prior: the result of pretraining that everything else uses."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from smp.utils.schema import Size, read_as
 FORMAT_VERSION = 1
 METADATA_KEY = "smp_prior"
 SCORED_TIMESTEPS = (8, 15, 22)
-"""Where the reward and evaluation look: neither all signal nor all noise."""
+"""Timesteps of the reward and of evaluation: neither all signal nor all noise."""
 
 
 class MotionPrior(nn.Module):
   """Denoiser, noise schedule, normalisation and feature layout, frozen.
 
-  The only place that normalises: features go in and come out in raw units.
+  This is the only place that normalises: features go in and come out in raw units.
 
   Attributes:
     q_low, q_high: (F,) raw values that normalise to -1 and +1.
     spec: Layout of the features; compare with `FeatureSpec.check` before use.
-    info: Provenance in plain JSON types: training data, config, git revision,
-      licence, history of the losses.
-    reference: Its errors on motion that it is for, as measured once; None: never.
+    info: Provenance in plain JSON types: training data, config, git revision, licence,
+      history of the losses.
+    reference: Reference errors on motion of its kind, if they were measured; else None.
   """
 
   q_low: Tensor
@@ -71,15 +71,15 @@ class MotionPrior(nn.Module):
   # Units.
 
   def normalize(self, features: Tensor) -> Tensor:
-    """Raw features (..., F) to about [-1, 1]. Not clipped."""
+    """Normalise raw features (..., F) to about [-1, 1], without clipping."""
     return (features - self.q_low) / self._span() * 2.0 - 1.0
 
   def denormalize(self, normalized: Tensor) -> Tensor:
-    """Inverse of `normalize`."""
+    """Return raw features (..., F); the inverse of `normalize`."""
     return (normalized + 1.0) * 0.5 * self._span() + self.q_low
 
   def affine(self) -> tuple[Tensor, Tensor]:
-    """Gain and offset (F,): normalised = features * gain + offset."""
+    """Return gain and offset (F,): normalised = features * gain + offset."""
     gain = 2.0 / self._span()
     return gain, -1.0 - self.q_low * gain
 
@@ -104,9 +104,9 @@ class MotionPrior(nn.Module):
   def sds_loss_at(
     self, timesteps: Sequence[int], precision: Precision = "auto"
   ) -> SdsLoss:
-    """`denoising_error` at timesteps fixed beforehand: the fast one.
+    """Return `denoising_error` at timesteps fixed beforehand, which is faster.
 
-    It computes on the device that the prior is on now, with its weights as they are.
+    The loss computes on the device that the prior is on now, with its present weights.
     """
     return SdsLoss(self, timesteps, precision)
 
@@ -118,13 +118,16 @@ class MotionPrior(nn.Module):
     noise: Tensor | None = None,
     generator: torch.Generator | None = None,
   ) -> Tensor:
-    """How badly the denoiser finds known noise in windows: low on familiar motion.
+    """Return the SDS loss of windows: the error of the denoiser on known noise.
+
+    It is low on familiar motion.
 
     Args:
       features: Windows (N, W, F), raw units.
-      timesteps: (K,) int64, in [0, T). Not checked, as that would wait for the device;
-        `sds_loss_at` checks, and saves work where the timesteps never change.
+      timesteps: (K,) int64, in [0, T). They are not checked, as that would wait for the
+        device; `sds_loss_at` checks, and saves work where the timesteps never change.
       noise: (K, N, W, F) standard normal; None: drawn from ``generator``.
+      generator: Source of the noise, on the device of ``features``; None: torch's own.
 
     Returns:
       (N, K): mean over W and F of (predicted noise - noise)^2.
@@ -143,7 +146,7 @@ class MotionPrior(nn.Module):
   # Files.
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Write the prior as safetensors, its description as JSON in the metadata."""
+    """Write the prior as safetensors, with its description as JSON in the metadata."""
     description = {
       "format_version": FORMAT_VERSION,
       "spec": self.spec.to_dict(),
@@ -163,7 +166,9 @@ class MotionPrior(nn.Module):
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> MotionPrior:
-    """Read a prior, on the CPU. What works with features checks its `spec`.
+    """Read a prior onto the CPU.
+
+    The caller checks its `spec` before working with features.
 
     Raises:
       UserError: The file is missing, cut short, not a prior, or holds a tensor of
@@ -194,7 +199,7 @@ class MotionPrior(nn.Module):
 
 
 def store_reference(path: str | os.PathLike[str], reference: Reference) -> None:
-  """Put reference errors into the file of a prior, in the place of any that it has.
+  """Store reference errors in the file of a prior, replacing any that it has.
 
   Weights and the rest of the description stay as they are, to the bit.
 
@@ -212,12 +217,12 @@ def _write(
 ) -> None:
   content = save(tensors, metadata)
   with atomic_path(path) as temporary:
-    # Not save_file, which makes a file that only its owner may read.
+    # save_file would create a file that only its owner may read.
     temporary.write_bytes(content)
 
 
 def _sampler(denoiser: Denoiser, modulation: Tensor) -> EpsModel:
-  """Predicted noise at one timestep after the other, as the device does it fastest."""
+  """Return the fastest function for predicted noise, one timestep at a time."""
   if not usable(denoiser):
     return lambda x, t: denoiser.forward_modulated(x, modulation[:, t : t + 1])
   fused = FusedDenoiser(denoiser)
@@ -227,11 +232,11 @@ def _sampler(denoiser: Denoiser, modulation: Tensor) -> EpsModel:
 def check_tensors(
   path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]
 ) -> None:
-  """Refuse tensors that are not exactly those of the network described.
+  """Raise an error unless the tensors are exactly those of the network described.
 
   Raises:
-    UserError: Naming the first tensor that is missing, unknown, of another shape or
-      type, or not finite.
+    UserError: A tensor is missing, unknown, of another shape or type, or not finite;
+      the message names the first one.
   """
   fix = "the file is damaged or from another program; train or download it again"
   for name, want in expected.items():
@@ -251,7 +256,7 @@ def check_tensors(
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]]:
-  """Description, tensors, and all of the metadata that the description is in."""
+  """Return the description, the tensors, and the metadata with the description."""
   if not path.is_file():
     raise UserError(f"{path}: no such file; give the path of a prior (.safetensors)")
   try:
@@ -279,7 +284,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]
 
 @dataclass(frozen=True)
 class _Description:
-  """The metadata of a prior's file."""
+  """Metadata of a prior's file."""
 
   spec: FeatureSpec
   d_model: Size
@@ -309,7 +314,11 @@ def _parse(path: Path, description: Any) -> _Description:
 
 
 def check_heads(where: str, d_model: int, nhead: int) -> None:
-  """Refuse sizes the attention cannot be split into."""
+  """Raise an error for sizes that the attention cannot be split into.
+
+  Raises:
+    UserError: ``d_model`` is odd or not a multiple of ``nhead``.
+  """
   if d_model % nhead or d_model % 2:
     raise UserError(
       f"{where}: d_model {d_model} must be even and a multiple of nhead {nhead}"

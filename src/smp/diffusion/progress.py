@@ -1,4 +1,4 @@
-"""What training tells people while it runs."""
+"""Progress of a pretraining run for people."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class Report:
   """Progress for people: a bar on a terminal, a line per evaluation everywhere."""
 
   def __init__(self, step: int, steps: int, windows_per_step: int, logger: Logger):
-    """
+    """Create the bar and start measuring the speed.
+
     Args:
-      step: Done so far.
-      steps: In all.
-      windows_per_step: Noised windows.
-      logger: Where the numbers go.
+      step: Steps done so far.
+      steps: Steps in all.
+      windows_per_step: Noised windows per step.
+      logger: Receives the numbers.
     """
     self._step, self._steps, self._per_step = step, steps, windows_per_step
     self._logger = logger
@@ -51,7 +52,7 @@ class Report:
     self._since, self._since_step = time.perf_counter(), step
 
   def __enter__(self) -> Report:
-    # On anything but a terminal even a disabled bar would print an empty line.
+    # Even a disabled bar would print an empty line on anything but a terminal.
     if self._console.is_terminal:
       self._progress.start()
     return self
@@ -62,7 +63,7 @@ class Report:
     self._logger.close()
 
   def advance(self, step: int) -> None:
-    """Note that so many steps are done."""
+    """Update the number of steps done."""
     self._step = step
     self._progress.update(self._task, completed=step)
 
@@ -74,10 +75,10 @@ class Report:
     self._logger.log(self._step, values)
 
   def evaluated(self, values: dict[str, float]) -> None:
-    """Print and log what an evaluation found."""
+    """Print and log the values of an evaluation."""
     step, speed = self._step, self._speed()
     left = self._steps - step
-    held_out, error = "-", "-"  # There may be no held-out clips.
+    held_out, error = "-", "-"  # Without held-out clips there are no such values.
     if "val_loss" in values:
       held_out, error = f"{values['val_loss']:.4f}", f"{values['val_error']:.4f}"
     self._progress.update(
@@ -94,10 +95,10 @@ class Report:
       soft_wrap=True,
     )
     self._logger.log(step, {f"eval/{k}": v for k, v in values.items()})
-    # Evaluating and saving is not the speed of training.
+    # Leave out the time of evaluating and saving.
     self._since, self._since_step = time.perf_counter(), step
 
   def _speed(self) -> float:
-    """Noised windows per second since the last evaluation."""
+    """Return noised windows per second since the last evaluation."""
     windows = (self._step - self._since_step) * self._per_step
     return windows / max(time.perf_counter() - self._since, 1e-9)

@@ -1,9 +1,9 @@
-"""How large the denoising errors of a prior are on motion that it is for.
+"""Reference errors: the denoising errors of a prior on motion of its kind.
 
-A SDS loss means something only beside those of other windows, and these differ from
+An SDS loss is meaningful only relative to those of other windows, which differ from
 prior to prior and from timestep to timestep. The reference errors are measured once and
-stored in the prior's file with how they were measured, so that a scale made of them
-belongs to the prior, not to a run.
+stored in the prior's file, with how they were measured, so that a scale made of them
+belongs to the prior and not to a run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ REFERENCE_KEY = "reference_error"
 """Field of a prior's metadata."""
 
 WindowsOf = Literal["held_out", "training", "unrecorded", "samples"]
-"""What windows are to a prior: of clips held out of its training; of clips it was trained
-on; of clips of which it does not say; its own samples."""
+"""Relation of the windows to a prior: from clips held out of its training; from clips
+it was trained on; from clips that its file does not mention; its own samples."""
 
 
 Count = Annotated[int, Field(ge=0)]
@@ -34,25 +34,26 @@ class Reference:
   __pydantic_config__ = {"extra": "forbid"}
 
   median: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
-  """(T,) of every timestep: median over windows of the SDS loss, which is the mean over
-  draws of noise."""
+  """(T,), for every timestep: the median over windows of the SDS loss, which is the
+  mean over draws of noise."""
   windows_of: WindowsOf
   clips: tuple[str, ...]
-  """That the windows are from; of samples, none."""
+  """Clips of the windows; empty for samples."""
   windows: Count
-  """How many were scored,"""
+  """Number of windows measured."""
   windows_in_all: Count
-  """spread evenly over so many."""
+  """Number of windows from which they were chosen, evenly spread."""
   draws: Count
-  """Of noise, per window and timestep."""
+  """Draws of noise per window and timestep."""
   seed: Count
-  """Of the noise."""
+  """Seed of the noise."""
 
   def to_dict(self) -> dict[str, Any]:
+    """Return the fields as JSON types."""
     return {**asdict(self), "median": list(self.median), "clips": list(self.clips)}
 
   def check(self, where: str, num_timesteps: int) -> None:
-    """Raise ``UserError`` unless it is of so many timesteps."""
+    """Raise ``UserError`` unless there is a value for each of ``num_timesteps``."""
     if len(self.median) != num_timesteps:
       raise UserError(
         f"{where}: '{REFERENCE_KEY}.median' must list {num_timesteps} numbers; measure "
@@ -60,11 +61,11 @@ class Reference:
       )
 
   def at(self, timesteps: Sequence[int]) -> tuple[float, ...]:
-    """The reference errors of some timesteps."""
+    """Return the reference errors of some timesteps."""
     return tuple(self.median[t] for t in timesteps)
 
   def what(self) -> str:
-    """On what it was measured, in words."""
+    """Describe in words what was measured."""
     if self.windows_of == "samples":
       return f"{self.windows} of its own samples"
     kind = {"held_out": "held-out", "training": "training"}.get(self.windows_of, "")

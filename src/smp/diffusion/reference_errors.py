@@ -1,4 +1,4 @@
-"""Measure how large the denoising errors of a prior are on motion that it is for."""
+"""Measurement of a prior's denoising errors on motion of its kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from smp.errors import UserError
 from smp.utils.rows import evenly_spaced
 
 REFERENCE_WINDOWS = 2048
-"""Windows that are scored at most, spread evenly over all there are."""
+"""Maximum number of windows measured, spread evenly over all there are."""
 REFERENCE_DRAWS = 4
 """Draws of noise per window and timestep."""
 REFERENCE_SEED = 0
@@ -23,12 +23,12 @@ _TIMESTEPS_AT_ONCE = 10
 
 
 def choose_windows(count: int) -> Tensor:
-  """Which of so many windows are scored (n,)."""
+  """Return the indices (n,) of the windows to measure among ``count``."""
   return evenly_spaced(count, REFERENCE_WINDOWS)
 
 
 def clips_of(prior: MotionPrior) -> dict[str, str]:
-  """The split of each clip that a prior lists; none, if it does not say."""
+  """Return the split of each clip that a prior lists; empty if it lists none."""
   entries = prior.info.get("data")
   return {
     str(entry.get("clip")): str(entry.get("split"))
@@ -45,9 +45,10 @@ def sds_losses(
   draws: int = REFERENCE_DRAWS,
   seed: int = REFERENCE_SEED,
 ) -> Tensor:
-  """SDS losses (N, K) of windows (N, W, F), mean over draws of noise, on the CPU.
+  """Compute SDS losses (N, K) of windows (N, W, F), mean over draws of noise.
 
-  The noise of a window depends on its place, on the timesteps before, and on the seed.
+  The result is on the CPU. The noise of a window depends on its position, on the
+  preceding timesteps, and on the seed.
   """
   device, generator = prior.q_low.device, torch.Generator().manual_seed(seed)
   columns = []
@@ -72,16 +73,17 @@ def measure_reference(
   clips: Sequence[str] = (),
   windows_in_all: int | None = None,
 ) -> Reference:
-  """The reference errors of a prior at all its timesteps.
+  """Measure the reference errors of a prior at all its timesteps.
 
   Args:
-    features: Windows (N, W, F) to score, in the features of the prior.
-    windows_of: What they are to the prior.
-    clips: That they are from.
-    windows_in_all: Of how many they were chosen; None: these are all.
+    prior: The prior.
+    features: Windows (N, W, F) to measure, in the features of the prior.
+    windows_of: Relation of the windows to the prior.
+    clips: Clips that the windows are from.
+    windows_in_all: Number of windows from which they were chosen; None: these are all.
 
   Raises:
-    UserError: There are none, or their error is not finite.
+    UserError: There are no windows, or their error is not finite.
   """
   if not len(features):
     raise UserError("no windows to measure reference errors on")
@@ -101,7 +103,7 @@ def measure_reference(
 
 
 def reference_on_samples(prior: MotionPrior) -> Reference:
-  """Reference errors on what the prior itself generates, for want of motion."""
+  """Measure reference errors on samples of the prior, where there is no motion."""
   generator = torch.Generator(prior.q_low.device).manual_seed(REFERENCE_SEED)
   samples = prior.sample(REFERENCE_WINDOWS, generator)
   return measure_reference(prior, samples.cpu(), "samples")

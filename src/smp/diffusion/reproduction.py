@@ -24,7 +24,7 @@ from smp.motion.features import FeatureSpec, g1_spec
 from smp.utils.schema import Size, read_as
 
 _RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-# The second name is what numpy before 2.0 wrote.
+# numpy before 2.0 wrote the second name.
 _ALLOWED = [
   (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
   (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
@@ -38,7 +38,7 @@ UNKNOWN_LICENCE = "none stated by its publisher: for comparison, do not redistri
 
 @dataclass(frozen=True)
 class Sizes:
-  """What the configuration of a published prior says about its network."""
+  """Sizes of the network in the configuration of a published prior."""
 
   d_model: Size
   nhead: Size
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, Any]:
       f"checkpoint at all ({_first_sentence(error)}); import only priors you trust to "
       "be what they say"
     ) from error
-  except Exception as error:  # Damaged files make the loader raise a dozen kinds.
+  except Exception as error:  # Damaged files raise many kinds of errors.
     raise UserError(
       f"{path}: cannot be read, damaged or cut short ({_first_sentence(error)}); "
       "download it again"
@@ -113,7 +113,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _first_sentence(error: Exception) -> str:
-  """torch's loader explains itself over many lines, some of them bad advice here."""
+  """Return the first sentence of an error of torch's loader.
+
+  The rest of the message is long, and some of its advice is wrong here.
+  """
   text = str(error).split("WeightsUnpickler error:")[-1].strip() or type(error).__name__
   return text.splitlines()[0].split(". ")[0][:160]
 
@@ -150,7 +153,7 @@ def _quantiles(path: Path, key: str, value: Any, dim: int) -> Tensor:
 
 
 def _plain(value: Any) -> Any:
-  """Only what JSON can hold; anything else as text."""
+  """Return ``value`` in JSON types; anything that JSON cannot hold becomes text."""
   if isinstance(value, dict):
     return {str(key): _plain(item) for key, item in value.items()}
   if isinstance(value, list | tuple):

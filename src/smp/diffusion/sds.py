@@ -1,9 +1,9 @@
-"""The score of windows at timesteps that never change: the prior's part of a reward.
+"""The SDS loss of windows at fixed timesteps: the prior's part of a reward.
 
-`MotionPrior.denoising_error` says what is computed, in the plain way. `SdsLoss`
-computes the same with everything prepared that can be: time embeddings and modulations
-do not depend on the windows, the normalisation is one multiplication and one addition,
-and the products are those of the device at hand:
+`MotionPrior.denoising_error` is the plain definition. `SdsLoss` computes the same with
+everything prepared that can be: time embeddings and modulations do not depend on the
+windows, the normalisation is one multiplication and one addition, and the products are
+those of the device at hand:
 
 - On a CPU, `smp.diffusion.native_denoiser.FusedDenoiser`: C, float32.
 - On a GPU, `FoldedDenoiser`: modulations and gates are part of the weights, one set for
@@ -30,7 +30,7 @@ from smp.errors import UserError
 
 
 class Scorable(Protocol):
-  """What the errors of windows are computed from: a motion prior."""
+  """Part of a motion prior that the SDS loss is computed from."""
 
   denoiser: Denoiser
   schedule: CosineSchedule
@@ -42,16 +42,18 @@ class Scorable(Protocol):
 
 
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
-"""Of the products; sums, norms and errors are float32 always. ``auto``: float16 on a
-GPU (as fast as bfloat16, and as exact as TF32), float32 on a CPU."""
+"""Precision of the products; sums, norms and errors are always float32. ``auto``:
+float16 on a GPU (as fast as bfloat16, and as exact as TF32), float32 on a CPU."""
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Precisions of 16 bits, and their type."""
+"""Types of the 16-bit precisions."""
 
 
 def products_in(precision: str) -> tuple[torch.dtype, Literal["ieee", "tf32"]]:
-  """What a precision (not "auto") means for products: the type of their matrices, and
-  how those of float32 are multiplied, for `float32_products`."""
+  """Return the matrix type and the float32 product mode of a precision (not "auto").
+
+  The mode is the argument of `float32_products`.
+  """
   kind = "ieee" if precision == "float32" else "tf32"
   return HALF.get(precision, torch.float32), kind
 
@@ -59,9 +61,10 @@ def products_in(precision: str) -> tuple[torch.dtype, Literal["ieee", "tf32"]]:
 class SdsLoss(nn.Module):
   """`MotionPrior.denoising_error` at fixed timesteps.
 
-  No host synchronisation, no branch on values, and from the second call with as many
-  windows on no allocation of its own: fit for a CUDA graph. It computes on the device
-  that the prior is on when it is made, with the weights as they are then.
+  It never synchronises with the host, never branches on values, and from the second
+  call with the same number of windows allocates nothing of its own, so it fits a CUDA
+  graph. It computes on the device of the prior at the time of construction, with the
+  weights of that time.
 
   Args:
     prior: The prior.
@@ -69,7 +72,7 @@ class SdsLoss(nn.Module):
     precision: See `Precision`.
 
   Raises:
-    UserError: a timestep outside the schedule, or no such precision.
+    UserError: A timestep is outside the schedule, or there is no such precision.
   """
 
   signal: Tensor
@@ -104,7 +107,7 @@ class SdsLoss(nn.Module):
 
   @torch.no_grad()
   def forward(self, features: Tensor, noise: Tensor) -> Tensor:
-    """Errors (N, K) of raw ``features`` (N, W, F) under ``noise`` (K, N, W, F)."""
+    """Return errors (N, K) of raw ``features`` (N, W, F) under ``noise`` (K, N, W, F)."""
     if isinstance(self._predict, _OnCpu):
       with torch_on_one_thread():
         return self._score(features, noise)
@@ -121,19 +124,19 @@ class SdsLoss(nn.Module):
 
 
 Predictor = Callable[[Tensor], Tensor]
-"""Predicted noise (K, N, W, F), float32, in (K, N, W, F): each group its timestep. The
-result is the caller's to change, until the next call."""
+"""Maps (K, N, W, F), each group at its own timestep, to the predicted noise (K, N, W,
+F), float32. The caller may change the result until the next call."""
 
 
 def make_predictor(
   denoiser: Denoiser, timesteps: Tensor, precision: Precision
 ) -> Predictor:
-  """The fastest denoiser there is for a device, at fixed timesteps.
+  """Return the fastest denoiser for a device, at fixed timesteps.
 
   Args:
-    denoiser: On the device.
+    denoiser: The denoiser, on the device.
     timesteps: (K,), on the device.
-    precision: Not "auto".
+    precision: Any but "auto".
 
   Raises:
     UserError: float16 is asked for, and its range is too small for this denoiser.
@@ -149,10 +152,10 @@ def make_predictor(
 
 
 def resolve_precision(precision: str, device: torch.device) -> Precision:
-  """The precision that a device computes in.
+  """Return the precision that a device computes in.
 
   Raises:
-    UserError: no such precision, or none of this device.
+    UserError: There is no such precision, or the device does not support it.
   """
   if precision not in get_args(Precision):
     raise UserError(
@@ -166,7 +169,7 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
 
 
 class _OnCpu:
-  """`FusedDenoiser` with its modulation and its output at hand."""
+  """`FusedDenoiser` with its modulation and its output tensor."""
 
   def __init__(self, denoiser: Denoiser, modulation: Tensor) -> None:
     self._fused = FusedDenoiser(denoiser)
@@ -180,22 +183,23 @@ class _OnCpu:
 
 
 MAX_ATTENDED = 65_535
-"""Windows in one call of attention: the kernels number them along a side of CUDA's grid
-that is no longer. Three timesteps of 16,384 environments are 49,152."""
+"""Maximum number of windows in one call of attention: the kernels map windows to a
+dimension of CUDA's grid that is no longer. Three timesteps of 16,384 environments are
+49,152."""
 
 
 class FoldedDenoiser(nn.Module):
-  """`Denoiser.forward_modulated` at fixed timesteps, all that is fixed in its weights.
+  """`Denoiser.forward_modulated` at fixed timesteps, folded into the weights.
 
-  With n the layer norm of x, W (n (1 + scale) + shift) is (W diag(1 + scale)) n plus
-  W shift, and gate * (W y + b) is (diag(gate) W) y plus gate * b. The convolutions next
-  to the linear layers at both ends are products with them. Weights are folded in
-  float64, on the host. What flows from block to block stays float32.
+  With n the layer norm of x, W (n (1 + scale) + shift) is (W diag(1 + scale)) n plus W
+  shift, and gate * (W y + b) is (diag(gate) W) y plus gate * b. The convolutions next
+  to the linear layers at both ends are multiplied into them. Weights are folded in
+  float64, on the host. The residual stream between blocks stays float32.
 
   Args:
-    denoiser: On the device to compute on.
+    denoiser: The denoiser, on the device to compute on.
     timesteps: (K,), on the same device.
-    precision: Of the products; those at both ends are TF32 at least.
+    precision: Precision of the products; those at both ends are at least TF32.
 
   Raises:
     UserError: float16 is asked for, and its range is too small for these weights.
@@ -206,12 +210,13 @@ class FoldedDenoiser(nn.Module):
     device = denoiser.positions.device
     exact = copy.deepcopy(denoiser).cpu().double()
     self._heads = denoiser.nhead
-    # Said in each call: mjlab's training allows TF32 for the whole program.
+    # The mode is set in each call, as mjlab's training allows TF32 for the whole
+    # program.
     self._dtype, self._matmul = products_in(precision)
     eye = torch.eye(denoiser.feature_dim, dtype=torch.float64)
     before = eye + exact.preprocess_conv.weight.squeeze(-1)
     after = eye + exact.postprocess_conv.weight.squeeze(-1)
-    # Both ends are not rounded to half: the error is a small difference there.
+    # Both ends stay float32: the error is a small difference of their results.
     w_in = (exact.proj_in.weight @ before).t().contiguous()
     w_out = (after @ exact.proj_out.weight).t().contiguous()
     self.w_in = nn.Buffer(w_in.detach().float().to(device))
@@ -219,7 +224,7 @@ class FoldedDenoiser(nn.Module):
     self.positions = nn.Buffer(denoiser.positions.clone())
     self._layers: list[list[Tensor]] = []
     self._scales: list[float] = []
-    """What the last product of a layer is divided by, to stay within float16."""
+    """Divisor of the last product of each layer, which keeps it within float16."""
     with torch.no_grad():
       modulation = exact.time_modulation(timesteps.cpu())
       folded = [
@@ -236,6 +241,7 @@ class FoldedDenoiser(nn.Module):
             f"precision float16: products of this denoiser may reach {inner:.0f}, past "
             "the largest float16; use --env.commands.smp.precision bfloat16"
           )
+        # A power of two divides without rounding.
         scale = 2.0 ** max(0, math.ceil(math.log2(last / largest)))
       *products, down, down_bias = layer
       products = [
@@ -246,7 +252,7 @@ class FoldedDenoiser(nn.Module):
 
   @torch.no_grad()
   def forward(self, x: Tensor) -> Tensor:
-    """Predicted noise (K, N, W, F) in ``x`` (K, N, W, F), float32."""
+    """Return the noise predicted in ``x`` (K, N, W, F), float32, in the same shape."""
     with float32_products(self._matmul):
       return self._forward(x)
 
@@ -259,6 +265,7 @@ class FoldedDenoiser(nn.Module):
       y = self._attend(y.view(groups * each, window, -1)).view_as(h)
       h = h + torch.bmm(y, merge)
       gate, value = torch.baddbmm(up_bias, self._norm(h), up).chunk(2, dim=-1)
+      # `down` was divided by the scale, to keep its product within float16.
       h = torch.add(h, torch.bmm(F.silu(gate) * value, down), alpha=scale) + down_bias
     return (h @ self.w_out).view(groups, each, window, -1)
 
@@ -266,7 +273,7 @@ class FoldedDenoiser(nn.Module):
     return F.layer_norm(h, h.shape[-1:], eps=NORM_EPS).to(self._dtype)
 
   def _attend(self, qkv: Tensor) -> Tensor:
-    """(B, W, 3 * D) -> (B, W, D)."""
+    """Return the attention (B, W, D) of queries, keys and values (B, W, 3 * D)."""
     qkv = qkv.unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
     parts = [
       F.scaled_dot_product_attention(part[0], part[1], part[2])
@@ -277,12 +284,16 @@ class FoldedDenoiser(nn.Module):
 
 
 def _fold(block: Block, modulation: Tensor) -> list[Tensor]:
-  """Weights (K, in, out) and biases (K, 1, out) of a block at K timesteps: queries, keys
-  and values; their merge; up, both halves; down."""
+  """Return the weights (K, in, out) and biases (K, 1, out) of a block at K timesteps.
+
+  In this order: queries, keys and values; their merge; up, both halves; down. Merge has
+  no bias.
+  """
   shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(1)
   qkv = torch.cat((block.to_q.weight, block.to_k.weight, block.to_v.weight))
   up, down = block.ff.act.proj, block.ff.proj_out
 
+  # 1 + scale multiplies the inputs of a product, the gate its outputs.
   def into(weight: Tensor, scale: Tensor) -> Tensor:
     return (weight * (1.0 + scale).unsqueeze(1)).transpose(1, 2).contiguous()
 
@@ -301,12 +312,13 @@ def _fold(block: Block, modulation: Tensor) -> list[Tensor]:
 
 
 def _largest_products(layer: list[Tensor]) -> tuple[float, float]:
-  """Bounds on what is rounded to half in a layer, whatever the windows are: of the last
-  product, and of all before it.
+  """Return bounds on the largest entries of a layer's products, for any windows.
 
-  A layer norm of D numbers has length sqrt(D) at most. So a product with it is bounded
-  by the length of the weight's column (Cauchy-Schwarz), and its own length by the
-  weight's largest singular value.
+  The first is for all products but the last, the second for the last one.
+
+  A layer norm of D numbers has a length of at most sqrt(D). So a product with it is
+  bounded by the length of the weight's column (Cauchy-Schwarz), and the length of the
+  product by the weight's largest singular value.
   """
   qkv, qkv_bias, merge, up, up_bias, down, _ = layer
   width = qkv.shape[-2]
@@ -314,8 +326,12 @@ def _largest_products(layer: list[Tensor]) -> tuple[float, float]:
   def entries(weight: Tensor, bias: Tensor) -> Tensor:
     return width**0.5 * weight.norm(dim=-2) + bias.squeeze(-2).abs()
 
+  # Bounds on queries, keys and values; on the length of the values, which attention
+  # averages; and on the merge of them.
   projected = entries(qkv, qkv_bias)
   values = projected[..., 2 * width :].norm(dim=-1).max()
+  # |SiLU(gate) * value| is at most |gate * value| in each entry. Its length is at most
+  # the length of the gates times the largest value, which bounds the last product.
   gate, value = entries(up, up_bias).chunk(2, dim=-1)
   w_gate, b_gate = up.chunk(2, dim=-1)[0], up_bias.squeeze(-2).chunk(2, dim=-1)[0]
   gates = width**0.5 * torch.linalg.matrix_norm(w_gate, ord=2) + b_gate.norm(dim=-1)
@@ -326,8 +342,11 @@ def _largest_products(layer: list[Tensor]) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def float32_products(kind: str) -> Iterator[None]:
-  """Products of float32 matrices in "ieee" float32 or in "tf32", whatever the program
-  has chosen. Through the one interface that torch can always read."""
+  """Multiply float32 matrices in "ieee" float32 or in "tf32" within the context.
+
+  The previous choice of the program is restored. This uses the only interface of torch
+  that can always be read.
+  """
   matmul = torch.backends.cuda.matmul
   before = matmul.fp32_precision
   matmul.fp32_precision = kind

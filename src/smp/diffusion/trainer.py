@@ -1,8 +1,8 @@
 """Training of a motion prior on windows of motion.
 
-The loss is the L1 distance between predicted and true noise, timesteps uniform. The
-whole data set lives on the device, and batches, timesteps and noise are drawn there, all
-from one generator whose state is part of the checkpoint: a resumed run continues
+The loss is the L1 distance between predicted and true noise at uniformly drawn timesteps.
+The whole data set is on the device, and batches, timesteps and noise are drawn there, all
+from one generator whose state is part of the checkpoint, so a resumed run continues
 exactly.
 """
 
@@ -44,7 +44,7 @@ from smp.utils.loggers import Logger, LoggerKind, NoLogger
 from smp.utils.tensor_files import save_tensors
 
 _EVAL_SEED = 20_000
-"""The noise that judges is the same in every evaluation of every run."""
+"""Seed of the evaluation noise, the same in every evaluation of every run."""
 _EVAL_CHUNK = 512
 
 
@@ -56,8 +56,8 @@ class PretrainCfg:
   """NPZ files of windows, or folders of them. Clips of split ``val`` are held out."""
 
   hold_out: bool = True
-  """Off: train on the clips of split ``val`` too, and judge on none. For the prior to
-  ship, after the same training with them held out has said what to expect."""
+  """Off: train on the clips of split ``val`` too, and evaluate on none. For a prior to
+  publish, after the same training with them held out has been evaluated."""
 
   stats: Path = paths.NORM_STATS
   """Quantiles to normalise by (scripts/compute_norm_stats.py)."""
@@ -66,11 +66,12 @@ class PretrainCfg:
   """Prior to write: the weights that ``keep`` chooses."""
 
   keep: Literal["best", "last"] = "best"
-  """``best``: the weights that did best on the held-out clips; ``last``: the last."""
+  """``best``: the weights with the lowest loss on held-out clips; ``last``: the last.
+  """
 
   run_dir: Path | None = None
   """Folder for the training state, last weights, picture and logs. Default:
-  logs/pretrain/NAME, after the name of ``output``."""
+  logs/pretrain/NAME, with the name of ``output``."""
 
   resume: bool = False
   """Continue from the training state in ``run_dir``."""
@@ -120,13 +121,13 @@ class PretrainCfg:
   """Held-out windows to evaluate on, spread evenly over all of them."""
 
   log_interval: int = 50
-  """Steps between two looks at the training loss."""
+  """Steps between two records of the training loss."""
 
   logger: LoggerKind = "none"
   wandb_project: str = "smp"
 
   upload: bool = False
-  """At the end put the prior on W&B, as an artifact with its description."""
+  """Upload the prior to W&B at the end, as an artifact with its description."""
 
   licence: str = "that of the motion clips it was trained on"
   """Licence text to store with the prior."""
@@ -135,10 +136,11 @@ class PretrainCfg:
   """Free text to store with the prior."""
 
   def folder(self) -> Path:
+    """Return the folder of the run."""
     return self.run_dir or Path("logs") / "pretrain" / self.output.stem
 
   def check(self) -> None:
-    """Refuse values that make no sense, by name."""
+    """Raise an error that names the first option with an impossible value."""
     for name in (
       "steps batch_size draws learning_rate max_grad_norm d_model nhead num_layers "
       "eval_interval eval_windows log_interval"
@@ -161,7 +163,7 @@ def _require(cfg: PretrainCfg, name: str, fine: bool, expected: str) -> None:
 
 @dataclass(frozen=True)
 class TrainData:
-  """What a prior is trained on: raw windows on the CPU, and what they mean."""
+  """Training data of a prior: raw windows on the CPU, their layout and provenance."""
 
   train: Tensor
   """(N, W, F) float32."""
@@ -174,6 +176,7 @@ class TrainData:
   """One entry per clip, in JSON types, for the prior's metadata."""
 
   def check(self) -> None:
+    """Raise ``UserError`` for missing windows or statistics of another length."""
     if not len(self.train):
       raise UserError(
         "no training windows: every clip is held out (split val); give at least one of "
@@ -187,7 +190,7 @@ class TrainData:
       )
 
   def digest(self) -> str:
-    """Tells whether a resumed run sees the same numbers."""
+    """Return a hash of the numbers, which tells whether a resumed run sees the same."""
     sha = hashlib.sha256()
     for tensor in (self.train, self.val, self.q_low, self.q_high):
       sha.update(tensor.contiguous().numpy().data)
@@ -195,18 +198,18 @@ class TrainData:
 
 
 class Interrupted(Exception):
-  """Stopped by Ctrl-C or SIGTERM; the training state is saved."""
+  """Training was stopped by Ctrl-C or SIGTERM; its state is saved."""
 
 
 class StopSignal:
-  """Asks the training to save and stop after the current step."""
+  """Request to save the training and stop after the current step."""
 
   def __init__(self) -> None:
     self.requested = False
 
   @contextlib.contextmanager
   def listen(self) -> Iterator[None]:
-    """Take the first Ctrl-C or SIGTERM as a request; a second one acts at once."""
+    """Treat the first Ctrl-C or SIGTERM as a request; a second one acts at once."""
     if threading.current_thread() is not threading.main_thread():
       yield
       return
@@ -230,7 +233,7 @@ class StopSignal:
 
 
 class Trainer:
-  """Everything that changes during training, and one step of it."""
+  """State of a training, and the operations on it."""
 
   def __init__(self, data: TrainData, cfg: PretrainCfg):
     self.cfg = cfg
@@ -264,7 +267,7 @@ class Trainer:
     self.best: dict[str, Any] = {}
 
   def train_step(self) -> None:
-    """One step of the optimiser. The loss stays on the device."""
+    """Take one step of the optimiser; the loss stays on the device."""
     cfg = self.cfg
     x, t, eps = self._draw_batch()
     with torch.autocast(
@@ -284,7 +287,7 @@ class Trainer:
     self.loss_count += 1
 
   def _draw_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-    """Noised windows (draws * batch, W, F), their timesteps, and the noise."""
+    """Draw noised windows (draws * batch, W, F), their timesteps, and the noise."""
     cfg = self.cfg
     options: dict[str, Any] = {"generator": self.generator, "device": self.device}
     rows = torch.randint(len(self.windows), (cfg.batch_size,), **options)
@@ -305,7 +308,7 @@ class Trainer:
       average.lerp_(weight, 1.0 - decay)
 
   def take_loss(self) -> float:
-    """Mean training loss since the last call.
+    """Return the mean training loss since the last call, and reset it.
 
     Raises:
       UserError: It is not finite. Nothing is saved after that.
@@ -322,7 +325,7 @@ class Trainer:
     return loss
 
   def prior(self) -> MotionPrior:
-    """The prior as it would be now: the average of the weights if there is one."""
+    """Return the present prior: the average of the weights if there is one."""
     source = self.ema if self.cfg.ema_decay else self.denoiser
     return self._prior_of(copy.deepcopy(source))
 
@@ -333,14 +336,14 @@ class Trainer:
     ).to(self.device)
 
   def evaluate(self, loss: float) -> dict[str, float]:
-    """Judge the prior on held-out windows, remember the best, extend the history."""
+    """Evaluate the prior on held-out windows, keep the best, extend the history."""
     prior = self.prior()
     values = {"step": float(self.step), "loss": loss}
     if self.evaluation:
       values |= self.evaluation.run(prior)
     for name, value in values.items():
       self.history.setdefault(name, []).append(value)
-    # Without held-out clips there is nothing to choose by: the last is kept.
+    # Without held-out clips there is no criterion, so the last weights are kept.
     judged = values.get("val_loss", -float(self.step))
     newest = not self.best or self.cfg.keep == "last"
     if newest or judged < self.best["judged"]:
@@ -349,12 +352,13 @@ class Trainer:
     return values
 
   def best_prior(self) -> MotionPrior:
+    """Return the prior with the best weights so far."""
     denoiser = copy.deepcopy(self.denoiser)
     denoiser.load_state_dict(self.best["weights"])
     return self._prior_of(denoiser)
 
   def info(self, step: int) -> dict[str, Any]:
-    """Provenance of the weights of a step; no paths, they mean nothing elsewhere."""
+    """Return the provenance of a step's weights, without paths of this machine."""
     config = to_plain(self.cfg)
     return {
       "licence": self.cfg.licence,
@@ -401,13 +405,13 @@ class Trainer:
     return best
 
   def finish(self) -> None:
-    """Write the prior with its reference errors, which close the training."""
+    """Write the prior with its reference errors, at the end of the training."""
     best = self._described_best()
     best.reference = self._reference(best)
     best.save(self.cfg.output)
 
   def _reference(self, prior: MotionPrior) -> Reference:
-    """Errors on held-out windows, or on training windows where none are held out."""
+    """Measure errors on held-out windows, or on training windows if none are held out."""
     held_out = len(self.data.val) > 0
     windows = self.data.val if held_out else self.data.train
     split = "val" if held_out else "train"
@@ -450,9 +454,9 @@ class Trainer:
 
 
 class Evaluation:
-  """Held-out loss and SDS loss with noise that never changes.
+  """Held-out loss and SDS loss under noise that never changes.
 
-  The curve of a run is thus comparable from one evaluation to the next, and from one
+  The values of a run are thus comparable from one evaluation to the next, and from one
   run to another on the same windows.
   """
 
@@ -469,9 +473,11 @@ class Evaluation:
 
   @torch.no_grad()
   def run(self, prior: MotionPrior) -> dict[str, float]:
-    """``val_loss``: L1 loss as in training. ``val_error``: SDS loss of the reward,
-    mean over its timesteps, median over windows. ``val_error_T``: mean at timestep
-    T."""
+    """Return the metrics of a prior on the held-out windows.
+
+    ``val_loss``: L1 loss as in training. ``val_error``: SDS loss of the reward, mean
+    over its timesteps, median over windows. ``val_error_T``: mean at timestep T.
+    """
     device = prior.q_low.device
     score = prior.sds_loss_at(SCORED_TIMESTEPS, "float32")
     losses, errors = [], []
@@ -542,7 +548,7 @@ def pretrain(
 
 
 def _running_loss(trainer: Trainer) -> float:
-  """Mean loss since the last evaluation, without starting the mean anew."""
+  """Return the mean loss since the last evaluation, without resetting the mean."""
   total, count = trainer.loss_sum.clone(), trainer.loss_count
   loss = trainer.take_loss()
   trainer.loss_sum, trainer.loss_count = total, count
@@ -550,10 +556,10 @@ def _running_loss(trainer: Trainer) -> float:
 
 
 def choose_device(name: str) -> torch.device:
-  """``auto``, or any device torch knows.
+  """Return the device of a name: ``auto``, or any that torch knows.
 
   Raises:
-    UserError: The device is unknown or not there.
+    UserError: The device is unknown or not available.
   """
   if name == "auto":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -569,7 +575,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def learning_rate(cfg: PretrainCfg, step: int) -> float:
-  """Learning rate of a step, counted from 0."""
+  """Return the learning rate of a step, counted from 0."""
   if step < cfg.warmup_steps:
     return cfg.learning_rate * (step + 1) / (cfg.warmup_steps + 1)
   if cfg.schedule == "constant":

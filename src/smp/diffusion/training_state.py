@@ -1,4 +1,4 @@
-"""The file a training continues from."""
+"""File of a training's state, from which it continues."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MAY_DIFFER = {
   "licence",
   "notes",
 }
-"""Options a resumed run may change: they do not touch what is computed. (Windows and
+"""Options that a resumed run may change: they do not affect the results. (Windows and
 statistics are compared by content.)"""
 
 
 def read_state(path: Path) -> dict[str, Any]:
-  """Read a training state; tensors and plain values only, so no code is run."""
+  """Read a training state of tensors and plain values; no code in it is run."""
   if not path.is_file():
     raise UserError(f"{path}: no training state to resume; leave out --resume")
   try:
@@ -49,7 +49,11 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def check_same_config(path: Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
-  """Refuse to resume under options that would make it another run."""
+  """Raise an error for options that would make the resumed run another one.
+
+  Raises:
+    UserError: An option differs; the message names it and both values.
+  """
   free = set(MAY_DIFFER)
   if saved.get("schedule") == now["schedule"] == "constant":
     free.add("steps")

@@ -1,1 +1,1 @@
-"""What an episode is judged by: protocols, what is recorded, and its metrics."""
+"""Evaluation episodes: protocols, recorded trajectories, and their metrics."""

@@ -1,7 +1,7 @@
-"""Figures of recorded episodes: functions of trajectories alone, one value per episode.
+"""Metrics of recorded episodes, computed from trajectories, one value per episode.
 
-Arrays are (T, N, ...), T steps of N environments. ``valid`` (T, N) says which steps
-count. A figure that an episode does not have is not a number (nan).
+Arrays are (T, N, ...), T steps of N environments. ``valid`` (T, N) marks the steps that
+count. A metric without a value in an episode is nan.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from smp.motion.rotations import heading, quat_rotate
 from smp.robots import g1
 
 SOLE = (0.04, 0.0, -0.037)
-"""Middle of a sole in the frame of the ankle's roll link, m: mjlab's foot site."""
+"""Centre of a sole in the frame of the ankle's roll link, m: mjlab's foot site."""
 FEET = ("left_ankle_roll_link", "right_ankle_roll_link")
 CONTACT_FORCE = 1.0
-"""A foot with more of it from the floor, N, is in contact."""
+"""Force from the floor, N, above which a foot is in contact."""
 MIN_STEPS = 50
-"""Steps (1 s) below which an episode says nothing about symmetry."""
+"""Minimum number of steps (1 s) for the symmetry metrics."""
 _CHUNK = 64
-"""Environments whose bodies are placed at a time."""
+"""Environments per pass of the forward kinematics."""
 
 
 # Means.
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-  """Mean over steps of ``values`` (T, N) where ``mask`` (T, N) holds: (N,)."""
+  """Return the mean (N,) over steps of ``values`` (T, N) where ``mask`` (T, N) holds."""
   count = mask.sum(dim=0)
   total = torch.where(mask, values, torch.zeros_like(values)).double().sum(dim=0)
   return torch.where(count > 0, total / count.clamp(min=1), torch.nan).float()
 
 
 def masked_std(values: Tensor, mask: Tensor) -> Tensor:
-  """Standard deviation over the same steps: (N,)."""
+  """Return the standard deviation (N,) over steps where ``mask`` (T, N) holds."""
   mean = masked_mean(values, mask)
   return masked_mean((values - mean).square(), mask).sqrt()
 
 
 def masked_max(values: Tensor, mask: Tensor) -> Tensor:
-  """Largest over the same steps: (N,)."""
+  """Return the maximum (N,) over steps where ``mask`` (T, N) holds."""
   most = torch.where(mask, values, torch.full_like(values, -torch.inf)).amax(dim=0)
   return torch.where(mask.any(dim=0), most, torch.nan)
 
 
 def all_of(mask: Tensor, steps: int) -> Tensor:
-  """Whether ``steps`` steps in a row count: (T - steps + 1, N)."""
+  """Return whether ``steps`` successive steps all count: (T - steps + 1, N)."""
   return mask.unfold(0, steps, 1).all(dim=-1)
 
 
 def after(valid: Tensor, seconds: float, fps: float) -> Tensor:
-  """The steps that count from so many seconds on: (T, N)."""
+  """Return the valid steps (T, N) from ``seconds`` on."""
   late = torch.arange(len(valid)) >= round(seconds * fps)
   return valid & late.unsqueeze(-1)
 
@@ -64,22 +64,23 @@ def after(valid: Tensor, seconds: float, fps: float) -> Tensor:
 
 
 def velocity_error(velocity: Tensor, command: Tensor, valid: Tensor) -> Tensor:
-  """Mean |v_cmd - v| (N,), m/s, of horizontal velocities (T, N, 2) and (N, 2)."""
+  """Return the mean |v_cmd - v| (N,), m/s, of velocities (T, N, 2) and (N, 2)."""
   return masked_mean((velocity - command).norm(dim=-1), valid)
 
 
 def speed_along(velocity: Tensor, command: Tensor) -> Tensor:
-  """Speed in the commanded direction (T, N), m/s."""
+  """Return the speed in the commanded direction (T, N), m/s."""
   unit = command / command.norm(dim=-1, keepdim=True).clamp(min=1e-9)
   return (velocity * unit).sum(dim=-1)
 
 
 def facing_error(quat: Tensor, facing: Tensor, valid: Tensor) -> Tensor:
-  """Mean angle between heading and commanded facing (N,), degrees.
+  """Return the mean angle between heading and commanded facing (N,), degrees.
 
   Args:
     quat: (T, N, 4), wxyz.
     facing: (N, 2), unit vectors.
+    valid: (T, N), the steps that count.
   """
   cos, sin = heading(quat)
   x, y = facing.unbind(-1)
@@ -88,7 +89,7 @@ def facing_error(quat: Tensor, facing: Tensor, valid: Tensor) -> Tensor:
 
 
 def goal_distance(position: Tensor, goal: Tensor, valid: Tensor) -> Tensor:
-  """Distance to the goal at the last step that counts (N,), m."""
+  """Return the distance to the goal at the last step that counts (N,), m."""
   last = (valid.sum(dim=0) - 1).clamp(min=0)
   end = position[last, torch.arange(len(last))]
   return torch.where(valid.any(dim=0), (end - goal).norm(dim=-1), torch.nan)
@@ -97,23 +98,29 @@ def goal_distance(position: Tensor, goal: Tensor, valid: Tensor) -> Tensor:
 def time_to_goal(
   position: Tensor, goal: Tensor, valid: Tensor, fps: float, radius: float
 ) -> Tensor:
-  """When the pelvis is first within ``radius`` m of the goal (N,), s; nan: never."""
+  """Return the time (N,), s, of the first step within ``radius`` m of the goal.
+
+  The time is nan for environments that never get there.
+  """
   return first_time((position - goal).norm(dim=-1).le(radius) & valid, fps)
 
 
 def first_time(event: Tensor, fps: float) -> Tensor:
-  """When ``event`` (T, N) first holds (N,), s; nan: never. The first step ends at 1/fps."""
+  """Return the time (N,), s, at which ``event`` (T, N) first holds; nan: never.
+
+  The first step ends at 1 / fps.
+  """
   step = event.long().argmax(dim=0)
   return torch.where(event.any(dim=0), (step + 1) / fps, torch.nan)
 
 
 def tracking(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Tensor]:
-  """Figures (N,) of a task that commands a "speed" along a "direction".
+  """Return the metrics (N,) of a task that commands a "speed" along a "direction".
 
   Args:
     trajectory: N episodes.
     valid: (T, N) steps that count.
-    settle: Seconds after which they do.
+    settle: Seconds at the beginning that are left out.
   """
   settled = after(valid, settle, trajectory.fps)
   velocity = trajectory.qvel[..., :2]
@@ -130,10 +137,10 @@ def tracking(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, 
 
 
 def normalised_return(reward: Tensor, valid: Tensor, most: float) -> Tensor:
-  """Task return over the largest that an episode of this length can have (N,), 0 to 1.
+  """Return the task return divided by its maximum for this length (N,), 0 to 1.
 
-  Steps after a failure earn nothing. Source: Mu et al. (arXiv 2512.03028) report
-  returns so; the prior's reward is not in it.
+  Steps after a failure earn nothing. The prior's reward is not included. Source: Mu et
+  al. (arXiv 2512.03028) report returns like this.
   """
   earned = torch.where(valid, reward, torch.zeros_like(reward)).double().sum(dim=0)
   return (earned / (most * len(reward))).float()
@@ -143,8 +150,10 @@ def normalised_return(reward: Tensor, valid: Tensor, most: float) -> Tensor:
 
 
 def held_since(standing: Tensor, steps: int) -> Tensor:
-  """First step (N,) from which ``standing`` (T, N) holds ``steps`` times in a row; -1:
-  never."""
+  """Return the first step (N,) from which ``standing`` (T, N) holds; -1: never.
+
+  It must hold for ``steps`` steps in a row.
+  """
   if len(standing) < steps:
     return torch.full(standing.shape[1:], -1)
   runs = all_of(standing, steps)
@@ -154,10 +163,12 @@ def held_since(standing: Tensor, steps: int) -> Tensor:
 def stood_up(
   head: Tensor, speed: Tensor, fps: float, valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-  """The task's own criterion (`smp.mdp.terminations.StandUpSuccess`): success (N,) bool, and
-  when the robot stood (N,), s.
+  """Evaluate the task's own criterion (`smp.mdp.terminations.StandUpSuccess`).
 
   `smp.motion.head.StandUp` has its numbers.
+
+  Returns:
+    Success (N,) bool, and the time at which the robot stood (N,), s.
   """
   up, still = (head >= STAND_UP.height) & valid, speed < STAND_UP.speed
   first, hold = round(STAND_UP.still_s * fps), round(STAND_UP.hold_s * fps)
@@ -173,10 +184,10 @@ def stood_up(
 def stood_strictly(
   head: Tensor, upright: Tensor, speed: Tensor, spin: Tensor, fps: float, valid: Tensor
 ) -> Tensor:
-  """The protocol "strict" (N,) bool: within 10 s, 0.5 s in a row with the head at 1.10
-  m, upright by 0.85, slower than 0.5 m/s and 1 rad/s.
+  """Return success (N,) bool by the protocol "strict".
 
-  Upright is the z component of the pelvis's own z axis.
+  Within 10 s, for 0.5 s in a row: head at 1.10 m, upright by 0.85, slower than 0.5 m/s
+  and 1 rad/s. Upright is the z component of the pelvis's own z axis.
   """
   standing = (head >= 1.10) & (upright >= 0.85) & (speed < 0.5) & (spin < 1.0) & valid
   return held_since(standing[: round(10.0 * fps)], round(0.5 * fps)) >= 0
@@ -185,8 +196,11 @@ def stood_strictly(
 def stood_sr3(
   head: Tensor, upright: Tensor, foot_force: Tensor, fps: float, valid: Tensor
 ) -> Tensor:
-  """The protocol "SR3" (N,) bool: 3 s in a row, all within 20 s, with the head at 1.15
-  m, upright by 0.90, and over 20 N on each foot."""
+  """Return success (N,) bool by the protocol "SR3".
+
+  For 3 s in a row, all within 20 s: head at 1.15 m, upright by 0.90, and over 20 N on
+  each foot.
+  """
   loaded = (foot_force > 20.0).all(dim=-1)
   standing = (head >= 1.15) & (upright >= 0.90) & loaded & valid
   return held_since(standing[: round(20.0 * fps)], round(3.0 * fps)) >= 0
@@ -196,13 +210,15 @@ def stood_sr3(
 
 
 def foot_skate(feet: Tensor, contact: Tensor, valid: Tensor, fps: float) -> Tensor:
-  """Mean horizontal speed of a foot while it is in contact (N,), mm/s.
+  """Return the mean horizontal speed of a foot in contact (N,), mm/s.
 
-  Between two steps that both count and at which the same foot is in contact.
+  The speed is taken between two valid steps with the same foot in contact at both.
 
   Args:
     feet: Positions of the soles (T, N, F, 3), m.
     contact: (T, N, F) bool.
+    valid: (T, N), the steps that count.
+    fps: Steps per second.
   """
   speed = feet[..., :2].diff(dim=0).norm(dim=-1) * fps * 1000.0
   down = contact & valid.unsqueeze(-1)
@@ -213,24 +229,32 @@ def foot_skate(feet: Tensor, contact: Tensor, valid: Tensor, fps: float) -> Tens
 
 
 def joint_jerk(joint_pos: Tensor, valid: Tensor, fps: float) -> tuple[Tensor, Tensor]:
-  """Mean and peak of |third derivative| of the joints (N,), rad/s^3: third differences
-  of their angles (T, N, J), mean over joints, peak over joints too."""
+  """Return mean and peak |third derivative| of the joints (N,), rad/s^3.
+
+  Third differences of their angles (T, N, J); the mean and the peak are over joints
+  too.
+  """
   jerk = joint_pos.double().diff(n=3, dim=0).mul(fps**3).abs().float()
   whole = all_of(valid, 4)
   return masked_mean(jerk.mean(dim=-1), whole), masked_max(jerk.amax(dim=-1), whole)
 
 
 def action_rate(action: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-  """Mean |first| and |second difference| of actions (T, N, A) per step (N,), in units
-  of the action."""
+  """Return mean |first| and |second difference| per step of actions (T, N, A): (N,).
+
+  The unit is that of the action.
+  """
   first = masked_mean(action.diff(dim=0).abs().mean(dim=-1), all_of(valid, 2))
   second = action.diff(n=2, dim=0).abs().mean(dim=-1)
   return first, masked_mean(second, all_of(valid, 3))
 
 
 def effort(torque: Tensor, joint_vel: Tensor, valid: Tensor) -> dict[str, Tensor]:
-  """Torques (Nm) and mechanical power (W, sum over joints of |torque * speed|) of
-  (T, N, J), at the control rate: mean and peak (N,)."""
+  """Return mean and peak (N,) of torque (Nm) and mechanical power (W) at control rate.
+
+  Torques and velocities are (T, N, J); power is the sum over joints of |torque *
+  speed|.
+  """
   power = (torque * joint_vel).abs().sum(dim=-1)
   size = torque.abs()
   return {
@@ -242,11 +266,11 @@ def effort(torque: Tensor, joint_vel: Tensor, valid: Tensor) -> dict[str, Tensor
 
 
 def asymmetry(joint_pos: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-  """How far joint statistics are from those of the mirrored motion (N,), degrees.
+  """Return the distance of joint statistics from their mirror images (N,), degrees.
 
-  First the mean angles: RMS over joints of their difference. Then the amplitudes
-  (standard deviations over the episode): RMS of theirs. Both are 0 for a gait that is
-  its own mirror image half a period later.
+  First the mean angles: RMS over joints of the differences. Then the same of the
+  amplitudes (standard deviations over the episode). Both are 0 for a gait that is its
+  own mirror image half a period later.
   """
   mask = valid.unsqueeze(-1).expand_as(joint_pos).flatten(1)
   flat = joint_pos.flatten(1)
@@ -262,11 +286,11 @@ def asymmetry(joint_pos: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
   )
 
 
-# What the recorded coordinates say about bodies.
+# Positions of bodies, from the recorded coordinates.
 
 
 def sole_positions(qpos: Tensor) -> Tensor:
-  """Where the soles are (T, N, 2, 3), m, by forward kinematics of (T, N, 36)."""
+  """Return the positions of the soles (T, N, 2, 3), m, for ``qpos`` (T, N, 36)."""
   kinematics = Kinematics(g1.load_model())
   index = [kinematics.body_names.index(name) for name in FEET]
   sole = torch.tensor(SOLE)
@@ -279,12 +303,12 @@ def sole_positions(qpos: Tensor) -> Tensor:
 
 
 def head_height(qpos: Tensor) -> Tensor:
-  """Height of the head above the floor (T, N), m."""
+  """Return the height of the head above the floor (T, N), m."""
   at, _ = Head(g1.load_model())(qpos[..., :3], qpos[..., 3:7], qpos[..., 7:])
   return at[..., 2]
 
 
 def uprightness(quat: Tensor) -> Tensor:
-  """The z component of the body's own z axis (T, N): 1 upright, 0 lying."""
+  """Return the z component of the body's own z axis (T, N): 1 upright, 0 lying."""
   x, y = quat[..., 1], quat[..., 2]
   return 1.0 - 2.0 * (x * x + y * y)

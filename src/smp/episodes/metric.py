@@ -1,4 +1,4 @@
-"""What a number of an evaluation is."""
+"""Description of a metric of the evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Group = Literal["task", "naturalness", "effort"]
 
 @dataclass(frozen=True)
 class Metric:
-  """What one number is."""
+  """Name, unit and kind of one metric."""
 
   key: str
   label: str
@@ -18,11 +18,11 @@ class Metric:
   group: Group
   kind: Literal["mean", "rate", "other"] = "mean"
   better: Literal["lower", "higher", "one", ""] = ""
-  """Which way is better; "one": the nearer to 1."""
+  """Direction of improvement; "one": the nearer to 1 the better."""
   short: str = ""
-  """Title of its column in the terminal; empty: neither there nor plotted."""
+  """Column title in the terminal; empty: neither shown there nor plotted."""
   signed: bool = False
-  """Whether it can be negative."""
+  """Whether the metric can be negative."""
 
 
 FAILURES = (
@@ -48,7 +48,7 @@ FAILURES = (
   ),
   Metric("self_collision", "failed by self-collision", "%", "task", "rate", "lower"),
 )
-"""Of a task whose episodes end with a failure, as `smp.tasks.base` has them."""
+"""Metrics of a task whose episodes end with a failure, as in `smp.tasks.base`."""
 
 TRACKING = (
   Metric(
@@ -64,4 +64,5 @@ TRACKING = (
     "speed_spread", "spread of speed within an episode", "m/s", "task", better="lower"
   ),
 )
-"""Of a task that commands a speed along a direction: `episode_metrics.tracking`."""
+"""Metrics of a task that commands a speed along a direction
+(`episode_metrics.tracking`)."""

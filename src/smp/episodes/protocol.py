@@ -1,24 +1,26 @@
-"""What is asked of a policy: the same conditions, for the same time, whoever asks.
+"""Evaluation protocols: the same conditions and the same time for every policy.
 
-Every task has two sweeps: over what is commanded (or, where nothing is, over where it
-starts), and over pushes of rising strength. A condition is one point of a sweep; the environments
-are shared out evenly among all conditions and run side by side, one episode each.
+Every task has two sweeps: over its command (or, where there is none, over the initial
+state), and over pushes of rising strength. A condition is one point of a sweep; the
+environments are divided evenly among all conditions and run side by side, one episode
+each.
 
-No observation noise, no randomised robot, no pushes but those named, no command that
-changes within an episode. Starts are drawn from the task's prior as in training, by a
-pool of its own that depends on the seed alone, so every policy gets the same. The means
-that r_smp is measured by are those of the checkpoint, and stand still. An episode goes
-on for the full time, but what comes after a failure (pelvis under 0.3 m, or
-self-collision, as in training) counts for nothing. Where nothing is a failure all of the
-time is there to get up in. The conditions of a task are in its own file (`smp.tasks`).
+There is no observation noise, no randomisation of the robot, no push but those named,
+and no command that changes within an episode. Initial states are drawn from the task's
+prior as in training, from a separate GSI buffer that depends on the seed alone, so
+every policy gets the same. The means that normalise r_smp are those of the checkpoint,
+and stay fixed. An episode lasts the full time, but nothing after a failure (pelvis
+under 0.3 m, or self-collision, as in training) counts. In a task without failures all
+of the time is available for getting up. The conditions of a task are in its own file
+(`smp.tasks`).
 
 Sources. The tasks, their returns and the maximum to divide them by: Mu et al., "SMP"
 (arXiv 2512.03028). Bins of speed from 0.5 to 5 m/s by 0.5 with mean and spread of the
 achieved speed, and falls per minute: customary for locomotion on the G1. Getting up has
-two protocols in use beside the task's own criterion, see `smp.episodes.episode_metrics`:
-"strict" (head at 1.10 m, upright by 0.85, slower than 0.5 m/s and 1 rad/s for 25 steps,
-within 500 steps, by start pose) and "SR3" (standing within 20 s for 3 s, head at 1.15 m,
-upright by 0.90, each foot with over 20 N).
+two customary protocols beside the task's own criterion, see
+`smp.episodes.episode_metrics`: "strict" (head at 1.10 m, upright by 0.85, slower than
+0.5 m/s and 1 rad/s for 25 steps, within 500 steps, by initial pose) and "SR3" (standing
+within 20 s for 3 s, head at 1.15 m, upright by 0.90, each foot with over 20 N).
 """
 
 from __future__ import annotations
@@ -32,21 +34,23 @@ import numpy as np
 from smp.errors import UserError
 
 VERSION = 1
-"""Raised by whatever makes figures differ from those before."""
+"""Increased by every change that makes metrics differ from earlier ones."""
 EPISODE_S = 20.0
 SETTLE_S = 2.0
-"""Errors of speed and facing count from here on, s: starts are of any speed."""
+"""Time from which errors of speed and facing count, s: initial states have any speed.
+"""
 GSI_BUFFER_SIZES = (32, 1024)
-"""Start states sampled from the prior for each seed: one for every environment, within
-these bounds."""
+"""Size of the GSI buffer for each seed: one state for every environment, within these
+bounds."""
 FALLS_PER_POSE = 32
-"""Dropped robots for each seed and pose."""
+"""Fallen states for each seed and pose."""
 FALL_SEED = 1000
-"""Added to the seed of an evaluation: training drops its robots with seed 0."""
+"""Added to the seed of an evaluation: training creates its fallen states with seed 0.
+"""
 
 COMMAND, PUSH = "command", "push"
 PUSHES = (0.0, 0.5, 1.0, 1.5, 2.0)
-"""m/s."""
+"""Strengths of pushes, m/s."""
 PUSH_TIMES = (4.0, 8.0, 12.0, 16.0)
 
 
@@ -58,19 +62,20 @@ class EvalCondition:
   """`COMMAND` or `PUSH`."""
   label: str
   value: float
-  """Where it is drawn on the axis of the sweep."""
+  """Position on the axis of the sweep."""
   asked: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
-  """What is asked, in the words of the task: values by component, or what its protocol
-  makes them of (`EvalProtocol.ask`)."""
+  """Command of the condition: values by component, or whatever the task's protocol
+  converts to them (`EvalProtocol.ask`)."""
   start: str = "prior"
   """One of `smp.mdp.init_states.INIT_MODES`."""
   push: float = 0.0
-  """Horizontal velocity added to the pelvis at each time of pushing, m/s, from anywhere."""
+  """Horizontal velocity added to the pelvis at each push, m/s, in a random direction.
+  """
 
 
 @dataclass(frozen=True)
 class Chance:
-  """What is drawn for each of N environments, for tasks to make use of."""
+  """Random numbers of each of N environments, for the tasks to use."""
 
   direction: np.ndarray
   """(N,), rad, from -pi to pi, as is ``bearing``."""
@@ -82,14 +87,14 @@ class Chance:
 
 
 Values = dict[str, np.ndarray]
-"""By component, (N, G), as a person gives them (`smp.utils.components`); but points count
-from where the robot starts."""
+"""Values by component, (N, G), in a person's units (`smp.utils.components`); points are
+relative to the robot's initial position."""
 Ask = Callable[[Sequence[EvalCondition], Chance], Values]
-"""From the condition of each of N environments to the values that it is asked for."""
+"""Maps the condition of each of N environments to its command."""
 
 
 def ask_as_given(conditions: Sequence[EvalCondition], chance: Chance) -> Values:
-  """Return what conditions ask for, where that is the values of components."""
+  """Return the commands of conditions that give the values of components."""
   del chance
   return {
     name: np.array([c.asked[name] for c in conditions], float).reshape(
@@ -101,32 +106,33 @@ def ask_as_given(conditions: Sequence[EvalCondition], chance: Chance) -> Values:
 
 @dataclass(frozen=True)
 class EvalProtocol:
-  """How a task is evaluated."""
+  """The evaluation of a task."""
 
   task: str
   conditions: tuple[EvalCondition, ...]
   axes: dict[str, str]
-  """What the values of each sweep are."""
+  """Axis title of each sweep."""
   ask: Ask = ask_as_given
   push_times: tuple[float, ...] = PUSH_TIMES
   seconds: float = EPISODE_S
   settle: float = SETTLE_S
   stops: bool = True
-  """Whether a failure, as training has it, ends what counts of an episode."""
+  """Whether nothing counts after a failure, as defined in training."""
   notes: tuple[str, ...] = ()
-  """How this differs from the standard; nothing if it does not."""
+  """Differences from the standard protocol; empty if there are none."""
 
   def steps(self, fps: float) -> int:
+    """Return the number of steps of an episode."""
     return round(self.seconds * fps)
 
   def lasting(self, seconds: float | None) -> EvalProtocol:
     """Return the protocol with a shorter or longer episode, which is noted.
 
     Args:
-      seconds: None: the standard one.
+      seconds: Length of an episode; None: the standard one.
 
     Raises:
-      UserError: no time.
+      UserError: The length is below 1 s.
     """
     if seconds is None or seconds == self.seconds:
       return self
@@ -138,44 +144,44 @@ class EvalProtocol:
 
 
 def push_axis(what: str) -> str:
-  """Return what the values of a sweep over pushes are."""
+  """Return the axis title of a sweep over pushes."""
   return f"push every 4 s, at {what} (m/s)"
 
 
 def pushed(**asked: float | tuple[float, ...]) -> tuple[EvalCondition, ...]:
-  """Return the sweep over pushes, at one and the same command."""
+  """Return the conditions of the sweep over pushes, all with the same command."""
   return tuple(
     EvalCondition(PUSH, f"push {push:g} m/s", push, asked, push=push) for push in PUSHES
   )
 
 
-# Who gets what.
+# Assignment to environments.
 
 
 @dataclass(frozen=True)
 class EvalBatch:
-  """What each of N environments is asked for; a function of protocol and seed alone."""
+  """Conditions and commands of N environments; a function of protocol and seed alone."""
 
   condition: np.ndarray
   """(N,) index into the protocol's conditions."""
   command: Values
   start: tuple[str, ...]
-  """(N,)."""
+  """(N,), kinds of the initial states."""
   push: np.ndarray
   """(pushes, N, 2), m/s, world xy."""
 
 
 def assign(protocol: EvalProtocol, num_envs: int, seed: int) -> EvalBatch:
-  """Share the environments out among the conditions, and draw what is left open.
+  """Divide the environments among the conditions, and draw what these leave open.
 
   Raises:
-    UserError: fewer environments than conditions.
+    UserError: There are fewer environments than conditions.
   """
   count = len(protocol.conditions)
   if num_envs < count:
     raise UserError(
       f"--num-envs {num_envs}: {protocol.task} has {count} conditions, give at least "
-      f"{count} (a hundred for each tell much more)"
+      f"{count} (a hundred for each give much narrower intervals)"
     )
   condition = np.arange(num_envs) % count
   chosen = [protocol.conditions[i] for i in condition]

@@ -1,1 +1,1 @@
-"""What a policy can do: fixed protocols, figures with intervals, and a report."""
+"""Evaluation of policies and priors: metrics with intervals, and reports."""

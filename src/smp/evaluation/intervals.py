@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals that hold the true value with 95 % confidence."""
+"""Confidence intervals that contain the true value with 95 % confidence."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-  """A figure and where its true value lies."""
+  """A metric and the interval of its true value."""
 
   value: float | None
   """None: there was nothing to measure."""
   low: float | None
   high: float | None
   count: int
-  """Episodes that had the figure (falls per minute: falls)."""
+  """Episodes with a value (falls per minute: number of falls)."""
   method: str
   """``wilson``, ``t``, ``poisson`` or ``jackknife``."""
 
 
 def wilson(successes: int, trials: int) -> Interval:
-  """A share, and the score interval of Wilson (1927).
+  """Return a proportion with the score interval of Wilson (1927).
 
-  It stays within 0 and 1, and says something at 0 of n and n of n.
+  The interval stays within 0 and 1, and is informative at 0 of n and n of n too.
   """
   if trials == 0:
     return Interval(None, None, None, 0, "wilson")
   interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, "wilson")
   low, high = float(interval.low), float(interval.high)
-  # What rounding leaves at the ends.
+  # Remove rounding errors at the ends.
   low, high = (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
   return Interval(successes / trials, low, high, trials, "wilson")
 
 
 def mean(values: np.ndarray, signed: bool = True) -> Interval:
-  """Mean of the finite ones of ``values`` (N,), with Student's t interval.
+  """Return the mean of the finite ``values`` (N,) with Student's t interval.
 
-  Each value is of one episode; episodes are independent, whatever their seed. One
-  value alone has no interval. Of what cannot be negative (``signed`` False) the
+  Each value is of one episode; episodes are independent, whatever their seed. A single
+  value has no interval. For values that cannot be negative (``signed`` False) the
   interval ends at 0.
   """
   finite = values[np.isfinite(values)].astype(np.float64)
@@ -59,7 +59,7 @@ def mean(values: np.ndarray, signed: bool = True) -> Interval:
 
 
 def per_minute(events: int, seconds: float) -> Interval:
-  """Events per minute of exposure, with the exact Poisson interval of Garwood (1936)."""
+  """Return events per minute, with the exact Poisson interval of Garwood (1936)."""
   if seconds <= 0.0:
     return Interval(None, None, None, 0, "poisson")
   tail, minutes = (1 - CONFIDENCE) / 2, seconds / 60.0
@@ -71,7 +71,7 @@ def per_minute(events: int, seconds: float) -> Interval:
 def jackknife(
   statistic: Callable[[np.ndarray], float | None], groups: np.ndarray
 ) -> Interval:
-  """A distance of all rows, with an interval from leaving out one group at a time.
+  """Return a distance of all rows with an interval from leaving out one group each.
 
   For statistics that are no mean and for which copies of rows, as a bootstrap makes
   them, would be wrong (nearest neighbours, covariances). Source: Efron and Stein, "The

@@ -1,4 +1,4 @@
-"""The network that a policy runs on, whichever learner trained it."""
+"""The network of a policy, whichever learner trained it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "silu": nn.SiLU}
 
 @dataclass(frozen=True)
 class ActorSpec:
-  """What the weights of an actor do not tell."""
+  """Architecture of an actor as far as its weights do not determine it."""
 
   activation: str = "elu"
   """Name in `ACTIVATIONS`."""
@@ -37,10 +37,10 @@ class ActorSpec:
 
   @staticmethod
   def from_dict(values: object) -> ActorSpec:
-    """Return the spec that `to_dict` wrote.
+    """Return the spec from the output of `to_dict`.
 
     Raises:
-      ValueError: an entry is missing, unknown, or of the wrong type.
+      ValueError: An entry is missing, unknown, or of the wrong type.
     """
     if not isinstance(values, dict):
       raise ValueError("the actor's description is not a table")
@@ -63,7 +63,7 @@ def make_mlp(
   Args:
     sizes: Input, hidden layers, output.
     activation: Name in `ACTIVATIONS`.
-    layer_norm: Normalise each hidden layer before its activation.
+    layer_norm: Whether to normalise each hidden layer before its activation.
   """
   layers: list[nn.Module] = []
   for width, following in zip(sizes[:-2], sizes[1:-1], strict=True):
@@ -77,7 +77,7 @@ def make_mlp(
 class Actor(nn.Module):
   """A deterministic policy: normalise, multilayer perceptron, optional squashing.
 
-  The state's names are rsl_rl's, so that the weights of its PPO fit as they are.
+  The names in its state are rsl_rl's, so that the weights of its PPO can be loaded.
 
   Args:
     sizes: Observation (O), hidden layers, actions (A).
@@ -98,7 +98,7 @@ class Actor(nn.Module):
     self.register_buffer("action_bound", bound, persistent=spec.squash)
 
   def normalize(self, obs: Tensor) -> Tensor:
-    """Return observations (..., O) as the network sees them."""
+    """Return the normalised and clipped observations (..., O)."""
     normalized = self.obs_normalizer(obs)
     clip = self.spec.obs_clip
     return normalized if math.isinf(clip) else normalized.clamp(-clip, clip)
@@ -117,11 +117,11 @@ def actor_from(saved: dict[str, Any], path: object) -> Actor:
   """Return the actor in a checkpoint or policy file, on the CPU, without gradients.
 
   Args:
-    saved: With ``actor_state_dict`` and, unless it is PPO's, ``actor_spec``.
-    path: Of the file, for errors.
+    saved: Contents with ``actor_state_dict`` and, unless it is PPO's, ``actor_spec``.
+    path: Path of the file, for errors.
 
   Raises:
-    UserError: the weights do not form an actor.
+    UserError: The weights do not form an actor.
   """
   weights = {
     name: value.cpu() if isinstance(value, Tensor) else value
@@ -140,7 +140,7 @@ def actor_from(saved: dict[str, Any], path: object) -> Actor:
 
 
 def _sizes(weights: dict[str, Any]) -> tuple[int, ...]:
-  """Return the layer sizes that the linear weights of an actor have."""
+  """Return the layer sizes of an actor from its linear weights."""
   found = {
     int(name.split(".")[1]): value.shape
     for name, value in weights.items()

@@ -1,4 +1,4 @@
-"""Checkpoints of training: what is in one, and which is the newest."""
+"""Checkpoints of training: their entries, and the search for the newest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENTRIES: dict[tuple[str, ...], type] = {
   ("iter",): int,
   ("infos", "env_state", "common_step_counter"): int,
 }
-"""What the checkpoint of any task holds, mjlab's own included, and as what."""
+"""Entries in a checkpoint of any task, mjlab's own included, and their types."""
 
 _PRIOR_ENTRIES: dict[tuple[str, ...], type] = {
   ("infos", "smp", "mean"): torch.Tensor,
@@ -29,7 +29,7 @@ _PRIOR_ENTRIES: dict[tuple[str, ...], type] = {
   ("infos", "smp", "init_states", "joint_pos"): torch.Tensor,
   ("infos", "smp", "init_states", "next"): int,
 }
-"""What that of a task with a motion prior holds beside it."""
+"""Further entries for a task with a motion prior."""
 
 _LEARNER_ENTRIES: dict[str, dict[str, type]] = {
   "ppo": dict.fromkeys(("critic_state_dict", "optimizer_state_dict"), dict),
@@ -40,20 +40,20 @@ _LEARNER_ENTRIES: dict[str, dict[str, type]] = {
     "updates": int,
   },
 }
-"""What each learner goes on from, and as what."""
+"""Entries that each learner continues from, and their types."""
 
 ANY_RUN = ".*"
-"""What mjlab takes for any run."""
+"""mjlab's expression for any run."""
 
 _DOWNLOADS = "wandb_checkpoints"
-"""Folder among the runs that holds checkpoints of others."""
+"""Folder among the runs that holds downloaded checkpoints."""
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str, Any]:
-  """A policy checkpoint as plain tensors and numbers; no code in it is run.
+  """Read a policy checkpoint as plain tensors and numbers; no code in it is run.
 
   Raises:
-    UserError: the file is missing, damaged, or not a checkpoint of this project.
+    UserError: The file is missing, damaged, or not a checkpoint of this project.
   """
   loaded = load_tensors(path, "checkpoint", map_location)
   _take_former_names(loaded)
@@ -77,7 +77,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str
 
 
 def _take_former_names(loaded: dict[str, Any]) -> None:
-  """Rename what checkpoints called otherwise before the paper's words were taken."""
+  """Rename the entries of older checkpoints to the present names."""
   infos = loaded.get("infos")
   if not isinstance(infos, dict) or not isinstance(infos.get("guidance"), dict):
     return
@@ -112,18 +112,18 @@ def newest_checkpoint(
   """Return the newest complete checkpoint among the runs of an experiment.
 
   Runs are ordered by name, which is their date, and checkpoints by iteration. A run
-  that was stopped before its first checkpoint is passed over. So is a damaged file, with
-  a warning, if there is an older one. Temporary files that a killed run left behind are
-  never taken, and removed.
+  that was stopped before its first checkpoint is skipped. So is a damaged file, with a
+  warning, if there is an older one. Temporary files of a killed run are never used, and
+  are removed.
 
   Args:
     experiment: Folder of runs, such as logs/rsl_rl/smp_forward_g1.
-    run: A run's name or folder, a glob ("2026-11-26*"), or a regular expression of whole
-      names. Default: any.
+    run: A run's name or folder, a glob ("2026-11-26*"), or a regular expression of
+      whole names. Default: any.
     name: Regular expression that names of checkpoints begin with.
 
   Raises:
-    UserError: there is none.
+    UserError: There is none.
   """
   candidates = _candidates(experiment, run, name)
   if not candidates:
@@ -144,7 +144,7 @@ def newest_checkpoint(
 
 
 def _candidates(experiment: Path, run: str, name: str) -> list[Path]:
-  """Return checkpoints that match, the newest first."""
+  """Return matching checkpoints, the newest first."""
   try:
     found = []
     for folder in matching_runs(experiment, run):
@@ -161,15 +161,15 @@ def _candidates(experiment: Path, run: str, name: str) -> list[Path]:
 
 
 def matching_runs(experiment: Path, run: str) -> list[Path]:
-  """Return the folders of the runs that ``run`` means, the newest first.
+  """Return the folders of the runs that ``run`` names, the newest first.
 
   Args:
     experiment: Folder of runs.
-    run: As for `newest_checkpoint`: what it is is found out in the order named there.
+    run: As for `newest_checkpoint`; its meanings are tried in the order given there.
 
   Raises:
-    UserError: it is the path of a folder that is no run of this experiment.
-    re.error: it is not a regular expression either.
+    UserError: It is the path of a folder that is no run of this experiment.
+    re.error: It is not a regular expression either.
   """
   folders = [
     folder
@@ -196,7 +196,7 @@ def matching_runs(experiment: Path, run: str) -> list[Path]:
 
 
 def _others(experiment: Path) -> str:
-  """Return the end of an error's line: which runs there are."""
+  """Return the end of an error message that lists the newest runs."""
   names = [folder.name for folder in matching_runs(experiment, ANY_RUN)[:3]]
   return f"; the newest runs are {', '.join(names)}" if names else ""
 

@@ -1,4 +1,4 @@
-"""Which learner trains a task, and what it needs from the environment."""
+"""The learners, and their requirements on the environment."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Learner:
-  """How policies are trained."""
+  """A way to train policies."""
 
   runner: type[CheckpointedRunner]
   make_cfg: Callable[[str], RslRlBaseRunnerCfg]
-  """Settings for an experiment of this name."""
+  """Returns the settings for an experiment of this name."""
   prepare: Callable[[ManagerBasedRlEnvCfg], None]
-  """Turns a task's environment into one for this learner, in place."""
+  """Changes a task's environment for this learner, in place."""
   one_gpu: bool
-  """Whether it trains on one GPU at most."""
+  """Whether it can use at most one GPU."""
 
 
 def _as_it_is(cfg: ManagerBasedRlEnvCfg) -> None:
@@ -46,7 +46,7 @@ def find_learner(name: str, on_gpu: bool) -> str:
   """Return the name of a learner; ``auto`` is PPO on a GPU and TD3 on a CPU.
 
   Raises:
-    UserError: there is none of that name.
+    UserError: There is none of that name.
   """
   if name == AUTO:
     return SmpRunner.learner if on_gpu else OffPolicyRunner.learner
@@ -57,10 +57,10 @@ def find_learner(name: str, on_gpu: bool) -> str:
 
 
 def runner_for(task: str) -> type:
-  """Return what mjlab calls to make the runner of a task.
+  """Return the factory that mjlab calls to create the runner of a task.
 
-  mjlab knows one runner class for each task; the settings that it hands over say which
-  learner they are of.
+  mjlab knows one runner class for each task; the settings that it passes determine the
+  learner.
   """
 
   def make(

@@ -1,4 +1,4 @@
-"""Environments to look at, and policies to run in them."""
+"""Environments for viewing, and policies to run in them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from smp.sim.engine import default_device, make_env
 
 Agent = Literal["trained", "zero", "random"]
 Policy = Callable[[Mapping[str, Tensor]], Tensor]
-"""From the groups of observations, "actor" among them, to actions (N, A)."""
+"""Maps the groups of observations, "actor" among them, to actions (N, A)."""
 
 CPU_GSI_BUFFER_SIZE = 64
-"""Start states sampled to watch a policy on a CPU."""
+"""Initial states sampled for viewing a policy on a CPU."""
 
 
 @dataclass(frozen=True)
 class PlayEnvCfg:
-  """How a task's play environment is built."""
+  """Configuration of a task's play environment."""
 
   num_envs: int = 1
   device: str | None = None
@@ -40,14 +40,14 @@ class PlayEnvCfg:
   """Another prior than the task's: a name or a path."""
   terminations: bool = True
   video_size: tuple[int, int] | None = None
-  """Height and width of rendered frames; None: nothing is rendered."""
+  """Height and width of rendered frames, pixels; None: nothing is rendered."""
 
 
 def build_env(task: str, play: PlayEnvCfg) -> RslRlVecEnvWrapper:
   """Return the play environment of a task, ours or mjlab's.
 
   Raises:
-    UserError: no such engine or prior, or too many threads.
+    UserError: There is no such engine or prior, or there are too many threads.
   """
   cfg = load_env_cfg(task, play=True)
   cfg.seed = play.seed
@@ -61,7 +61,7 @@ def build_env(task: str, play: PlayEnvCfg) -> RslRlVecEnvWrapper:
   if isinstance(smp_term, SmpTermCfg):
     smp_term.prior = play.prior or smp_term.prior
     if device == "cpu":
-      # Sampling takes a CPU 15 ms a window, and nobody watches a thousand starts.
+      # Sampling takes 15 ms a window on a CPU, and a viewer needs few initial states.
       smp_term.gsi_buffer_size = min(smp_term.gsi_buffer_size, CPU_GSI_BUFFER_SIZE)
   render_mode = None if play.video_size is None else "rgb_array"
   env = make_env(cfg, play.engine, device, play.threads, render_mode)
@@ -71,16 +71,16 @@ def build_env(task: str, play: PlayEnvCfg) -> RslRlVecEnvWrapper:
 def load_policy(
   task: str, env: RslRlVecEnvWrapper, agent: Agent, checkpoint: Path | None
 ) -> Policy:
-  """Return the policy of an agent; a trained one brings the scale of its reward along.
+  """Return the policy of an agent; a trained one also sets the means of r_smp.
 
   Args:
-    task: Of the environment.
-    env: Where it is to act.
+    task: Task of the environment.
+    env: The environment to act in.
     agent: "zero" and "random" need no checkpoint.
-    checkpoint: Of any learner, or a policy file.
+    checkpoint: A checkpoint of any learner, or a policy file.
 
   Raises:
-    UserError: the file is missing, damaged, or of another task or network.
+    UserError: The file is missing, damaged, or of another task or network.
   """
   shape, device = (env.num_envs, env.num_actions), env.device
   if agent == "zero":
@@ -114,10 +114,10 @@ def is_smp_task(task: str) -> bool:
 
 
 def check_fit(sizes: tuple[int, ...], env: RslRlVecEnvWrapper, path: Path) -> None:
-  """Refuse an actor whose observations or actions are not those of ``env``.
+  """Raise an error for an actor whose observations or actions are not those of ``env``.
 
   Raises:
-    UserError: names the sizes.
+    UserError: The message names the sizes.
   """
   (width,) = env.unwrapped.observation_manager.group_obs_dim["actor"]
   if (sizes[0], sizes[-1]) != (width, env.num_actions):
@@ -128,8 +128,8 @@ def check_fit(sizes: tuple[int, ...], env: RslRlVecEnvWrapper, path: Path) -> No
 
 
 def _load_mjlab_policy(task: str, env: RslRlVecEnvWrapper, checkpoint: Path) -> Policy:
-  """Return a policy of one of mjlab's own tasks, by its own runner."""
-  read_checkpoint(checkpoint, "cpu")  # Refuse what runs code before mjlab reads it.
+  """Return a policy of one of mjlab's own tasks, loaded by its own runner."""
+  read_checkpoint(checkpoint, "cpu")  # Refuse pickled code first.
   kind = load_runner_cls(task) or MjlabOnPolicyRunner
   runner = kind(env, asdict(load_rl_cfg(task)), device=str(env.device))
   try:

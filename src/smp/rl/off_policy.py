@@ -31,14 +31,14 @@ from smp.utils.quiet import quiet
 from smp.utils.tensor_files import load_tensors, save_tensors
 
 REPLAY_FILE = "replay.pt"
-"""Beside the checkpoints, with ``save_replay``."""
+"""Name of the replay's file, beside the checkpoints, with ``save_replay``."""
 EPISODES = 40
 """Finished episodes that the progress line averages over."""
 
 
 @dataclass
 class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
-  """TD3 and its runner; an iteration is ``num_steps_per_env`` steps of all."""
+  """TD3 and its runner; an iteration is ``num_steps_per_env`` steps of each."""
 
   class_name: str = "OffPolicyRunner"
   algorithm: Td3Cfg = field(default_factory=Td3Cfg)
@@ -47,15 +47,15 @@ class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
   """Steps of each environment that the replay buffer keeps."""
 
   learning_starts: int = 10
-  """Batches that have to be in the buffer before the first update."""
+  """Batches that must be in the buffer before the first update."""
 
   refill_steps: int = 250
-  """Steps of each environment to take after resuming without a saved buffer, before
-  learning goes on."""
+  """Steps of each environment after resuming without a saved buffer, before learning
+  continues."""
 
   save_replay: bool = False
-  """Write the buffer (gigabytes) when training ends or is interrupted, so that resuming
-  goes on with it."""
+  """Write the buffer (gigabytes) when training ends or is interrupted, so that a
+  resumed run continues with it."""
 
 
 def off_policy_cfg(experiment_name: str) -> OffPolicyRunnerCfg:
@@ -70,14 +70,15 @@ def off_policy_cfg(experiment_name: str) -> OffPolicyRunnerCfg:
 
 
 def prepare_env_cfg(cfg: ManagerBasedRlEnvCfg) -> None:
-  """Turn a task's environment into one for an off-policy learner, in place.
+  """Change a task's environment for an off-policy learner, in place.
 
-  Episodes are reset by the runner, which so sees their true last observation. The
-  critic sees one exact frame and the denoising errors, which stand for the window. Mu
-  is the prior's own: a running mean would begin with the errors of random actions.
+  Episodes are reset by the runner, which thus sees their true last observation. The
+  critic observes one exact frame and the SDS losses, which summarise the window. Mu is
+  the prior's own reference: a running mean would begin with the errors of random
+  actions.
 
   Raises:
-    UserError: the task has no motion prior.
+    UserError: The task has no motion prior.
   """
   smp_term = cfg.commands.get(SMP_TERM)
   if not isinstance(smp_term, SmpTermCfg):
@@ -92,16 +93,16 @@ def prepare_env_cfg(cfg: ManagerBasedRlEnvCfg) -> None:
 
 
 class OffPolicyRunner(CheckpointedRunner):
-  """Steps all environments, stores what happened, and updates TD3 in between.
+  """Runner that steps all environments, stores the steps, and updates TD3 in between.
 
   Args:
-    env: Whose configuration went through `prepare_env_cfg`.
+    env: An environment configured with `prepare_env_cfg`.
     train_cfg: `OffPolicyRunnerCfg` as a table.
     log_dir: Folder of the run; None: nothing is written.
-    device: Where to learn; that of the environment.
+    device: Device to learn on, that of the environment.
 
   Raises:
-    UserError: too little memory for the replay buffer, or a bad setting.
+    UserError: Too little memory for the replay buffer, or a bad setting.
   """
 
   learner = "td3"
@@ -117,7 +118,7 @@ class OffPolicyRunner(CheckpointedRunner):
     algorithm = dict(train_cfg["algorithm"])
     self.alg_cfg = Td3Cfg(**{k: v for k, v in algorithm.items() if k != "rnd_cfg"})
     _check(self.alg_cfg)
-    # What rsl_rl's logger asks for.
+    # Entries that rsl_rl's logger requires.
     self.cfg = {**train_cfg, "algorithm": {**algorithm, "rnd_cfg": None}}
     manager = env.unwrapped
     smp_term = self._smp_term()
@@ -157,7 +158,7 @@ class OffPolicyRunner(CheckpointedRunner):
     self._ended: list[Tensor] = []
 
   def add_git_repo_to_log(self, repo_file_path: str) -> None:
-    """Have the state of a repository logged, as rsl_rl's runner does."""
+    """Log the state of a repository, as rsl_rl's runner does."""
     self.logger.git_status_repos.append(repo_file_path)
 
   def _steps_for(self, batches: int) -> int:
@@ -168,6 +169,7 @@ class OffPolicyRunner(CheckpointedRunner):
   # Training.
 
   def train(self, iterations: int, random_episode_lengths: bool) -> None:
+    """Train for ``iterations`` more iterations, saving every ``save_interval``."""
     env = self.env
     if random_episode_lengths:
       env.episode_length_buf = torch.randint_like(
@@ -203,14 +205,14 @@ class OffPolicyRunner(CheckpointedRunner):
         losses.setdefault(name, []).append(value)
       collecting += middle - start
       learning += time.perf_counter() - middle
-    start = time.perf_counter()  # A GPU is still at work: it is waited for here.
+    start = time.perf_counter()  # Wait for a GPU, which is still at work.
     means = {name: float(torch.stack(each).mean()) for name, each in losses.items()}
     learning += time.perf_counter() - start
     self._log(iteration, first, total, collecting, learning, means)
     return obs
 
   def _step(self, obs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Act in all environments and store what happened."""
+    """Act in all environments and store the step; return the next observations."""
     env, smp_term = self.env.unwrapped, self._smp_term()
     actor_obs, critic_obs = obs["actor"], obs["critic"]
     self.alg.observe(actor_obs, critic_obs)
@@ -243,7 +245,7 @@ class OffPolicyRunner(CheckpointedRunner):
     return following
 
   def _extra(self, reward: Tensor, task: Tensor, error: Tensor) -> Tensor:
-    """Return the part of the reward (N,) that the composition does not hold."""
+    """Return the part of the reward (N,) outside of the composition."""
     env, smp_term = self.env.unwrapped, self._smp_term()
     if all(name in self._composed() for name in env.reward_manager.active_terms):
       return torch.zeros_like(task)
@@ -253,7 +255,7 @@ class OffPolicyRunner(CheckpointedRunner):
     return _finite_or_zero(reward / step - composed)
 
   def _composed(self) -> set[str]:
-    """Return the names of reward terms that the composition holds."""
+    """Return the names of the reward terms inside of the composition."""
     from smp.mdp.rewards import TaskReward, smp_reward
 
     manager = self.env.unwrapped.reward_manager
@@ -265,10 +267,10 @@ class OffPolicyRunner(CheckpointedRunner):
     }
 
   def _reset(self, done: Tensor, last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Begin new episodes where they ended; return everyone's observations.
+    """Reset the environments whose episodes ended; return the observations of all.
 
-    mjlab resets by explicit call here, which also refreshes the pose of every robot:
-    the true last observation is the price of that.
+    mjlab resets here by an explicit call, which also refreshes the pose of every robot:
+    this is the cost of the true last observation.
     """
     ids = done.nonzero().squeeze(-1)
     if len(ids) == 0:
@@ -281,7 +283,7 @@ class OffPolicyRunner(CheckpointedRunner):
     }
 
   def _learn(self) -> list[tuple[str, Tensor]]:
-    """Update as often as a step of all environments is worth."""
+    """Make the updates due after a step of all environments."""
     if self.replay.size < self._learning_starts:
       return []
     smp_term, cfg = self._smp_term(), self.alg_cfg
@@ -295,15 +297,15 @@ class OffPolicyRunner(CheckpointedRunner):
   # Logging.
 
   def _note_episodes(self, dones: Tensor) -> None:
-    """Keep the length of the episodes that end without noise on their actions.
+    """Store the lengths of episodes that end in environments without noise on actions.
 
-    It stays on the device until the end of the iteration; 0 where none ends.
+    They stay on the device until the end of the iteration; 0 where no episode ends.
     """
     quiet = slice(0, self.alg.num_quiet)
     self._ended.append((self.logger.cur_episode_length[quiet] + 1) * dones[quiet])
 
   def _read_episodes(self) -> None:
-    """Fetch what `_note_episodes` kept, in one copy."""
+    """Fetch the lengths stored by `_note_episodes`, in one copy."""
     lengths = torch.cat(self._ended).tolist() if self._ended else []
     self._judged.extend(length for length in lengths if length > 0)
     self._ended.clear()
@@ -333,7 +335,7 @@ class OffPolicyRunner(CheckpointedRunner):
     judged = sum(self._judged) / len(self._judged) if self._judged else 0.0
     if self._judged:
       writer.add_scalar("Train/mean_episode_length_no_noise", judged, iteration)
-    with quiet():  # A page for each iteration.
+    with quiet():  # rsl_rl prints a page per iteration.
       logger.log(
         iteration,
         first,
@@ -361,9 +363,11 @@ class OffPolicyRunner(CheckpointedRunner):
   # Checkpoints.
 
   def learner_state(self) -> dict[str, Any]:
+    """Return the state of TD3."""
     return self.alg.state_dict()
 
   def load_learner(self, saved: dict[str, Any], load_cfg: dict | None) -> bool:
+    """Load the state of TD3; training always continues from it."""
     del load_cfg
     self.alg.load_state_dict(saved)
     return True
@@ -378,7 +382,7 @@ class OffPolicyRunner(CheckpointedRunner):
     """Read a checkpoint, and the replay buffer beside it if there is one.
 
     Raises:
-      UserError: as `CheckpointedRunner.load`; or the buffer is of another size.
+      UserError: As `CheckpointedRunner.load`; or the buffer is of another size.
     """
     infos = super().load(path, load_cfg, strict, map_location)
     file = Path(path).with_name(REPLAY_FILE)
@@ -395,7 +399,7 @@ class OffPolicyRunner(CheckpointedRunner):
         self._learning_starts, min(self.cfg["refill_steps"], self.replay.capacity)
       )
       print(
-        f"[INFO] Learning goes on after {self._learning_starts} steps per environment, "
+        f"[INFO] Learning continues after {self._learning_starts} steps per environment, "
         "which fill the replay buffer"
       )
     return infos
@@ -415,7 +419,7 @@ def action_bound(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> Tensor:
   """Return the largest action (A,) of each joint, in units of the action.
 
   Raises:
-    UserError: the actions are not joint position targets.
+    UserError: The actions are not joint position targets.
   """
   count = env.action_manager.total_action_dim
   if not cfg.bound_by_joint_limits:
@@ -423,7 +427,7 @@ def action_bound(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> Tensor:
   term = env.action_manager.get_term("joint_pos")
   if not isinstance(term, JointPositionAction):
     raise UserError(
-      "--agent.algorithm.bound-by-joint-limits: the actions are no joint positions"
+      "--agent.algorithm.bound-by-joint-limits: the actions are not joint positions"
     )
   robot = cast(Entity, env.scene["robot"])
   limits = robot.data.joint_pos_limits[0]
@@ -435,10 +439,10 @@ def action_bound(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> Tensor:
 
 
 def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
-  """Return the values of the first and the last atom: mean rewards of a step.
+  """Return the values of the first and the last atom, as mean rewards of a step.
 
   Raises:
-    UserError: the range that was given is empty.
+    UserError: The given range is empty.
   """
   if cfg.value_range is not None:
     low, high = cfg.value_range
@@ -459,10 +463,10 @@ def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
 
 
 def _check(cfg: Td3Cfg) -> None:
-  """Refuse settings that cannot work.
+  """Raise an error for settings that cannot work.
 
   Raises:
-    UserError: names the option.
+    UserError: The message names the option.
   """
   for name, low in (("batch_size", 2), ("n_step", 1), ("updates_per_step", 0)):
     if getattr(cfg, name) < low:
@@ -487,12 +491,12 @@ def _width(env: ManagerBasedRlEnv, group: str) -> int:
 
 
 def _finite_or_zero(value: Tensor) -> Tensor:
-  """Return ``value`` with 0 for what is not finite: a robot that diverged."""
+  """Return ``value`` with non-finite entries, of diverged robots, replaced by 0."""
   return value.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _last_means(extras: list[dict[str, Any]]) -> dict[str, float]:
-  """Return the means over an iteration that the progress line shows."""
+  """Return the means over an iteration for the progress line."""
   shown = {"task": "Smp/task_reward", "r_smp": "Smp/r_smp"}
   found = {}
   for name, key in shown.items():

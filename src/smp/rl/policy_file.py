@@ -1,4 +1,4 @@
-"""Policies to show and to hand on: one file, smaller than a checkpoint, without code."""
+"""Policy files: one file for each policy, smaller than a checkpoint, without code."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def save_policy(
 ) -> dict[str, Any]:
   """Write the policy of a checkpoint, without what only training needs.
 
-  Kept are the actor with its normaliser of observations, the running means by which the
-  reward is shown, and the card: task, iteration, steps, prior, commit and command.
+  The file holds the actor with its normaliser of observations, the running means that
+  normalise the reward, and the card: task, iteration, steps, prior, commit and command.
 
   Returns:
     The card.
 
   Raises:
-    UserError: the checkpoint is damaged, or the output cannot be written.
+    UserError: The checkpoint is damaged, or the output cannot be written.
   """
   loaded = read_checkpoint(checkpoint, "cpu")
   infos = loaded["infos"]
@@ -71,10 +71,10 @@ def save_policy(
 def read_policy(
   path: str | os.PathLike[str], map_location: str = "cpu"
 ) -> dict[str, Any]:
-  """A policy file as `save_policy` writes it; no code in it is run.
+  """Read a policy file written by `save_policy`; no code in it is run.
 
   Raises:
-    UserError: the file is missing, damaged, or not a policy of this project.
+    UserError: The file is missing, damaged, or not a policy of this project.
   """
   loaded = load_tensors(path, "policy", map_location)
   if not _is_policy(loaded):
@@ -86,13 +86,13 @@ def read_policy(
 
 
 def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
-  """What scales the reward, of a checkpoint or of a policy file, and its ``iteration``.
+  """Read the running means of the SDS losses from a checkpoint or policy file.
 
   Returns:
     ``mean`` (K,), ``count`` (1,) and ``iteration``.
 
   Raises:
-    UserError: the file is missing, damaged, or not of this project.
+    UserError: The file is missing, damaged, or not of this project.
   """
   loaded = load_tensors(path, "policy", "cpu")
   if _is_policy(loaded):
@@ -103,7 +103,7 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
     means, iteration = loaded["infos"].get("smp"), loaded["iter"]
     if means is None:
       raise UserError(
-        f"{path}: trained without a motion prior: there is no r_smp to scale"
+        f"{path}: trained without a motion prior, so there is no r_smp to normalise"
       )
   return {"mean": means["mean"], "count": means["count"], "iteration": iteration}
 
@@ -114,10 +114,10 @@ class TrainedPolicy:
 
   actor: Actor
   card: dict[str, Any]
-  """Of a policy file, all that it says; of a checkpoint, its iteration and origin."""
+  """Card of a policy file; of a checkpoint, its iteration and origin."""
   means: dict[str, Any] | None
-  """``mean`` (K,) and ``count`` (1,): what scales the reward that it was trained on.
-  None: it was trained without a prior."""
+  """``mean`` (K,) and ``count`` (1,) that normalise the reward of its training. None:
+  it was trained without a prior."""
 
 
 def load_trained(
@@ -126,12 +126,12 @@ def load_trained(
   """Return the policy in a checkpoint or policy file; no code in it is run.
 
   Args:
-    path: A checkpoint (model_N.pt), or what `save_policy` wrote.
-    task: The task that it is for; None: any.
-    device: Where the actor is to compute.
+    path: A checkpoint (model_N.pt), or a file written by `save_policy`.
+    task: The task that it must be for; None: any.
+    device: Device of the actor.
 
   Raises:
-    UserError: the file is missing, damaged, or of another task.
+    UserError: The file is missing, damaged, or of another task.
   """
   loaded = load_tensors(path, "policy", "cpu")
   if _is_policy(loaded):
@@ -158,7 +158,7 @@ def _is_policy(loaded: dict[str, Any]) -> bool:
 
 
 def _check(path: Path, policy: dict[str, Any]) -> None:
-  """Refuse what `save_policy` does not write."""
+  """Raise an error for contents that `save_policy` does not write."""
   wrong = f"{path}: not a policy of this project"
   actor, card = policy.get("actor_state_dict"), policy.get("card")
   if not isinstance(actor, dict) or not actor or not isinstance(card, dict):

@@ -1,4 +1,4 @@
-"""PPO as all tasks use it."""
+"""The PPO settings of all tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ HIDDEN_DIMS = (512, 256, 128)
 
 
 def ppo_cfg(experiment_name: str) -> RslRlOnPolicyRunnerCfg:
-  """rsl_rl's settings; the numbers are those of the published G1 set-up."""
+  """Return rsl_rl's settings; the numbers are those of the published G1 set-up."""
   return RslRlOnPolicyRunnerCfg(
     actor=RslRlModelCfg(
       hidden_dims=HIDDEN_DIMS,

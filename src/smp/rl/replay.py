@@ -1,4 +1,4 @@
-"""The replay buffer: what happened, not what it was worth."""
+"""The replay buffer: it stores task rewards and SDS losses, not composed rewards."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ class Step:
   """
 
   obs: Tensor
-  """(N, O) what the actor saw."""
+  """(N, O), observations of the actor."""
   critic_obs: Tensor
   """(N, C)."""
   action: Tensor
   """(N, A)."""
   next_obs: Tensor
-  """(N, O) after the step; where an episode ended, its true last observation."""
+  """(N, O), after the step; where an episode ended, its true last observation."""
   next_critic_obs: Tensor
-  """(N, C) likewise."""
+  """(N, C), as ``next_obs``."""
   task: Tensor
-  """(N,) weighted task reward, without the prior."""
+  """(N,), weighted task reward, without the prior."""
   error: Tensor
-  """(N, K) denoising errors, not divided by anything."""
+  """(N, K), SDS losses, not normalised."""
   floor: Tensor
-  """(N,) floor under r_smp."""
+  """(N,), lower bound of r_smp."""
   extra: Tensor
-  """(N,) rewards outside of the composition."""
+  """(N,), rewards outside of the composition."""
   terminated: Tensor
   """(N,) bool: the episode ended, and nothing more can be earned."""
   truncated: Tensor
-  """(N,) bool: the episode was cut short; its value goes on."""
+  """(N,) bool: the episode was cut short; its value continues."""
 
 
 @dataclass
@@ -53,16 +53,16 @@ class Batch:
   next_obs: Tensor
   next_critic_obs: Tensor
   reward: Tensor
-  """(B,) discounted sum over the steps."""
+  """(B,), discounted sum over the steps."""
   discount: Tensor
-  """(B,) of the value after them; 0 where the episode ended in failure."""
+  """(B,), factor on the value after them; 0 where the episode ended in failure."""
 
 
 class ReplayBuffer:
   """A ring of the last steps of all environments.
 
-  It holds task rewards and denoising errors; `sample` composes the reward from them.
-  So a moving mu, another w_s or another composition applies to all of the past.
+  It holds task rewards and SDS losses; `sample` composes the reward from them. So a
+  changing mu, another w_s or another composition applies to all stored steps.
 
   Args:
     capacity: Steps of each environment to keep.
@@ -71,10 +71,10 @@ class ReplayBuffer:
     critic_dim: C.
     action_dim: A.
     num_errors: K.
-    device: Of the storage.
+    device: Device of the storage.
 
   Raises:
-    UserError: the device has too little memory.
+    UserError: The device has too little memory.
   """
 
   def __init__(
@@ -122,22 +122,23 @@ class ReplayBuffer:
   ) -> Batch:
     """Return ``count`` transitions over up to ``steps`` steps, uniformly drawn.
 
-    A transition ends early where its episode does. After a failure nothing is
-    earned; a time-out bootstraps from the true last observation.
+    A transition ends early where its episode does. After a failure nothing is earned; a
+    time-out bootstraps from the true last observation.
 
     Args:
       count: B.
       steps: n.
       gamma: Discount of one step.
-      scale: (K,) mu by which errors count now.
-      form: How task reward and prior reward form the reward now.
+      scale: (K,) mu that normalises the SDS losses now.
+      form: Present composition of task reward and prior reward.
 
     Raises:
-      ValueError: fewer than ``steps`` steps are stored.
+      ValueError: Fewer than ``steps`` steps are stored.
     """
     if self.size < steps:
       raise ValueError(f"{self.size} steps stored, {steps} needed")
     kept, device = self._kept, self._kept.task.device
+    # Begin far enough back for all steps of a transition to be stored.
     back = torch.randint(steps, self.size + 1, (count,), device=device)
     start = (self._next - back) % self.capacity
     env = torch.randint(self.num_envs, (count,), device=device)
@@ -147,7 +148,7 @@ class ReplayBuffer:
       kept.task[rows, env], kept.error[rows, env], kept.floor[rows, env], scale, form
     )
     ended = kept.terminated[rows, env] | kept.truncated[rows, env]
-    # Steps that were taken: those before the first end, and the one that it is in.
+    # 1 for each step up to and including the first that ends an episode, else 0.
     alive = torch.ones_like(reward)
     alive[1:] = torch.cumprod((~ended[:-1]).to(reward.dtype), dim=0)
     taken = alive.sum(dim=0)
@@ -165,17 +166,17 @@ class ReplayBuffer:
     )
 
   def state_dict(self) -> dict[str, Any]:
-    """Return what is stored, oldest first."""
+    """Return the stored steps, oldest first."""
     order = (torch.arange(self.size) - self.size + self._next) % self.capacity
     order = order.to(self._kept.task.device)
     kept = {f.name: getattr(self._kept, f.name)[order] for f in fields(Step)}
     return {**kept, "capacity": self.capacity}
 
   def load_state_dict(self, state: dict[str, Any]) -> None:
-    """Take over what `state_dict` returned.
+    """Load the output of `state_dict`.
 
     Raises:
-      ValueError: it is of another capacity, task or number of environments.
+      ValueError: It is of another capacity, task or number of environments.
     """
     if state.get("capacity") != self.capacity:
       raise ValueError(
@@ -195,21 +196,21 @@ class ReplayBuffer:
 
 
 def _bytes_per_step(sizes: dict[str, int]) -> int:
-  """Return what one step of one environment takes."""
+  """Return the bytes of one step of one environment."""
   scalars = len(fields(Step)) - len(sizes) - 2
   return 4 * (sum(sizes.values()) + scalars) + 2
 
 
 def check_memory(needed: int, device: str | torch.device, capacity: int) -> None:
-  """Refuse a buffer that the device cannot hold, before it is filled.
+  """Raise an error for a buffer that the device cannot hold, before it is filled.
 
   Args:
-    needed: Bytes.
-    device: Where.
+    needed: Bytes of the buffer.
+    device: Device of the buffer.
     capacity: Steps of each environment, for the error.
 
   Raises:
-    UserError: says how much is needed and how much there is.
+    UserError: The message says how much is needed and how much is free.
   """
   free = _free_memory(torch.device(device))
   if free is not None and needed > free:
@@ -221,7 +222,7 @@ def check_memory(needed: int, device: str | torch.device, capacity: int) -> None
 
 
 def _free_memory(device: torch.device) -> int | None:
-  """Return free bytes on ``device``; None where that cannot be known."""
+  """Return the free bytes on ``device``; None where they are unknown."""
   if device.type == "cuda":
     return torch.cuda.mem_get_info(device)[0]
   try:

@@ -1,4 +1,4 @@
-"""What the runners of all learners share: checkpoints that continue without a jump."""
+"""Common part of the learners' runners: checkpoints that continue seamlessly."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from smp.utils.tensor_files import save_tensors
 from smp.utils.wandb_mode import choose_wandb_mode
 
 MISFITS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""What torch raises over states of another network."""
+"""Errors of torch when it loads the state of another network."""
 
 
 class CheckpointedRunner:
-  """Saving, exporting, resuming and stopping, for a learner to inherit.
+  """Base class of a learner's runner that saves, exports, resumes and stops.
 
-  A checkpoint holds what the learner needs to go on (`learner_state`), the actor, the
-  running means of the SDS losses, the GSI buffer, and the counters. It is
-  written to a temporary file and renamed, holds plain tensors and numbers only, and is
-  read without unpickling code. Ctrl-C saves and ends cleanly.
+  A checkpoint holds the state of the learner (`learner_state`), the actor, the running
+  means of the SDS losses, the GSI buffer, and the counters. It is written to a
+  temporary file and renamed, holds plain tensors and numbers only, and is read without
+  unpickling code. Ctrl-C saves and ends cleanly.
 
   Attributes:
-    learner: Name of the learner, which checkpoints carry.
-    task: The task's id, which exported policies name. Set by `for_task`.
-    minutes: Training is interrupted after so many, as by Ctrl-C; None: never. Set for
-      all runners of a program: mjlab builds them.
+    learner: Name of the learner, stored in checkpoints.
+    task: The task's id, stored in exported policies. Set by `for_task`.
+    minutes: Minutes after which training is interrupted, as by Ctrl-C; None: never. Set
+      for all runners of a program, as mjlab creates them.
   """
 
   learner = ""
@@ -57,24 +57,24 @@ class CheckpointedRunner:
 
   @classmethod
   def for_task(cls, task: str) -> type[Any]:
-    """Return this runner for one task: mjlab does not tell a runner which one it is."""
+    """Return this runner for one task, which mjlab does not pass to a runner."""
     return type(cls.__name__, (cls,), {"task": task, "__doc__": cls.__doc__})
 
-  # What a learner provides.
+  # Provided by a learner.
 
   def train(self, iterations: int, random_episode_lengths: bool) -> None:
     """Train for ``iterations`` more iterations, saving every ``save_interval``."""
     raise NotImplementedError
 
   def learner_state(self) -> dict[str, Any]:
-    """Return what the learner goes on from, ``actor_state_dict`` among it."""
+    """Return the state of the learner, including ``actor_state_dict``."""
     raise NotImplementedError
 
   def load_learner(self, saved: dict[str, Any], load_cfg: dict | None) -> bool:
-    """Take over what `learner_state` returned; whether training goes on from it."""
+    """Load the output of `learner_state`; return whether training continues from it."""
     raise NotImplementedError
 
-  # What all have.
+  # Common to all learners.
 
   def learn(
     self, num_learning_iterations: int, init_at_random_ep_len: bool = False
@@ -82,9 +82,9 @@ class CheckpointedRunner:
     """Train; save and end cleanly when interrupted.
 
     Raises:
-      UserError: the disk is full, or something else that a person can mend.
+      UserError: The disk is full, or another error that a person can fix.
     """
-    _ = self._origin  # Of the start: the files may change while training goes on.
+    _ = self._origin  # Read now: the files may change while training.
     if self.logger.log_dir is not None and self.cfg.get("logger") == "wandb":
       choose_wandb_mode(Path(self.logger.log_dir))
     try:
@@ -102,9 +102,9 @@ class CheckpointedRunner:
       raise UserError(f"{error}{self._resume_hint()}") from error
 
   def save(self, path: str, infos: dict | None = None) -> None:
-    """Write a checkpoint to ``path`` and the policy in it as ONNX beside it.
+    """Write a checkpoint to ``path`` and its policy as ONNX beside it.
 
-    Both are handed to W&B if uploads are on.
+    Both are uploaded to W&B if uploads are on.
     """
     env = self.env.unwrapped
     saved = self.learner_state()
@@ -124,13 +124,13 @@ class CheckpointedRunner:
       saved["infos"]["smp"] = self._smp_term().state_dict()
     save_tensors(path, saved)
     self._upload(path)
-    # After the checkpoint, which must not be lost to whatever goes wrong here.
+    # Export after the checkpoint, which no error here may prevent.
     policy = Path(path).with_name(FILE_NAME)
     try:
       self.export(policy, actor_from(saved, path))
     except Exception as error:
       detail = one_line(error)
-      print(f"[WARN] {policy}: not exported ({detail}); training goes on")
+      print(f"[WARN] {policy}: not exported ({detail}); training continues")
     else:
       self._upload(str(policy))
 
@@ -138,7 +138,7 @@ class CheckpointedRunner:
     """Write the actor as ONNX to ``path``, by default the one in training.
 
     Raises:
-      UserError: as `export_policy`.
+      UserError: As `export_policy`.
     """
     return export_policy(
       self.env,
@@ -156,10 +156,10 @@ class CheckpointedRunner:
     strict: bool = True,
     map_location: str | None = None,
   ) -> dict:
-    """Read a checkpoint; training then goes on with the iteration after it.
+    """Read a checkpoint; training then continues with the iteration after it.
 
     Raises:
-      UserError: the file is missing, damaged, of another learner, task or network.
+      UserError: The file is missing, damaged, or of another learner, task or network.
     """
     del strict
     loaded = read_checkpoint(path, map_location or str(self.env.device))
@@ -190,7 +190,7 @@ class CheckpointedRunner:
     return infos
 
   def _go_on_from(self, loaded: dict[str, Any]) -> None:
-    """Take over the counters of a checkpoint and its curriculum."""
+    """Load the counters of a checkpoint and its curriculum."""
     env, infos = self.env.unwrapped, loaded["infos"]
     self.current_learning_iteration = loaded["iter"] + 1
     env.common_step_counter = infos["env_state"]["common_step_counter"]
@@ -199,13 +199,13 @@ class CheckpointedRunner:
     load_curriculum_state(env, infos.get("curriculum", {}))
 
   def _upload(self, path: str) -> None:
-    """Give a file of this run to W&B, if uploads are on."""
+    """Upload a file of this run to W&B, if uploads are on."""
     if self.cfg["upload_model"]:
       self.logger.save_model(path, self.current_learning_iteration)
 
   @functools.cached_property
   def _origin(self) -> dict[str, str]:
-    """Where a checkpoint comes from."""
+    """Return the prior, commit and command of this training."""
     return {
       "prior": Path(self._smp_term().cfg.prior or "none").stem,
       "commit": git_revision(),
@@ -232,7 +232,7 @@ class CheckpointedRunner:
     return f"--agent.resume True --agent.load-run {run}"
 
   def _resume_hint(self) -> str:
-    """Return the end of a fatal error's line: where it stopped and how to resume."""
+    """Return the end of a fatal error's message: where it stopped and how to resume."""
     stopped = f"; training stopped in iteration {self.current_learning_iteration + 1}"
     if not list(Path(str(self.logger.log_dir)).glob("model_*.pt")):
       return f"{stopped}, before its first checkpoint"
@@ -243,7 +243,8 @@ class CheckpointedRunner:
 def _interrupt_after(minutes: float | None) -> Iterator[None]:
   """Interrupt the main thread as Ctrl-C does, ``minutes`` from now.
 
-  By an alarm where the system has one: a program in the background may ignore Ctrl-C.
+  Where the system has alarms one is used: a program in the background may ignore
+  Ctrl-C.
   """
   if minutes is None:
     yield
@@ -266,16 +267,19 @@ def _interrupt_after(minutes: float | None) -> Iterator[None]:
 
 
 class SmpRunner(CheckpointedRunner, MjlabOnPolicyRunner):
-  """PPO: rsl_rl's runner as mjlab has it, with this project's checkpoints."""
+  """PPO: mjlab's runner of rsl_rl, with this project's checkpoints."""
 
   learner = "ppo"
   env: RslRlVecEnvWrapper  # pyright: ignore[reportIncompatibleVariableOverride]
 
   def train(self, iterations: int, random_episode_lengths: bool) -> None:
+    """Train by mjlab's runner."""
     MjlabOnPolicyRunner.learn(self, iterations, random_episode_lengths)
 
   def learner_state(self) -> dict[str, Any]:
+    """Return the state of rsl_rl's PPO."""
     return self.alg.save()
 
   def load_learner(self, saved: dict[str, Any], load_cfg: dict | None) -> bool:
+    """Load the state of rsl_rl's PPO; return whether training continues from it."""
     return bool(self.alg.load(saved, load_cfg, True))

@@ -1,9 +1,9 @@
 """TD3 with parallel environments, a distributional critic and n-step returns.
 
-Twin-delayed deep deterministic policy gradient (Fujimoto et al., arXiv 1802.09477), with
-many environments at once and a noise scale for each (Seo et al., FastTD3, arXiv
-2505.22642), and critics that predict a distribution of returns over fixed atoms
-(Bellemare et al., arXiv 1707.06887).
+Twin-delayed deep deterministic policy gradient (Fujimoto et al., arXiv 1802.09477) with
+many environments at once, a noise scale for each (Seo et al., FastTD3, arXiv 2505.22642),
+and critics that predict a distribution of returns over fixed atoms (Bellemare et al.,
+arXiv 1707.06887).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from smp.rl.replay import Batch
 
 @dataclass
 class Td3Cfg:
-  """Settings of TD3. Lengths of time are in steps of the environment."""
+  """Settings of TD3. Times are in steps of the environment."""
 
   hidden_dims: tuple[int, ...] = (512, 256, 128)
   """Hidden layers of the actor and of each critic."""
@@ -41,20 +41,20 @@ class Td3Cfg:
   """Discount of one step."""
 
   n_step: int = 3
-  """Rewards that a return adds up before it bootstraps."""
+  """Number of rewards that a return adds up before it bootstraps."""
 
   learning_rate: float = 3e-4
 
   weight_decay: float = 1e-3
 
   betas: tuple[float, float] = (0.9, 0.95)
-  """Of AdamW."""
+  """Betas of AdamW."""
 
   tau: float = 0.02
-  """Share of the critics that their targets take over in an update."""
+  """Share of the critics' weights that their targets take over in an update."""
 
   actor_interval: int = 2
-  """Updates of the critics for one of the actor."""
+  """Updates of the critics for each one of the actor."""
 
   actor_delay: int = 400
   """Updates of the critics before the first of the actor."""
@@ -62,8 +62,8 @@ class Td3Cfg:
   num_atoms: int = 101
 
   value_range: tuple[float, float] | None = None
-  """Returns times (1 - gamma), which are mean rewards, that the atoms span. None: from
-  0 to `DEFAULT_SHARE` of the largest reward in ``product``, all of it otherwise."""
+  """Range of the atoms: returns times (1 - gamma), which are mean rewards. None: from 0
+  to `DEFAULT_SHARE` of the largest reward in ``product``, all of it otherwise."""
 
   target_noise: float = 0.1
   """Standard deviation of the noise on target actions."""
@@ -71,17 +71,17 @@ class Td3Cfg:
   target_noise_clip: float = 0.3
 
   exploration_noise: tuple[float, float] = (0.0, 0.3)
-  """Smallest and largest standard deviation of the noise on actions: each environment
-  keeps its own between them."""
+  """Smallest and largest standard deviation of the noise on actions; each environment
+  keeps one value between them."""
 
   noise_free_envs: int = 8
-  """Environments without noise, by which the policy is judged; at most a quarter."""
+  """Environments without noise, which measure the policy; at most a quarter of all."""
 
   action_bound: float = 3.0
-  """Actions are this times tanh, in units of the action."""
+  """Factor on the tanh output, in units of the action."""
 
   bound_by_joint_limits: bool = False
-  """Bound the action of each joint by what reaches its limits instead."""
+  """Bound the action of each joint by its limits instead."""
 
   action_penalty: float = 2e-4
   """Weight of the squared output before tanh, which keeps it from saturating."""
@@ -90,20 +90,20 @@ class Td3Cfg:
   """Whether half of each batch is mirrored from left to right."""
 
   max_grad_norm: float = 0.0
-  """Clip the norm of gradients at this; 0: do not."""
+  """Maximum norm of gradients; 0: not clipped."""
 
   bfloat16: bool = True
   """Compute the products of the updates in bfloat16 on processors that have it."""
 
 
 DEFAULT_SHARE = 0.7
-"""Of the largest reward that the atoms span in ``product``, where the prior's reward
-stays well below 1."""
+"""Share of the largest reward that the atoms span in ``product``, where the prior's
+reward stays well below 1."""
 OBS_CLIP = 10.0
 BFLOAT16_GAIN = 1.2
 """How many times as fast products in bfloat16 must be to be used."""
 OUTPUT_GAIN = 0.01
-"""The actor's last layer begins small: the first actions are the default pose."""
+"""Factor on the actor's last layer, so that the first actions are the default pose."""
 
 
 class TwinCritic(nn.Module):
@@ -128,15 +128,16 @@ def project(
 ) -> Tensor:
   """Return the distribution of ``reward + discount * return`` on the same atoms.
 
-  Each atom's probability goes to the two atoms nearest to where it lands; what lands
-  outside goes to the end. Source: Bellemare et al., arXiv 1707.06887, algorithm 1.
+  Each atom moves to a new value, and its probability is divided among the two atoms
+  nearest to that value, or goes to the end atom if it is outside. Source: Bellemare et
+  al., arXiv 1707.06887, algorithm 1.
 
   Args:
-    probability: (B, M) of the return after the transition.
+    probability: (B, M), distribution of the return after the transition.
     reward: (B,).
     discount: (B,).
     low: Value of the first atom.
-    high: Value of the last.
+    high: Value of the last atom.
 
   Returns:
     (B, M).
@@ -155,7 +156,7 @@ def project(
 
 
 class Td3:
-  """The networks and how they learn.
+  """The networks of TD3 and their updates.
 
   All is tensor arithmetic with static shapes: no value is read back to the host.
 
@@ -165,9 +166,9 @@ class Td3:
     action_bound: (A,) largest actions.
     num_envs: N.
     value_range: Values of the first and the last atom, in units of the mean reward.
-    cfg: The rest.
-    device: Where to compute.
-    mirrors: Of actor observations, critic observations and actions; None: no mirroring.
+    cfg: Further settings.
+    device: Device to compute on.
+    mirrors: Mirrors of actor observations, critic observations and actions; None: none.
   """
 
   def __init__(
@@ -224,7 +225,7 @@ class Td3:
 
   @torch.no_grad()
   def observe(self, obs: Tensor, critic_obs: Tensor) -> None:
-    """Let the normalisers take in observations (N, O) and (N, C)."""
+    """Update the normalisers with observations (N, O) and (N, C)."""
     self.actor.obs_normalizer.update(obs)
     self.critic_normalizer.update(critic_obs)
 
@@ -278,7 +279,7 @@ class Td3:
 
   @torch.no_grad()
   def _target(self, batch: Batch) -> Tensor:
-    """Return the distribution (B, atoms) that both critics are to predict."""
+    """Return the target distribution (B, atoms) of both critics."""
     cfg, bound = self.cfg, self.actor.action_bound
     action = bound * torch.tanh(self.target_mlp(self.actor.normalize(batch.next_obs)))
     noise = cfg.target_noise * torch.randn_like(action)
@@ -288,15 +289,18 @@ class Td3:
       self._normalize_critic(batch.next_critic_obs), action / bound
     )
     probability = logits.softmax(dim=-1)
+    # Take the distribution of the target critic with the lower mean (clipped double Q).
     mean = (probability * self.atoms).sum(dim=-1)
     smaller = (mean[0] <= mean[1]).unsqueeze(-1)
     chosen = torch.where(smaller, probability[0], probability[1])
+    # Returns times (1 - gamma) are in units of the mean reward, as the atoms are.
     reward = batch.reward * (1.0 - cfg.gamma)
     return project(chosen, reward, batch.discount, *self.value_range)
 
   def _update_critic(self, batch: Batch, critic_obs: Tensor) -> dict[str, Tensor]:
     target = self._target(batch)
     logits = self.critic(critic_obs, batch.action / self.actor.action_bound)
+    # Cross-entropy of each critic with the target, summed over the two.
     loss = -(target * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=1).sum()
     self.critic_optimizer.zero_grad()
     loss.backward()
@@ -308,7 +312,7 @@ class Td3:
   def _update_actor(self, obs: Tensor, critic_obs: Tensor) -> dict[str, Tensor]:
     output = self.actor.mlp(obs)
     self.critic.requires_grad_(False)
-    # Divided by the bound, as the critics see actions.
+    # The critics take actions divided by the bound.
     logits = self.critic.first(critic_obs, torch.tanh(output))
     self.critic.requires_grad_(True)
     value = (logits.softmax(dim=-1) * self.atoms).sum(dim=-1).mean()
@@ -327,7 +331,7 @@ class Td3:
   # Checkpoints.
 
   def state_dict(self) -> dict[str, Any]:
-    """Return everything that learning goes on from, replay aside."""
+    """Return the whole state of learning except for the replay."""
     return {
       "actor_state_dict": self.actor.state_dict(),
       "actor_spec": self.spec.to_dict(),
@@ -341,10 +345,10 @@ class Td3:
     }
 
   def load_state_dict(self, state: dict[str, Any]) -> None:
-    """Go on from what `state_dict` returned.
+    """Load the output of `state_dict`.
 
     Raises:
-      RuntimeError, KeyError, ValueError: it is of other networks.
+      RuntimeError, KeyError, ValueError: It is of other networks.
     """
     self.actor.load_state_dict(state["actor_state_dict"])
     self.critic.load_state_dict(state["critic_state_dict"])
@@ -400,9 +404,9 @@ def _product_precision(precision: str) -> Iterator[None]:
 
 @contextmanager
 def bfloat16_products(wanted: bool) -> Iterator[None]:
-  """Let oneDNN round the factors of float32 products to bfloat16, where it pays.
+  """Let oneDNN round the factors of float32 products to bfloat16, where it is faster.
 
-  Sums stay in float32. It leaves the setting as it was.
+  Sums stay in float32. The previous setting is restored.
   """
   if not (wanted and has_bfloat16()):
     yield

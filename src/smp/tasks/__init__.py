@@ -1,7 +1,7 @@
 """The tasks, registered with mjlab when this package is imported.
 
 mjlab imports it through the ``mjlab.tasks`` entry point, so that its own ``train``,
-``play`` and ``list-envs`` know the tasks too. It is imported here first, so that the
+``play`` and ``list-envs`` know the tasks too. mjlab is imported here first, so that the
 order in which a program imports the two makes no difference (see `smp.mdp`).
 """
 

@@ -1,4 +1,4 @@
-"""What all tasks share: the robot, its observations, disturbances and ends.
+"""Common part of all tasks: the robot, observations, disturbances and terminations.
 
 The numbers are those of the published G1 set-up of SMP on mjlab.
 """
@@ -37,7 +37,8 @@ from smp.robots import g1
 SELF_COLLISION = "self_collision"
 CRITIC_HISTORY = 10
 MAXIMUM_SPEED = 1000.0
-"""rad/s and m/s. The robot's motors end below 40 rad/s."""
+"""Speed, rad/s and m/s, beyond which the physics has diverged. The robot's motors end
+below 40 rad/s."""
 PLAY_GSI_BUFFER_SIZE = 1024
 FOOT_GEOMS = tuple(
   f"{side}_foot{i}_collision" for side in ("left", "right") for i in range(1, 8)
@@ -47,13 +48,13 @@ FOOT_GEOMS = tuple(
 def base_env_cfg(
   smp_term: SmpTermCfg, command: CommandTermCfg | None
 ) -> ManagerBasedRlEnvCfg:
-  """The environment of a task, without the task's own rewards and metrics.
+  """Return the environment of a task without the task's own rewards and metrics.
 
   Args:
-    smp_term: The prior and how it enters. It comes first among the commands, since
-      it writes the state that episodes start in.
-    command: What the policy is asked to do; observed under the name "command". None
-      if the task is always the same.
+    smp_term: The prior and its use. It comes first among the commands, since it writes
+      the initial state of episodes.
+    command: The command, observed under the name "command"; None for a task without
+      one.
   """
   commands: dict[str, CommandTermCfg] = {SMP_TERM: smp_term}
   observations = _observations()
@@ -116,8 +117,11 @@ def base_env_cfg(
 
 
 def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
-  """The same task to look at: endless, undisturbed, exact, with a frozen memory, and
-  nothing that grows."""
+  """Change a task's environment, in place, to one for viewing.
+
+  It is endless, undisturbed and exact, with fixed running means and GSI buffer, and no
+  curriculum.
+  """
   cfg.episode_length_s = 1e9
   cfg.scene.num_envs = 1
   cfg.observations["actor"].enable_corruption = False
@@ -132,7 +136,7 @@ def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
     gsi_refresh_interval=0,
     init_speed_bandwidth=None,
   )
-  # What the browser viewer can plot live.
+  # Metrics that the browser viewer can plot live.
   cfg.metrics = {"r_smp": MetricsTermCfg(func=metrics.r_smp)} | cfg.metrics
   for index, timestep in enumerate(smp_term.timesteps):
     cfg.metrics[f"sds_loss_t{timestep}"] = MetricsTermCfg(
@@ -169,7 +173,7 @@ def _observations() -> dict[str, ObservationGroupCfg]:
     "projected_gravity": ObservationTermCfg(
       func=envs_mdp.projected_gravity, noise=Unoise(n_min=-0.05, n_max=0.05)
     ),
-    # What the encoders say: the bias that the action target corrects for is in it.
+    # The encoders' values, which contain the bias that the action target corrects for.
     "joint_pos": ObservationTermCfg(
       func=envs_mdp.joint_pos_rel,
       params={"biased": True},
@@ -186,7 +190,7 @@ def _observations() -> dict[str, ObservationGroupCfg]:
   critic = {name: replace(term, noise=None) for name, term in actor.items()}
   critic["joint_pos"] = ObservationTermCfg(func=envs_mdp.joint_pos_rel)
   # A robot may diverge between the check of terminations and the observation. It is
-  # reset one step later; until then no policy sees, and no mean takes in, a NaN.
+  # reset one step later; until then no NaN reaches the policy or a running mean.
   sound: dict[str, Any] = {"nan_policy": "sanitize", "nan_check_per_term": False}
   return {
     "actor": ObservationGroupCfg(terms=actor, enable_corruption=True, **sound),
@@ -197,7 +201,7 @@ def _observations() -> dict[str, ObservationGroupCfg]:
 
 
 def _events() -> dict[str, EventTermCfg]:
-  """Pushes, and the properties that differ from robot to robot."""
+  """Return the pushes, and the properties randomised per environment."""
   return {
     "push_robot": EventTermCfg(
       func=envs_mdp.push_by_setting_velocity,

@@ -25,7 +25,7 @@ from smp.tasks.spec import TaskSpec
 
 
 def forward_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
-  """The environment of Smp-Forward-G1, for training or to look at."""
+  """Return the environment of Smp-Forward-G1, for training or (``play``) viewing."""
   cfg = base_env_cfg(
     smp_term=SmpTermCfg(prior="loco"),
     command=SpeedCommandCfg(
@@ -35,7 +35,7 @@ def forward_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   cfg.rewards["track_velocity"] = RewardTermCfg(
     func=TaskReward,
     weight=1.0,
-    # The same scale at low speeds, as published; 4.0 tells slow from slower.
+    # The same scale at low speeds, as published; 4.0 would distinguish slow speeds better.
     params={
       "task": track_velocity,
       "command_name": "command",
@@ -51,7 +51,7 @@ def forward_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
 
 SPEEDS = tuple(0.5 * i for i in range(1, 11))
 PUSH_SPEED = 1.5
-"""m/s, as are ``SPEEDS``."""
+"""Speed during the sweep over pushes, m/s."""
 
 SPEC = TaskSpec(
   env_cfg=forward_env_cfg,

@@ -30,14 +30,15 @@ from smp.tasks.spec import TaskSpec
 
 EPISODE_S = 5.0
 LYING_HEAD_HEIGHT = 0.6
-"""Starts from the prior have the head below this, m."""
+"""Maximum height of the head in initial states from the prior, m."""
 FALLEN_SHARE = 0.5
 CONTACTS_LYING = 60
-"""Contacts per robot to make room for: one that lies has more than one that walks."""
+"""Contacts per environment to reserve memory for: a lying robot has more than a walking
+one."""
 
 
 def getup_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
-  """The environment of Smp-Getup-G1, for training or to look at."""
+  """Return the environment of Smp-Getup-G1, for training or (``play``) viewing."""
   cfg = base_env_cfg(
     smp_term=SmpTermCfg(
       prior="getup",
@@ -58,7 +59,7 @@ def getup_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
     weight=0.3,
     params={"task": hold_head_high, "height": 1.1, "scale": 1.0},
   )
-  # Who gets up touches the ground, and itself, with everything.
+  # Ground and self-contact are expected here, so drop both terminations.
   del cfg.terminations["self_collision"], cfg.terminations["root_too_low"]
   cfg.scene.sensors = ()
   cfg.terminations["out_of_distribution"] = TerminationTermCfg(
@@ -80,7 +81,7 @@ def getup_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
 
 
 PUSH_TIME = 12.0
-"""When a robot that gets up at all stands, s."""
+"""Time of the push, s, by which a robot that gets up at all stands."""
 UPRIGHT_AT_END = 1.10
 """Height of the head, m, that counts as standing in the last half second."""
 
@@ -124,8 +125,8 @@ SPEC = TaskSpec(
       *pushed(),
     ),
     {
-      COMMAND: "start pose",
-      PUSH: f"push {PUSH_TIME:g} s after a start from the prior (m/s)",
+      COMMAND: "initial pose",
+      PUSH: f"push {PUSH_TIME:g} s after an initial state of the prior (m/s)",
     },
     push_times=(PUSH_TIME,),
     stops=False,
@@ -136,7 +137,7 @@ SPEC = TaskSpec(
     _share("stood_sr3", "stood up, protocol SR3", "SR3 (%)"),
     Metric(
       "stand_time",
-      "time to stand, of those who stood up",
+      "time to stand, of robots that stood up",
       "s",
       "task",
       better="lower",

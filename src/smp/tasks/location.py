@@ -32,7 +32,7 @@ from smp.tasks.spec import TaskSpec
 
 
 def location_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
-  """The environment of Smp-Location-G1, for training or to look at."""
+  """Return the environment of Smp-Location-G1, for training or (``play``) viewing."""
   cfg = base_env_cfg(
     smp_term=SmpTermCfg(prior="lafan_run", sds_scale=4.0),
     command=LocationCommandCfg(
@@ -51,7 +51,7 @@ def location_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
 
 
 RINGS = ((1.0, 2.5), (2.5, 5.0), (5.0, 7.5), (7.5, 10.0))
-"""Distances of the goal at the start, m."""
+"""Ranges of the goal's distance from the initial position, m."""
 PUSH_RING = (5.0, 5.0)
 REACHED = 0.5
 """Distance within which the goal is reached, m."""
@@ -65,7 +65,7 @@ def ask(conditions: Sequence[EvalCondition], chance: Chance) -> dict[str, np.nda
 
 
 def values(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Tensor]:
-  """Return whether, when and how closely the goal is reached (N,)."""
+  """Return the distance to the goal, and whether and when it is reached (N,)."""
   del settle
   where, goal = trajectory.qpos[..., :2], trajectory.command["goal"]
   time = episode_metrics.time_to_goal(where, goal, valid, trajectory.fps, REACHED)
@@ -91,7 +91,7 @@ SPEC = TaskSpec(
       *pushed(ring=PUSH_RING),
     ),
     {
-      COMMAND: "goal at the start (m)",
+      COMMAND: "initial distance of the goal (m)",
       PUSH: push_axis(f"a goal {PUSH_RING[0]:g} m away"),
     },
     ask,
@@ -108,7 +108,7 @@ SPEC = TaskSpec(
     ),
     Metric(
       "goal_time",
-      f"time to {REACHED:g} m, of those who came there",
+      f"time to {REACHED:g} m, of robots that came there",
       "s",
       "task",
       better="lower",

@@ -1,4 +1,4 @@
-"""Which tasks there are, and what the rest of the program asks of them by id."""
+"""Registry of the tasks, and what the rest of the program asks of them by id."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SPECS: dict[str, TaskSpec] = {}
 
 
 def register_task(spec: TaskSpec) -> None:
-  """Make a task known to this project and to mjlab.
+  """Register a task with this project and with mjlab.
 
   Raises:
-    ValueError: its id is taken.
+    ValueError: Its id is taken.
   """
   register_mjlab_task(
     task_id=spec.id,
@@ -41,10 +41,12 @@ def find_task(task: str) -> TaskSpec:
   """Return a task of this project by its id.
 
   Raises:
-    UserError: there is none, though mjlab may know one.
+    UserError: There is none, though mjlab may know one.
   """
   if task not in _SPECS:
-    raise UserError(f"no protocol to evaluate '{task}' by; there is one for our tasks")
+    raise UserError(
+      f"no protocol to evaluate '{task}'; only tasks of this project have one"
+    )
   return _SPECS[task]
 
 
@@ -52,19 +54,19 @@ def protocol_of(task: str, seconds: float | None = None) -> EvalProtocol:
   """Return the protocol of a task.
 
   Args:
-    task: Its id.
+    task: Id of the task.
     seconds: A shorter (or longer) episode than the standard one, which is noted.
 
   Raises:
-    UserError: no protocol for that task, or no time.
+    UserError: The task has no protocol, or the time is too short.
   """
   return find_task(task).protocol.lasting(seconds)
 
 
 def policy_path(task: str) -> Path:
-  """Return where the shipped policy of a task is, if there is one.
+  """Return the path of the shipped policy of a task, whether or not it exists.
 
-  For a task of mjlab's own, where one of that id would be.
+  For a task of mjlab's own it is the path of a file named by the task's id.
   """
   name = _SPECS[task].policy if task in _SPECS else task.lower()
   return paths.POLICIES / f"{name}.pt"

@@ -1,4 +1,4 @@
-"""What a task is: its environment, and how a policy of it is judged."""
+"""Specification of a task: its environment, and how its policies are evaluated."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from smp.episodes.trajectory import Trajectory
 
 
 class MakeEnvCfg(Protocol):
-  """Makes the environment of a task, for training or to look at."""
+  """Factory of a task's environment, for training or (``play``) viewing."""
 
-  def __call__(self, play: bool = False) -> ManagerBasedRlEnvCfg: ...
+  def __call__(self, play: bool = False) -> ManagerBasedRlEnvCfg:
+    """Return the environment's configuration."""
+    ...
 
 
 Values = Callable[[Trajectory, Tensor, float], dict[str, Tensor]]
-"""From N episodes, the steps that count (T, N) and the seconds after which errors do to
-figures (N,) by key."""
+"""Maps N episodes, their valid steps (T, N) and the seconds before errors count to
+metrics (N,) by key."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,16 @@ class TaskSpec:
 
   env_cfg: MakeEnvCfg
   policy: str
-  """Name of its shipped policy: datasets/policies/NAME.pt."""
+  """Name of the shipped policy: datasets/policies/NAME.pt."""
   protocol: EvalProtocol
-  """How it is evaluated; its ``task`` is the id of this task."""
+  """Evaluation protocol; its ``task`` is the id of this task."""
   metrics: tuple[Metric, ...]
-  """Figures of its own, beside those that every task has."""
+  """Metrics of this task, in addition to those of every task."""
   values: Values
-  """The means and shares among ``metrics``, for each episode. Shares of episodes by what
-  ended them are known without it."""
+  """Computes the means and rates among ``metrics`` in each episode. The rates of
+  terminations are known without it."""
   success: str
-  """Key of the metric, one of ``metrics``, that says most about a policy."""
+  """Key of the most informative metric about a policy, one of ``metrics``."""
 
   def __post_init__(self) -> None:
     if self.success not in {metric.key for metric in self.metrics}:
@@ -48,10 +50,10 @@ class TaskSpec:
 
   @property
   def id(self) -> str:
-    """What scripts call it, such as Smp-Forward-G1."""
+    """Return the id for scripts, such as Smp-Forward-G1."""
     return self.protocol.task
 
   @property
   def experiment(self) -> str:
-    """Name of the folder of its runs, such as smp_forward_g1."""
+    """Return the name of the folder of runs, such as smp_forward_g1."""
     return self.id.lower().replace("-", "_")

@@ -1,4 +1,4 @@
-"""Smp-Steering-G1: go one way while facing another."""
+"""Smp-Steering-G1: go in one direction while facing another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from smp.tasks.spec import TaskSpec
 
 
 def steering_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
-  """The environment of Smp-Steering-G1, for training or to look at."""
+  """Return the environment of Smp-Steering-G1, for training or (``play``) viewing."""
   cfg = base_env_cfg(
     smp_term=SmpTermCfg(prior="lafan_run"),
     command=SteeringCommandCfg(
@@ -62,9 +62,9 @@ def steering_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
 
 
 SPEED = 1.25
-"""The middle of what is trained, m/s."""
+"""Speed of the evaluation: the middle of the training range, m/s."""
 ANGLES = (0.0, 45.0, 90.0, 135.0, 180.0)
-"""Between direction of travel and facing, degrees, to either side."""
+"""Angles between direction of travel and facing, degrees, to either side."""
 
 
 def ask(conditions: Sequence[EvalCondition], chance: Chance) -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ def ask(conditions: Sequence[EvalCondition], chance: Chance) -> dict[str, np.nda
 
 
 def values(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Tensor]:
-  """Return how well speed, direction and facing are followed (N,)."""
+  """Return the tracking errors of speed, direction and facing (N,)."""
   settled = episode_metrics.after(valid, settle, trajectory.fps)
   quat, facing = trajectory.qpos[..., 3:7], trajectory.command["facing"]
   error = episode_metrics.facing_error(quat, facing, settled)

@@ -1,1 +1,1 @@
-"""Pictures, films and viewers."""
+"""Pictures, videos and viewers."""

@@ -1,10 +1,10 @@
-"""What the pages in the browser share: the server, the clock, the first view.
+"""Shared parts of the browser pages: the server, the clock, the first view.
 
-`mjviser.Viewer` has a loop too, and is not used: it takes one physics step of one model
+`mjviser.Viewer` has a loop too, but is not used: it takes one physics step of one model
 per call and paces by that model's time step, has no public way to add or leave out
-controls, and its own write to the joints, the controls and the physics of the model,
-which have to be those of the policy's file. Motions without physics have none of it.
-Its scene, `mjviser.ViserMujocoScene`, draws both pages.
+controls, and writes to the joints, the controls and the physics of the model, which
+have to be those of the policy's file. Its controls are of no use for motions without
+physics. Its scene, `mjviser.ViserMujocoScene`, draws both pages.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import viser
 from smp.errors import UserError
 
 REFRESH = 1.0 / 50.0
-"""Seconds between two pictures."""
+"""Seconds between two frames."""
 FIELD_OF_VIEW = math.radians(50.0)
 
 Point = tuple[float, float, float]
 
 
 class Page(Protocol):
-  """What is shown: brought up to date again and again, in one thread."""
+  """A page that is updated repeatedly, in one thread."""
 
   def tick(self, elapsed: float) -> object:
-    """Let ``elapsed`` seconds pass and redraw."""
+    """Advance by ``elapsed`` seconds and redraw."""
 
 
 def serve(make_page: Callable[[viser.ViserServer], Page], host: str, port: int) -> None:
@@ -38,8 +38,8 @@ def serve(make_page: Callable[[viser.ViserServer], Page], host: str, port: int) 
 
   Args:
     make_page: Called once with the server.
-    host: Where to listen.
-    port: The next free one is taken if it is not free; 0: any.
+    host: Address to listen on.
+    port: Port to listen on, or the next free one if it is taken; 0: any.
 
   Raises:
     UserError: Cannot listen on ``host``.
@@ -70,7 +70,7 @@ def keep_time(tick: Callable[[float], object]) -> None:
 def set_up(
   server: viser.ViserServer, title: str, camera: Point, look_at: Point
 ) -> None:
-  """Set the title and the first view, m; every visitor's camera is their own."""
+  """Set the title and the first view, m; every visitor has a separate camera."""
   server.initial_camera.position = camera
   server.initial_camera.look_at = look_at
   server.initial_camera.fov = FIELD_OF_VIEW
@@ -79,13 +79,16 @@ def set_up(
 
 
 def show_playing(button: viser.GuiButtonHandle, playing: bool) -> None:
-  """Have a button offer what it does next: pause or play."""
+  """Label a button with what it does next: pause or play."""
   button.label = "Pause" if playing else "Play"
   button.icon = viser.Icon.PLAYER_PAUSE if playing else viser.Icon.PLAYER_PLAY
 
 
 def check_host(host: str) -> None:
-  """Raise ``UserError`` if nothing can listen on ``host``; a server would try for ever."""
+  """Raise ``UserError`` if nothing can listen on ``host``.
+
+  Without this check a server would try for ever.
+  """
   try:
     socket.create_server((host, 0)).close()
   except OSError as error:

@@ -1,4 +1,4 @@
-"""What is drawn of a command: an arrow for a velocity or a facing, a ball for a goal."""
+"""Drawing of a command: an arrow for a velocity or a facing, a ball for a goal."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ VELOCITY_COLOR = (0.2, 0.2, 0.9)
 FACING_COLOR = (0.9, 0.5, 0.1)
 GOAL_COLOR = (0.9, 0.2, 0.2)
 HEIGHT, LIFT = 1.55, 0.1
-"""Of the arrow of the velocity above the floor, and of the next one above it, m."""
+"""Height of the velocity's arrow above the floor, and of each further one above it, m.
+"""
 LENGTH = 0.4
-"""Of an arrow, m per m/s; a direction is drawn as 1 m/s."""
+"""Length of an arrow, m per m/s; a direction is drawn as 1 m/s."""
 WIDTH, RADIUS = 0.02, 0.15
-"""Of an arrow and of a goal, m."""
+"""Width of an arrow and radius of a goal, m."""
 
 
 class Arrow(NamedTuple):
+  """An arrow to draw."""
+
   name: str
   start: np.ndarray
   """(3,), m, world."""
@@ -29,7 +32,7 @@ class Arrow(NamedTuple):
 
 
 def arrows(command: Command, root_xy: np.ndarray) -> list[Arrow]:
-  """Arrows over a robot at ``root_xy`` (2,), m."""
+  """Return the arrows over a robot at ``root_xy`` (2,), m."""
   drawn = []
   if command.velocity_w is not None:
     drawn.append(("velocity", command.velocity_w, VELOCITY_COLOR))
@@ -43,7 +46,7 @@ def arrows(command: Command, root_xy: np.ndarray) -> list[Arrow]:
 
 
 def balls(command: Command) -> dict[str, np.ndarray]:
-  """Where the balls of places to go to lie (3,), m, world, by name of component."""
+  """Return the centres of the balls of places to go to (3,), m, world, by component."""
   return {name: np.array([*place, RADIUS]) for name, place in command.points_w.items()}
 
 

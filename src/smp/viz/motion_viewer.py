@@ -1,4 +1,4 @@
-"""A page for the browser that plays motions."""
+"""A browser page that plays motions."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ from smp.viz import browser
 from smp.viz.offscreen import MotionBatch
 
 SPACING = 1.5
-"""Between neighbours, m: the motions all start at the same place."""
+"""Distance between neighbours, m: the motions all begin at the same place."""
 CAMERA = (2.4, -3.2, 1.7)
-"""Where the camera stands at first, m from what it looks at: in front, to the right."""
+"""Position of the camera at first, m from what it looks at: in front, to the right."""
 LOOK_AT_HEIGHT = 0.7
 
 
 class Playback:
-  """Where a motion that runs in a loop is, in seconds."""
+  """Time within a motion that plays in a loop, s."""
 
   def __init__(self, length: float) -> None:
     self.length, self.time, self.playing, self.speed = length, 0.0, True, 1.0
 
   def advance(self, elapsed: float) -> None:
-    """Let ``elapsed`` seconds pass for the one who looks."""
+    """Advance by ``elapsed`` seconds of the viewer's time."""
     if self.playing:
-      # A loop whose one frame is all there is stays at it.
+      # With a single frame the length is 0, and the time stays at 0.
       self.time = (self.time + elapsed * self.speed) % max(self.length, 1e-6)
 
   def frame(self, fps: float, frames: int) -> int:
+    """Return the index of the frame at the present time."""
     return min(int(self.time * fps + 0.5), frames - 1)
 
 
 class MotionPage:
-  """The motions of a gallery, side by side, and what steers them.
+  """The motions of a gallery, side by side, and their controls.
 
-  The server calls back in threads of its own. Those calls only note what was asked for;
-  `tick` does it, in the one thread that touches the scene.
+  The server's callbacks run in threads of their own. They only record what was asked
+  for; `tick` does it, in the one thread that touches the scene.
 
   Attributes:
-    playback: Time, speed, playing or not.
-    gallery: What is shown.
+    playback: Time, speed, and whether it plays.
+    gallery: The motions shown.
   """
 
   def __init__(
@@ -60,7 +61,7 @@ class MotionPage:
     count, frames, _ = self.gallery.qpos.shape
     self.playback = Playback((frames - 1) / fps)
     self.scene = ViserMujocoScene(server, scene_model(), count)
-    # It would move the floor up and down with the robot.
+    # Tracking would move the floor up and down with the robot.
     self.scene.camera_tracking_enabled = False
     self._fetched: MotionBatch | Exception | None = None
     self._fetching = False
@@ -88,7 +89,7 @@ class MotionPage:
 
     @self.time.on_update
     def _(event) -> None:
-      if event.client is not None:  # Not where `tick` moves the slider itself.
+      if event.client is not None:  # Ignore the updates by `tick` itself.
         self.playback.time = self.time.value
         self.set_playing(False)
 
@@ -105,15 +106,17 @@ class MotionPage:
 
   @property
   def selected(self) -> int:
+    """Return the index of the selected motion."""
     options = self.select.options
     return options.index(self.select.value) if self.select.value in options else 0
 
   def set_playing(self, playing: bool) -> None:
+    """Play or pause."""
     self.playback.playing = playing
     browser.show_playing(self.play, playing)
 
   def fetch(self) -> None:
-    """Have other samples made, in another thread: it may take a while."""
+    """Sample other motions in another thread, as it may take a while."""
     if self._fetching:
       return
     self._fetching, self.renew.disabled = True, True
@@ -127,7 +130,7 @@ class MotionPage:
       self._fetched = error
 
   def tick(self, elapsed: float) -> None:
-    """Let ``elapsed`` seconds pass and redraw."""
+    """Advance by ``elapsed`` seconds and redraw."""
     self._take()
     self.playback.advance(elapsed)
     if self.playback.playing:
@@ -135,7 +138,7 @@ class MotionPage:
     self.show()
 
   def _take(self) -> None:
-    """Put new samples in the place of the old ones, when they are there."""
+    """Replace the old samples by new ones when these are ready."""
     fetched, self._fetched = self._fetched, None
     if fetched is None:
       return
@@ -150,7 +153,7 @@ class MotionPage:
     self.playback.time = 0.0
 
   def show(self) -> None:
-    """Send the poses of this moment to the browser, if they are not there already."""
+    """Send the present poses to the browser, unless they are there already."""
     count, frames, _ = self.gallery.qpos.shape
     frame, selected = self.playback.frame(self.fps, frames), self.selected
     view = (id(self.gallery), frame, selected, self.follow.value, self.alone.value)
@@ -158,7 +161,7 @@ class MotionPage:
       return
     self._shown = view
     poses = self.gallery.qpos[:, frame].copy()
-    # To the left, away from the camera.
+    # Place the motions to the left, away from the camera.
     poses[:, 1] += SPACING * np.arange(count)
     shift = np.zeros(3)
     if self.follow.value:
@@ -174,7 +177,7 @@ class MotionPage:
 def _kinematics(
   model: mujoco.MjModel, data: mujoco.MjData, qpos: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Positions (N, B, 3) and orientations (N, B, 3, 3) of all bodies in poses (N, 36)."""
+  """Return positions (N, B, 3) and rotations (N, B, 3, 3) of bodies in poses (N, 36)."""
   xpos = np.empty((len(qpos), model.nbody, 3))
   xmat = np.empty((len(qpos), model.nbody, 3, 3))
   for i, pose in enumerate(qpos):
@@ -190,11 +193,11 @@ def serve(
   """Show galleries, one after the other when asked, until Ctrl-C.
 
   Args:
-    galleries: Of equal shapes; never ends.
+    galleries: Endless, of equal shapes.
     fps: Frames per second of the motions.
-    title: Heads the page.
-    host: Where to listen.
-    port: The next free one is taken if it is not free; 0: any.
+    title: Title of the page.
+    host: Address to listen on.
+    port: Port to listen on, or the next free one if it is taken; 0: any.
 
   Raises:
     UserError: Cannot listen on ``host``.

@@ -20,34 +20,34 @@ if TYPE_CHECKING:
   import mediapy
 
 SIDE = -60.0
-"""Where the camera stands, degrees left of where the robot faces or goes: in front and
-to the right, so that it is seen going to the right."""
+"""Position of the camera, degrees left of the direction in which the robot faces or
+goes: in front and to the right, so that it is seen going to the right."""
 DISTANCE, ELEVATION, LOOK_AT_HEIGHT = 2.25, -12.0, 0.62
 """m, degrees, m: a standing robot fits, and so does one that lies along the picture."""
 MOVED = 0.5
-"""A motion that ends this far from its start, m, has a direction."""
+"""Minimum distance between the ends of a motion, m, for it to have a direction."""
 VIDEO_COLUMNS = 4
 VIDEO_STRIDE = 2
-"""Every so many frames are shown: half the time to render, and few browsers show a GIF
-at 50 frames per second."""
+"""Stride of the frames shown: half the time to render, and few browsers show a GIF at
+50 frames per second."""
 
 
 class MotionBatch(NamedTuple):
-  """Motions to look at."""
+  """Motions to show."""
 
   qpos: np.ndarray
   """(N, T, 36), world frame: root xyz, root wxyz, joint angles."""
   labels: list[str]
-  """Of each of the N."""
+  """Label of each of the N motions."""
   title: str
-  """Of all together."""
+  """Title of all motions."""
 
 
 class OffscreenRenderer:
-  """The robot on a chequered floor, and a camera. To be closed, or used with `with`.
+  """The robot on a chequered floor, and a camera; a context manager.
 
   Raises:
-    UserError: no OpenGL library to render with.
+    UserError: There is no OpenGL library to render with.
   """
 
   def __init__(self) -> None:
@@ -64,15 +64,15 @@ class OffscreenRenderer:
     self.renderer.close()
 
   def picture(self, pose: np.ndarray, facing: float) -> np.ndarray:
-    """The robot (H, W, 3), uint8, in a pose (36,), in the middle of the picture.
+    """Return a picture (H, W, 3), uint8, with the robot in a pose (36,) at its centre.
 
     Args:
       pose: Root xyz, root wxyz, joint angles.
-      facing: The direction, rad about z, that the camera stands `SIDE` of.
+      facing: Direction, rad about z, that the camera's `SIDE` is relative to.
     """
     self.data.qpos[:] = pose
     mujoco.mj_forward(self.model, self.data)
-    # Not at the root: that would leave the head of a lying robot out.
+    # Looking at the root would leave out the head of a lying robot.
     center = self.data.subtree_com[self.root]
     self.camera.lookat[:] = (center[0], center[1], LOOK_AT_HEIGHT)
     self.camera.azimuth = math.degrees(facing) + SIDE + 180.0
@@ -84,7 +84,7 @@ def make_renderer(model: mujoco.MjModel, size: tuple[int, int]) -> mujoco.Render
   """Return a renderer of pictures of ``size``: height and width, pixels.
 
   Raises:
-    UserError: no OpenGL library to render with.
+    UserError: There is no OpenGL library to render with.
   """
   try:
     return mujoco.Renderer(model, *size)
@@ -103,16 +103,16 @@ def open_video(
 
   Args:
     path: The file to write, .gif or a video.
-    size: Of the pictures.
-    fps: Of the video.
+    size: Height and width of the pictures, pixels.
+    fps: Frames per second of the video.
 
   Raises:
-    UserError: the file cannot be written.
+    UserError: The file cannot be written.
   """
   import imageio_ffmpeg
   import mediapy
 
-  # mjlab does the same when it is imported, which takes ten seconds.
+  # mjlab does the same on import, but importing it takes ten seconds.
   mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
   codec = "gif" if path.suffix == ".gif" else "h264"
   with (
@@ -123,12 +123,15 @@ def open_video(
 
 
 def facing(qpos: np.ndarray) -> np.ndarray:
-  """Where poses (..., 36) face, rad about z: the turn of the root about it."""
+  """Return the facing (...) of poses (..., 36), rad: the turn of the root about z."""
   return 2.0 * np.arctan2(qpos[..., 6], qpos[..., 3])
 
 
 def direction(motion: np.ndarray) -> float:
-  """Where a motion (T, 36) goes, rad about z; where it faces in the end if it stays."""
+  """Return the direction of travel of a motion (T, 36), rad about z.
+
+  For a motion that stays in place it is the facing of the last pose.
+  """
   x, y = motion[-1, :2] - motion[0, :2]
   if math.hypot(x, y) < MOVED:
     return float(facing(motion[-1]))
@@ -144,11 +147,11 @@ def film_strip(
   """Write a PNG with one row of pictures per sequence of poses.
 
   Args:
-    rows: Each (N, 36); all of one length look best.
+    rows: Sequences (N, 36), preferably of one length.
     path: The file to write.
     labels: A caption for each row.
-    directions: Where each row goes, rad about z, for the camera to stay on one side of
-      it. None: every pose is seen from in front of itself.
+    directions: Direction of each row, rad about z, for the camera to stay on one side
+      of it. None: the camera follows the facing of every pose.
   """
   import matplotlib
 
@@ -179,13 +182,13 @@ def film_strip(
 def _sides(
   row: np.ndarray, directions: Sequence[float] | None, index: int
 ) -> Iterator[tuple[np.ndarray, float]]:
-  """Poses of a row, each with the direction that it is seen by."""
+  """Yield the poses of a row, each with the direction for the camera."""
   for pose in row:
     yield pose, float(facing(pose)) if directions is None else directions[index]
 
 
 def video(motions: np.ndarray, path: Path, fps: float) -> None:
-  """Write motions side by side as a video; the camera goes along with each.
+  """Write motions side by side as a video; the camera follows each.
 
   Args:
     motions: (N, T, 36).
@@ -193,7 +196,7 @@ def video(motions: np.ndarray, path: Path, fps: float) -> None:
     fps: Frames per second of the motions; the video has one in `VIDEO_STRIDE` of them.
 
   Raises:
-    UserError: no OpenGL library to render with, or the file cannot be written.
+    UserError: There is no OpenGL library to render with, or the file cannot be written.
   """
   columns = min(len(motions), VIDEO_COLUMNS)
   size = (math.ceil(len(motions) / columns) * FRAME_SIZE[0], columns * FRAME_SIZE[1])

@@ -1,4 +1,4 @@
-"""Watch a policy in plain MuJoCo: in its own window, in the browser, as a video."""
+"""Viewers of a policy in plain MuJoCo: a window, a browser page, a video."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ BEHIND = 0.2
 VIDEO_SIZE = (480, 640)
 VIDEO_FPS = 25.0
 CAMERA, LOOK_AT = (2.2, -2.6, 1.5), (0.0, 0.0, 0.75)
-"""Of the browser, m from the floor under the robot."""
+"""Camera of the browser page, m from the floor under the robot."""
 DISTANCE, ELEVATION, LOOK_AT_HEIGHT = 2.7, -12.0, 0.75
-"""Of the window's and the video's camera: m, degrees, m."""
+"""Camera of the window and the video: m, degrees, m."""
 LYING_S = 1.0
-"""How long a robot that fell is left to lie before it starts again."""
+"""Time that a fallen robot lies before it is reset, s."""
 
 
 class Session:
-  """A rollout that goes along with the time that passes.
+  """A rollout in real time.
 
   Args:
-    rollout: Moved by `advance`.
-    start: Where it begins, and begins again.
+    rollout: Advanced by `advance`.
+    start: Initial state of every reset; None: the default pose.
 
   Attributes:
     playing: Whether time passes.
-    restart_fallen: Whether it starts again after a fall.
+    restart_fallen: Whether the robot is reset after a fall.
   """
 
   def __init__(self, rollout: Rollout, start: State | None) -> None:
@@ -52,11 +52,12 @@ class Session:
     self.restart()
 
   def restart(self) -> None:
+    """Reset the rollout to its initial state."""
     self.rollout.reset(self.start)
     self._owed = self._lying = 0.0
 
   def advance(self, elapsed: float) -> None:
-    """Let ``elapsed`` seconds pass for the one who looks."""
+    """Advance by ``elapsed`` seconds of the viewer's time."""
     if not self.playing:
       return
     self._owed = min(self._owed + elapsed * self.speed, BEHIND)
@@ -70,7 +71,7 @@ class Session:
         return
 
   def _down(self, step: float) -> bool:
-    """Whether it is time to start again."""
+    """Return whether it is time to reset."""
     if self.rollout.diverged:
       return True
     robot = self.rollout.robot
@@ -86,7 +87,7 @@ def show_window(session: Session) -> None:
   """Show a session in MuJoCo's own viewer until its window is closed.
 
   Raises:
-    UserError: no display.
+    UserError: There is no display.
   """
   linux = sys.platform.startswith("linux")
   if linux and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -112,7 +113,7 @@ def show_window(session: Session) -> None:
 
 
 def _refresh_window(viewer: Any, session: Session, elapsed: float) -> bool:
-  """Draw a moment later; whether the window is still open."""
+  """Advance and redraw; return whether the window is still open."""
   robot = session.rollout.robot
   with viewer.lock():
     session.advance(elapsed)
@@ -124,9 +125,9 @@ def _refresh_window(viewer: Any, session: Session, elapsed: float) -> bool:
 
 
 class PolicyPage:
-  """A session in the browser, and what steers it.
+  """A session in the browser, and its controls.
 
-  The server calls back in threads of its own. Those calls take `lock`, as `tick` does.
+  The server's callbacks run in threads of their own. They take `lock`, as `tick` does.
   """
 
   def __init__(self, server: viser.ViserServer, session: Session, title: str) -> None:
@@ -175,7 +176,7 @@ class PolicyPage:
       self.session.speed = speed.value
 
   def _add_command(self, part: Component) -> None:
-    """Sliders for a component, one for each number of it."""
+    """Add sliders for a component, one for each of its numbers."""
     if not part.settable:
       return
     command = self.robot.command
@@ -194,13 +195,13 @@ class PolicyPage:
       slider.on_update(changed)
 
   def tick(self, elapsed: float) -> None:
-    """Let ``elapsed`` seconds pass and redraw."""
+    """Advance by ``elapsed`` seconds and redraw."""
     with self.lock:
       self.session.advance(elapsed)
       self.show()
 
   def show(self) -> None:
-    """Send this moment to the browser. The world moves, the robot stays in view."""
+    """Send the present state to the browser; the world moves, the robot stays in view."""
     data, command = self.robot.data, self.robot.command
     shift = np.array([*-data.qpos[:2], 0.0])
     with self.server.atomic():
@@ -235,22 +236,22 @@ def serve(session: Session, title: str, host: str, port: int) -> None:
   """Show a session in the browser until Ctrl-C.
 
   Args:
-    session: What is shown.
-    title: Heads the page.
-    host: Where to listen.
-    port: The next free one is taken if it is not free; 0: any.
+    session: The session to show.
+    title: Title of the page.
+    host: Address to listen on.
+    port: Port to listen on, or the next free one if it is taken; 0: any.
 
   Raises:
-    UserError: cannot listen on ``host``.
+    UserError: Cannot listen on ``host``.
   """
   browser.serve(lambda server: PolicyPage(server, session, title), host, port)
 
 
 def write_video(spec: PolicySpec, command: Command, log: Log, path: Path) -> None:
-  """Write what a log holds as a video; the camera goes along.
+  """Write a log as a video; the camera follows the robot.
 
   Raises:
-    UserError: no OpenGL library to render with, or the file cannot be written.
+    UserError: There is no OpenGL library to render with, or the file cannot be written.
   """
   from rich.progress import track
 

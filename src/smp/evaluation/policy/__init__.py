@@ -1,1 +1,1 @@
-"""How well a policy does its task."""
+"""Evaluation of a policy on its task."""

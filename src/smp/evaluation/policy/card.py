@@ -1,4 +1,4 @@
-"""The card of a shipped policy: where it comes from, its curve, what it can do."""
+"""The card of a published policy: provenance, training curve and evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CURVES = {
   TASK_REWARD: "task reward",
   "Smp/r_smp": "r_smp",
 }
-"""Scalars of a run that the curve shows."""
+"""Scalars of a run that the curve shows, and their titles."""
 
 
 def write_card(
@@ -34,13 +34,13 @@ def write_card(
 
   Args:
     path: The file to write.
-    card: What the policy file says.
-    evaluation: evaluation.json of `scripts/evaluate.py`; its first policy counts.
+    card: Contents of the policy file's card.
+    evaluation: evaluation.json of `scripts/evaluate.py`; its first policy is used.
     curve: A picture, in the same folder.
-    notes: A paragraph for people: what the film shows, where it falls short.
+    notes: A paragraph for people: what the film shows, where the policy falls short.
 
   Raises:
-    UserError: the evaluation cannot be read, or is of another task.
+    UserError: The evaluation cannot be read, or is of another task.
   """
   lines = [f"# {card['task']}", ""]
   if notes:
@@ -95,14 +95,14 @@ def _row(cells: Any) -> str:
 
 
 def draw_curve(path: Path, runs: tuple[Path, ...]) -> None:
-  """Draw the curve of a training that went on over ``runs``, oldest first.
+  """Draw the curve of a training that continued over ``runs``, oldest first.
 
   Args:
     path: The picture to write.
     runs: Folders of runs, logged with ``--agent.logger tensorboard``.
 
   Raises:
-    UserError: a folder holds no such log.
+    UserError: A folder holds no such log.
   """
   import matplotlib.pyplot as plt
 

@@ -1,4 +1,4 @@
-"""Curves of trainings, as their runs logged them."""
+"""Curves of training runs, read from their logs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from smp.errors import UserError
 EPISODE = "Train/mean_episode_length"
 TASK_REWARD = "Smp/task_reward"
 SDS_LOSS = "Smp/sds_loss_t"
-"""Beginning of the names of the SDS losses, one for each timestep."""
+"""Prefix of the names of the SDS losses, one for each timestep."""
 _FORMER_SDS_LOSS = "Smp/raw_error_t"
-"""What earlier versions called them."""
+"""The prefix in logs of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,20 @@ class Curve:
   iteration: np.ndarray
   """(n,)."""
   seconds: np.ndarray
-  """(n,) since the first value of any scalar of the run."""
+  """(n,), since the first value of any scalar of the run."""
   value: np.ndarray
   """(n,)."""
 
   def first_above(self, bound: float) -> int | None:
-    """Return the index of the first value above ``bound``; None: there is none."""
+    """Return the index of the first value above ``bound``; None if there is none."""
     above = np.flatnonzero(self.value > bound)
     return int(above[0]) if len(above) else None
 
   def at(self, seconds: float, window: float = 60.0) -> float | None:
-    """Return the mean over the ``window`` seconds before a time; None: not so long."""
+    """Return the mean over the ``window`` seconds before a time.
+
+    None if the curve ends before that window, or has no value in it.
+    """
     if not len(self.seconds) or self.seconds[-1] < seconds - window:
       return None
     chosen = (self.seconds > seconds - window) & (self.seconds <= seconds)
@@ -76,7 +79,7 @@ def read_curves(run: Path, names: Iterable[str] = ()) -> dict[str, Curve]:
 
 
 def mean_sds_loss(curves: dict[str, Curve]) -> Curve | None:
-  """Return the mean of the SDS losses over timesteps; None: they were not logged."""
+  """Return the mean of the SDS losses over timesteps; None if they were not logged."""
   errors = [curve for name, curve in curves.items() if name.startswith(SDS_LOSS)]
   if not errors:
     return None

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: figures over a sweep, and strips of rendered frames."""
+"""Pictures of an evaluation: metrics over a sweep, and strips of rendered frames."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from smp.evaluation.policy.summary import ALL
 from smp.viz.offscreen import OffscreenRenderer, direction, facing
 
 COLORS = ("#3b82c4", "#e07b39")
-"""Of the first and the second policy; both are seen on white and on black."""
+"""Colours of the first and the second policy; both are visible on white and on black.
+"""
 INK = "#010203"
-"""Stands for the colour of the page's text in a drawing."""
+"""Placeholder in a drawing for the colour of the page's text."""
 STRIP_FRAMES = 8
 STRIP_S = 1.6
-"""Time that a strip shows of a robot that walks, s."""
+"""Time that a strip of a walking robot covers, s."""
 GETUP_STRIP_S = 4.8
 BEFORE_PUSH_S = 0.2
 JPEG_QUALITY = 82
@@ -29,7 +30,7 @@ JPEG_QUALITY = 82
 def curve(
   figure: Metric, policies: Sequence[dict[str, Any]], sweep: str, axis_title: str
 ) -> str:
-  """An SVG: one figure over the conditions of a sweep, with its intervals."""
+  """Draw one metric over the conditions of a sweep, with its intervals, as SVG."""
   import matplotlib
   from matplotlib.figure import Figure
 
@@ -80,7 +81,10 @@ def _span(ticks: dict[float, str]) -> float:
 
 
 def _tick_labels(ticks: dict[float, str]) -> list[str]:
-  """Numbers where they say all, words else; every other one where there are many."""
+  """Return numbers where the labels say no more, else words.
+
+  Of many labels every other one is left empty.
+  """
   numbers = [f"{value:g}" for value in ticks]
   words = list(ticks.values())
   plain = [word.split()[-2] if " " in word else word.rstrip("°") for word in words]
@@ -99,7 +103,7 @@ def _draw(
   color: str,
   joined: bool,
 ) -> None:
-  """Points with intervals; ``joined`` by a line unless they are of kinds of things."""
+  """Draw points with intervals, ``joined`` by a line where the axis is a quantity."""
   scale = 100.0 if figure.kind == "rate" else 1.0
   points = []
   for row in rows:
@@ -132,10 +136,11 @@ def _draw(
 def strip_frames(
   trajectory: Trajectory, env: int, condition: EvalCondition, protocol: EvalProtocol
 ) -> np.ndarray:
-  """The poses (STRIP_FRAMES, 36) that show an episode.
+  """Return the poses (STRIP_FRAMES, 36) that illustrate an episode.
 
-  Of a robot that gets up the first seconds, of one that is pushed what comes of the
-  first push, else some steps once it has settled; of one that fails before, its end.
+  For a robot that gets up these are the first seconds; for one that is pushed, the time
+  around the first push; otherwise some steps after it has settled. If the robot fails
+  before, they are the end of the episode.
   """
   span, start = STRIP_S, protocol.settle
   if condition.start != "prior" or not protocol.stops:
@@ -150,14 +155,14 @@ def strip_frames(
 
 
 def typical(returns: np.ndarray, choice: np.ndarray) -> int:
-  """The environment among ``choice`` (N,) whose return is the median of theirs."""
+  """Return the environment among ``choice`` (N,) whose return is their median."""
   envs = np.flatnonzero(choice)
   order = np.argsort(returns[envs], kind="stable")
   return int(envs[order[(len(envs) - 1) // 2]])
 
 
 def render_strip(studio: OffscreenRenderer, frames: np.ndarray) -> bytes:
-  """Poses (n, 36) side by side, as JPEG."""
+  """Render poses (n, 36) side by side, as JPEG."""
   from PIL import Image
 
   moves = np.linalg.norm(frames[-1, :2] - frames[0, :2]) > 0.5

@@ -1,4 +1,4 @@
-"""What replaces drawing by chance in an evaluation: commands and starts that are given."""
+"""Given commands and initial states, in the place of random ones, for an evaluation."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from smp.motion.features import MotionState
 from smp.utils.components import POINT
 
 NEVER = (1e9, 1e9)
-"""Seconds until a command is drawn anew."""
+"""Time range of resampling that never ends within an episode, s."""
 
 
 def hold_command(term: CommandTerm, values: Mapping[str, np.ndarray]) -> None:
-  """Let a command ask for values that are given, from the next reset on.
+  """Make a command ask for given values from the next reset on.
 
   Args:
-    term: Of all N environments.
+    term: The command of all N environments.
     values: As `smp.episodes.protocol.EvalBatch.command`.
 
   Raises:
-    UserError: a command that does not say what it is made of.
+    UserError: The command does not describe its components.
   """
   if not isinstance(term, ComponentCommand):
     raise UserError(
-      f"cannot evaluate the command {type(term).__name__}: it is no ComponentCommand"
+      f"cannot evaluate the command {type(term).__name__}: not a ComponentCommand"
     )
   given = {
     name: torch.from_numpy(value).to(term.device) for name, value in values.items()
@@ -51,7 +51,7 @@ def hold_command(term: CommandTerm, values: Mapping[str, np.ndarray]) -> None:
 
 
 class FixedInitStates(InitStateSampler):
-  """Starts of the kind that each environment is given; drawn for all at once."""
+  """Initial states of the kind given to each environment, drawn for all at once."""
 
   def __init__(
     self,
@@ -66,13 +66,13 @@ class FixedInitStates(InitStateSampler):
   def draw(
     self, count: int, weights: torch.Tensor | None = None
   ) -> tuple[MotionState, torch.Tensor]:
-    """Windows (count, W, ...) and their kinds, for all environments in their order.
+    """Draw windows (count, W, ...) and their kinds, for all environments in order.
 
-    Every window is as likely as any other, whatever ``weights`` say.
+    Every window is equally likely; ``weights`` is ignored.
     """
     del weights
     if count != len(self._kind):
-      raise ValueError(f"{count} starts for {len(self._kind)} environments")
+      raise ValueError(f"{count} initial states for {len(self._kind)} environments")
     window = self.generated.windows(self.generated.draw(count))
     if self.fallen is None:
       return window, self._kind
@@ -85,6 +85,6 @@ class FixedInitStates(InitStateSampler):
     return MotionState(*parts), self._kind
 
   def _draw_fallen(self, pool: FallenStateBuffer) -> torch.Tensor:
-    """A fall (N,) that lies as each environment wants; any where it wants none."""
+    """Draw a fall (N,) in the pose given to each environment; any where none is given."""
     fits = pool.pose == (self._kind - 1).clamp(min=0).unsqueeze(-1)
     return torch.multinomial(fits.float(), 1).squeeze(-1)

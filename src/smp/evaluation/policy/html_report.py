@@ -1,4 +1,4 @@
-"""One HTML file with everything: it needs no network and no other file."""
+"""The HTML report of an evaluation: one file that needs no network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smp.evaluation.policy.episode_plots import COLORS, curve
 from smp.evaluation.policy.summary import ALL, metrics_of
 
 GROUPS = {"task": "Task", "naturalness": "Naturalness", "effort": "Effort"}
-SWEEPS = {COMMAND: "What is asked", PUSH: "Pushes"}
+SWEEPS = {COMMAND: "Commands", PUSH: "Pushes"}
 
 STYLE = """
 :root { color-scheme: light dark; --bg: #fdfdfc; --ink: #1d2126; --dim: #646b73;
@@ -50,11 +50,11 @@ details { margin-top: 1rem; } summary { cursor: pointer; font-weight: 600; }
 
 
 def render_report(result: dict[str, Any], strips: dict[tuple[int, str], bytes]) -> str:
-  """The page.
+  """Return the HTML page.
 
   Args:
-    result: What the JSON holds.
-    strips: JPEG of each policy (by its place) and condition (by its label).
+    result: The contents of the JSON.
+    strips: JPEG of each policy (by index) and condition (by label).
   """
   task, policies = result["protocol"]["task"], result["policies"]
   metrics = metrics_of(task)
@@ -70,7 +70,7 @@ def render_report(result: dict[str, Any], strips: dict[tuple[int, str], bytes]) 
     body.append(_legend(policies))
     body.append(_plots(metrics, policies, sweep, axis))
     body.append(_strips(labels, policies, strips, result["strips"]))
-    body.append("<details><summary>All figures</summary>")
+    body.append("<details><summary>All metrics</summary>")
     body.append(_table(metrics, policies, sweep, labels) + "</details>")
   body.append(_method(result, metrics))
   title = f"Evaluation of {task}"
@@ -96,11 +96,11 @@ def _legend(policies: Sequence[dict[str, Any]]) -> str:
 
 def _head(result: dict[str, Any]) -> str:
   protocol = result["protocol"]
-  lines = [f"<h1>{escape(protocol['task'])}, evaluated</h1>"]
+  lines = [f"<h1>Evaluation of {escape(protocol['task'])}</h1>"]
   for i, policy in enumerate(result["policies"]):
     file = ""
     if policy["file"]:
-      what = "" if policy["agent"] == "trained" else "r_smp by the means of "
+      what = "" if policy["agent"] == "trained" else "r_smp normalised by the means of "
       file = (
         f"{what}<code>{escape(policy['file'])}</code> &middot; "
         f"sha256 <code>{policy['sha256'][:16]}</code>"
@@ -109,8 +109,8 @@ def _head(result: dict[str, Any]) -> str:
   seeds = ", ".join(str(seed) for seed in result["seeds"])
   lines.append(
     f'<p class="dim">Protocol version {protocol["version"]}, {protocol["seconds"]:g} s '
-    f"episodes, {result['num_envs']} for each seed; seeds {seeds}. Intervals hold the "
-    "true value with 95 % confidence.</p>"
+    f"episodes, {result['num_envs']} for each seed; seeds {seeds}. Intervals are "
+    "for 95 % confidence.</p>"
   )
   if not protocol["standard"]:
     notes = escape("; ".join(protocol["notes"]))
@@ -130,7 +130,7 @@ def _overview(metrics: Sequence[Metric], policies: Sequence[dict[str, Any]]) -> 
     f"<th>{_dot(i)}{escape(p['name'])}</th>" for i, p in enumerate(policies)
   )
   return (
-    "<h2>Over all that is asked, without pushes</h2>"
+    "<h2>All commands, without pushes</h2>"
     f'<div class="scroll"><table><tr><th></th>{heads}</tr>{"".join(rows)}</table></div>'
   )
 
@@ -218,13 +218,13 @@ def _name(figure: Metric) -> str:
 
 
 def cell(figure: Metric, found: dict[str, Any]) -> str:
-  """A figure and its interval as HTML."""
+  """Return a metric and its interval as HTML."""
   value, interval = in_words(figure, found[figure.key])
   return f"{value} <small>{interval}</small>" if interval else value
 
 
 def in_words(figure: Metric, one: dict[str, Any]) -> tuple[str, str]:
-  """A figure and its interval, as many digits as the interval lets count."""
+  """Return a metric and its interval as text, with three significant digits."""
   if one["value"] is None:
     return "–", ""
   scale = 100.0 if figure.kind == "rate" else 1.0
@@ -236,7 +236,7 @@ def in_words(figure: Metric, one: dict[str, Any]) -> tuple[str, str]:
 
 
 def _number(value: float) -> str:
-  """Three digits that count, without an exponent."""
+  """Format a number with about three significant digits and no exponent."""
   size = abs(value)
   if size >= 100:
     return f"{value:.0f}"
@@ -248,10 +248,10 @@ def _number(value: float) -> str:
 
 
 def _method(result: dict[str, Any], metrics: Sequence[Metric]) -> str:
-  text = [f"<h2>How it was measured</h2><p>{escape(result['method'])}</p>"]
+  text = [f"<h2>Method</h2><p>{escape(result['method'])}</p>"]
   data = result["data"]
   text.append(
-    f"<p>Distances and amplitudes are held against {escape(data['what'])}. "
+    f"<p>Distances and amplitudes are relative to {escape(data['what'])}. "
     f"{escape(data['itself'])}</p>"
   )
   ways = {
@@ -265,9 +265,9 @@ def _method(result: dict[str, Any], metrics: Sequence[Metric]) -> str:
     for f in metrics
   )
   text.append(
-    '<details><summary>Figures and their intervals</summary><div class="scroll"><table>'
-    f"<tr><th>figure</th><th>better</th><th>interval</th></tr>{rows}</table></div>"
+    '<details><summary>Metrics and their intervals</summary><div class="scroll"><table>'
+    f"<tr><th>metric</th><th>better</th><th>interval</th></tr>{rows}</table></div>"
     "</details>"
   )
-  text.append(f"<p>Made by <code>{escape(result['command'])}</code></p>")
+  text.append(f"<p>Created by <code>{escape(result['command'])}</code></p>")
   return "\n".join(text)

@@ -1,4 +1,4 @@
-"""Runs a policy through a protocol and records what it does."""
+"""Recording of a policy through an evaluation protocol."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from smp.utils.components import DIRECTION, POINT
 from smp.utils.quiet import quiet
 
 COMMAND = "command"
-"""Name of the term whose command the policy sees."""
+"""Name of the command term that the policy observes."""
 FOOT_FORCE = "evaluated_feet"
 """Name of the contact sensor that is added to the task."""
 MakePolicy = Callable[[RslRlVecEnvWrapper], Policy]
@@ -41,7 +41,7 @@ MakePolicy = Callable[[RslRlVecEnvWrapper], Policy]
 
 @dataclass(frozen=True)
 class Machine:
-  """Where to compute."""
+  """Engine, device and threads of an evaluation."""
 
   engine: str = "auto"
   device: str | None = None
@@ -51,9 +51,9 @@ class Machine:
 def evaluation_cfg(
   protocol: EvalProtocol, assignment: EvalBatch, seed: int, prior: str | None = None
 ) -> ManagerBasedRlEnvCfg:
-  """The task's play environment, with what the protocol gives and without resets.
+  """Return the task's play environment under the protocol, without resets.
 
-  The reward is the plain task reward: the prior is recorded beside it.
+  The reward is the plain task reward; the prior's is recorded beside it.
   """
   cfg = load_env_cfg(protocol.task, play=True)
   cfg.seed = seed
@@ -96,13 +96,21 @@ def rollout(
   prior: str | None = None,
   progress: Callable[[int], None] = lambda step: None,
 ) -> Trajectory:
-  """One episode of every environment.
+  """Run one episode in every environment and record it.
 
   Args:
-    statistics: ``mean`` and ``count`` of the SDS losses, of a checkpoint. None:
-      r_smp is not known.
-    prior: Another prior than the task's.
+    protocol: The task, its conditions, and the length of episodes.
+    assignment: Condition, command, initial state and pushes of each environment.
+    seed: Seed of the environment, the initial states and the falls.
+    make_policy: Builds the policy for the wrapped environment.
+    statistics: ``mean`` and ``count`` of the SDS losses, from a checkpoint. None: r_smp
+      is unknown and recorded as nan.
+    machine: Engine, device and threads to compute with.
+    prior: Path of another prior than the task's; None: the task's.
     progress: Called with the number of steps done.
+
+  Returns:
+    The recorded steps of all environments, on the CPU.
   """
   with quiet():
     cfg = evaluation_cfg(protocol, assignment, seed, prior)
@@ -130,7 +138,7 @@ def _prepare(
   make_policy: MakePolicy,
   statistics: dict[str, Any] | None,
 ) -> tuple[RslRlVecEnvWrapper, Policy]:
-  """Load the policy, give every environment its start, and reset to it."""
+  """Load the policy, assign initial states to the environments, and reset them."""
   smp_term = _smp_term(env)
   fallen = None
   if set(assignment.start) != {INIT_MODES[0]}:
@@ -146,7 +154,8 @@ def _prepare(
     env, clip_actions=load_rl_cfg(protocol.task).clip_actions
   )
   policy = make_policy(wrapped)
-  # The checkpoint's pool came with it: all policies shall start from the same states.
+  # Loading a checkpoint replaces the GSI buffer: all policies shall begin from the same
+  # initial states, so the fresh ones are restored.
   smp_term.init_states.load_state_dict(fresh)
   smp_term.init_states = FixedInitStates(
     smp_term.init_states.generated, fallen, assignment.start
@@ -156,7 +165,7 @@ def _prepare(
     hold_command(term, assignment.command)
   if statistics is not None:
     smp_term.load_means(statistics)
-  # Building networks has drawn random numbers.
+  # Building networks has drawn random numbers, so seed again.
   env.reset(seed=seed)
   return wrapped, policy
 
@@ -189,7 +198,7 @@ def _run(
     action = policy(observations)
     observations, *_ = wrapped.step(action)
     recorder.record(env, step, action)
-    env._manual_reset_pending[:] = False  # Who failed lies where it is.
+    env._manual_reset_pending[:] = False  # A failed robot keeps lying where it is.
     progress(step + 1)
   return recorder.trajectory(fps, protocol)
 
@@ -203,7 +212,7 @@ def _push(env: ManagerBasedRlEnv, change: torch.Tensor) -> None:
 
 
 class _Recorder:
-  """Tensors for all steps, on the device, filled without waiting for it."""
+  """Tensors for all steps, on the device, filled without synchronising with it."""
 
   def __init__(self, env: ManagerBasedRlEnv, steps: int, knows_means: bool) -> None:
     smp_term = _smp_term(env)
@@ -233,7 +242,7 @@ class _Recorder:
     )
 
   def note_commands(self, env: ManagerBasedRlEnv) -> None:
-    """Keep what each environment is asked for; it stays."""
+    """Store the command of each environment, which does not change."""
     self._command: dict[str, torch.Tensor] = {}
     if COMMAND not in env.command_manager.active_terms:
       return
@@ -241,13 +250,14 @@ class _Recorder:
     targets = term.targets()
     for part in term.components():
       target = targets[part.name]
-      # A fixed direction is one for all.
+      # A fixed direction has one row for all environments.
       target = target.expand(env.num_envs, 2) if part.kind == DIRECTION else target
       if part.kind == POINT:
         target = target - env.scene.env_origins[:, :2]
       self._command[part.name] = target.reshape(env.num_envs, -1).clone()
 
   def record(self, env: ManagerBasedRlEnv, step: int, action: torch.Tensor) -> None:
+    """Store one step of all environments."""
     robot, kept, smp_term = cast(Entity, env.scene["robot"]), self._kept, _smp_term(env)
     data = robot.data.data
     kept["qpos"][step] = data.qpos
@@ -266,6 +276,7 @@ class _Recorder:
       self._ended[step, :, i] = env.termination_manager.get_term(name)
 
   def trajectory(self, fps: float, protocol: EvalProtocol) -> Trajectory:
+    """Return the recorded steps on the CPU."""
     return Trajectory(
       fps=fps,
       **{name: value.cpu() for name, value in self._kept.items()},

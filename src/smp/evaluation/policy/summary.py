@@ -1,4 +1,4 @@
-"""From recorded episodes to figures by condition, each with its interval."""
+"""Summary of recorded episodes: metrics by condition, with intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from smp.robots import g1
 from smp.tasks.registry import find_task
 
 ALL = "all"
-"""The condition that stands for a whole sweep."""
+"""Label of the row for a whole sweep."""
 
 RETURN = Metric(
   "return", "task return, of its maximum", "", "task", better="higher", short="return"
@@ -119,14 +119,14 @@ ALWAYS: tuple[Metric, ...] = (
   Metric("action_rate", "action, first difference", "", "effort", better="lower"),
   Metric("action_rate2", "action, second difference", "", "effort", better="lower"),
 )
-"""Figures of every task, beside `RETURN` and its own."""
+"""Metrics of every task, in addition to `RETURN` and its own."""
 
 
 def metrics_of(task: str) -> list[Metric]:
-  """The figures that a task has, in their order.
+  """Return the metrics of a task, in order.
 
   Raises:
-    UserError: a task without a protocol.
+    UserError: The task has no protocol.
   """
   return [RETURN, *find_task(task).metrics, *ALWAYS]
 
@@ -135,8 +135,11 @@ def metrics_of(task: str) -> list[Metric]:
 
 
 def episode_values(trajectory: Trajectory, protocol: EvalProtocol) -> dict[str, Tensor]:
-  """Every figure that is a mean or a share, for each episode (N,); those that the task
-  does not have are left out, those that need windows are added by `window_values`."""
+  """Return the value of every mean or rate in each episode (N,), by metric.
+
+  Metrics that the task does not have are left out; those of windows come from
+  `window_values`.
+  """
   valid = trajectory.valid()
   values = _common(trajectory, valid)
   values |= _ends(trajectory, valid)
@@ -167,7 +170,7 @@ def _common(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
 
 
 def _ends(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
-  """Shares of episodes by what ended them (or would have, where nothing does)."""
+  """Return the rate of each failure (also where failures do not end an episode)."""
   counted = trajectory.ended & valid.unsqueeze(-1)
   by = counted.any(dim=0).float()
   values = {name: by[:, i] for i, name in enumerate(trajectory.end_names)}
@@ -193,7 +196,7 @@ def _effort(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
 def window_values(
   trajectory: Trajectory, data: Data
 ) -> tuple[dict[str, Tensor], Interval]:
-  """Figures of windows for each episode (N,), and the Fréchet distance of all."""
+  """Return metrics of windows in each episode (N,), and the Fréchet distance of all."""
   step, env = motion_similarity.window_rows(
     trajectory.valid(), motion_similarity.WINDOWS
   )
@@ -232,12 +235,17 @@ def summarise(
   protocol: EvalProtocol,
   data: Data,
 ) -> list[dict[str, Any]]:
-  """Figures of every condition, and of the whole sweep over commands, as plain types.
+  """Compute the metrics of every condition, and of all commands, in plain types.
 
   Args:
     trajectory: N episodes, of all seeds side by side.
     condition: (N,) index into the protocol's conditions.
-    seed: (N,) which seed each was run with.
+    seed: (N,) seed that each was run with.
+    protocol: The task and its conditions.
+    data: Windows to compare those of the episodes with.
+
+  Returns:
+    One row per condition, and one for the whole sweep over commands.
   """
   values = episode_values(trajectory, protocol)
   rows: list[dict[str, Any]] = []
@@ -289,7 +297,7 @@ def _condition(
 
 
 def interval_of(figure: Metric, values: np.ndarray) -> Interval:
-  """A figure of some episodes (n,) from its values in each."""
+  """Return a metric with its interval from its values in episodes (n,)."""
   if figure.kind == "rate":
     known = values[np.isfinite(values)]
     return intervals.wilson(int(known.sum()), len(known))

@@ -1,1 +1,1 @@
-"""How well a prior knows motion."""
+"""Evaluation of a prior."""

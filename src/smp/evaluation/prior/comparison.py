@@ -1,6 +1,6 @@
 """Reports of priors side by side: one table, for the terminal and as Markdown.
 
-It is made of reports as JSON holds them, so that columns of earlier runs can join.
+The input is the reports' JSON, so that earlier runs can be columns too.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Section = tuple[str, list[tuple[str, list[str]]]]
 
 
 def three_digits(value: float) -> str:
-  """A number with three significant digits, and above 999 with all before the point."""
+  """Format a number with three significant digits, and as an integer from 1000 on."""
   if abs(value) >= 999.5:
     return f"{value:.0f}"
   return f"{value:#.3g}".removesuffix(".")
 
 
 def side_by_side(reports: Sequence[dict[str, Any]]) -> list[Section]:
-  """The table of `PriorReport.to_dict` s, a column each; ``-`` where one has no figure.
+  """Return the table of `PriorReport.to_dict` s, one column each; ``-`` for no value.
 
   Raises:
     UserError: One of them is not such a report.
@@ -63,7 +63,7 @@ def side_by_side(reports: Sequence[dict[str, Any]]) -> list[Section]:
 
 
 def markdown(reports: Sequence[dict[str, Any]]) -> str:
-  """The table as Markdown, with a note under it where it needs one."""
+  """Return the table as Markdown, with a note where it contains marked cells."""
   sections = side_by_side(reports)
   names = [str(report["prior"]).replace("|", "\\|") for report in reports]
   lines = [_line("", names), "|---" + "|---:" * len(names) + "|"]
@@ -82,7 +82,7 @@ def _column(report: dict[str, Any]) -> Column:
   sets, seen, others = report["sets"], report["seen"], report["others"]
   own = sets[OWN]["altered"] if OWN in sets else {}
   held_out = sets[HELD_OUT]["altered"] if HELD_OUT in sets else {}
-  # An AUC against clips that the prior knows is as flattered as their errors.
+  # An AUC against clips of the prior's training is biased, as their errors are.
   knows_real = HELD_OUT in seen
   return {
     REAL: _real(report),

@@ -1,4 +1,4 @@
-"""The windows that priors are judged by: the same poses, in the features of each prior."""
+"""Evaluation windows of priors: the same poses, in the features of each prior."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from smp.motion.rotations import heading as heading_of
 from smp.motion.rotations import rotate_z
 
 OWN, HELD_OUT = "own", "held out"
-"""Names of the sets of windows of the kind that a prior is for."""
+"""Names of the sets of windows of the prior's own kind of motion."""
 
 
 @dataclass(frozen=True)
 class EvalWindows:
-  """Windows as they lie in a file, whatever prior they were made for."""
+  """Windows as stored in a file, whatever prior they were made for."""
 
   features: Tensor
-  """(N, W, F), raw units; the windows of a clip in their order."""
+  """(N, W, F), raw units; the windows of a clip in order."""
   spec: FeatureSpec
   stride: int
-  """Frames between the starts of two successive windows of a clip."""
+  """Frames between the first frames of two successive windows of a clip."""
   clips: tuple[str, ...] = ()
-  """Names of the clips they are from."""
+  """Names of the clips of the windows."""
 
 
 def convert_features(source: EvalWindows, spec: FeatureSpec) -> Tensor:
-  """The windows (N, W, F) as a prior of ``spec`` would have been trained on them.
+  """Return the windows (N, W, F) in the features of a prior of ``spec``.
 
   - Another ``heading``: the windows are anchored anew.
   - ``velocity`` "window": derived from the poses of each window.
   - ``velocity`` "clip" from "window": inside a window the two agree. At its two ends
-    "clip" looks one frame beyond, and finds it in the window before or after where the
-    two overlap. So the result is what converting the clip anew would give, except for a
+    "clip" needs one more frame, which is taken from the window before or after where
+    the two overlap. So the result is that of converting the clip anew, except for a
     stride too wide for an overlap (over W - 2), where the ends stay one-sided.
 
   Raises:
@@ -63,7 +63,7 @@ def convert_features(source: EvalWindows, spec: FeatureSpec) -> Tensor:
 
 
 def rows_to_spec(source: EvalWindows, rows: Tensor, spec: FeatureSpec) -> Tensor:
-  """Some rows (n,) of what `convert_features` makes of all, without converting the rest."""
+  """Return rows (n,) of `convert_features` without converting all windows."""
   need = torch.cat((rows - 1, rows, rows + 1)).clamp(0, len(source.features) - 1)
   need = need.unique()
   part = convert_features(replace(source, features=source.features[need]), spec)
@@ -71,7 +71,7 @@ def rows_to_spec(source: EvalWindows, rows: Tensor, spec: FeatureSpec) -> Tensor
 
 
 def _look_beyond(state: MotionState, source: EvalWindows) -> MotionState:
-  """Velocities of the end frames from the neighbouring windows.
+  """Replace the velocities of end frames by those of the neighbouring windows.
 
   ``state`` holds windows (N, W, ...), each in the frame of its own anchor.
   """
@@ -79,7 +79,7 @@ def _look_beyond(state: MotionState, source: EvalWindows) -> MotionState:
   lin, ang = state.root_lin_vel_w.clone(), state.root_ang_vel_w.clone()
   if stride > last - 1 or len(lin) < 2:
     return state
-  # The same poses in both windows: they are neighbours in one clip.
+  # Equal poses in the overlap mean that the windows are neighbours in one clip.
   joints = state.joint_pos
   same = (joints[:-1, stride:] - joints[1:, : last + 1 - stride]).abs()
   neighbours = same.amax(dim=(1, 2)) < 1e-6
@@ -96,12 +96,12 @@ def _look_beyond(state: MotionState, source: EvalWindows) -> MotionState:
 
 
 def kind_of(clip: str) -> str:
-  """What a clip shows: the letters its name begins with ("dance" of dance2_subject1)."""
+  """Return the kind of a clip: the first letters of its name ("dance2_1" is "dance")."""
   letters = re.match(r"[^\W\d_]+", clip)
   return letters.group() if letters else clip
 
 
 def speeds(features: Tensor, spec: FeatureSpec) -> Tensor:
-  """Mean horizontal speed (N,) of windows, m/s, from their poses."""
+  """Return the mean horizontal speed (N,) of windows, m/s, from their poses."""
   xy = features[..., SLICES["root_pos"]][..., :2]
   return (xy[:, -1] - xy[:, 0]).norm(dim=-1) * spec.fps / (spec.window - 1)

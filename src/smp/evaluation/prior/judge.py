@@ -1,8 +1,9 @@
-"""What a prior finds familiar, what it tells from real motion, and what it generates.
+"""Evaluation of a prior: errors on real and altered windows, and its samples.
 
-Every prior sees the same poses, in the features of its own spec (`source.convert_features`).
-Errors are SDS losses, as the reward uses them: mean over timesteps 8, 15 and 22 and over
-several draws of noise, which are the same for every prior and every kind of window.
+Every prior sees the same poses, in the features of its own spec
+(`source.convert_features`). Errors are SDS losses, as in the reward: mean over
+timesteps 8, 15 and 22 and over several draws of noise, which are the same for every
+prior and every kind of window.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from smp.motion.features import (
 from smp.utils.rows import evenly_spaced
 
 BIN_WIDTH = 0.5
-"""m/s."""
+"""Width of the bins of speed, m/s."""
 TOP_SPEED = 4.5
 """Upper end of the last bin, m/s."""
 JOINT_NOISE = (0.05, 0.1, 0.2)
@@ -52,33 +53,33 @@ JOINT_NOISE = (0.05, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class EvaluationData:
-  """What priors are judged by; the same for all of them."""
+  """Data that all priors are evaluated on."""
 
   sets: dict[str, EvalWindows]
-  """By name: `OWN`, or `HELD_OUT`, or both."""
+  """Windows by name: `OWN`, or `HELD_OUT`, or both."""
   stats: NormStats
-  """What distances between windows are measured in."""
+  """Quantiles that scale the distances between windows."""
   others: dict[str, EvalWindows] = field(default_factory=dict)
   """Windows of other kinds of motion, by kind."""
 
 
 @dataclass(frozen=True)
 class EvaluateCfg:
-  """How closely to look."""
+  """Numbers of windows, samples and draws of an evaluation."""
 
   windows_per_bin: int = 150
-  """Windows taken from each bin of speed, spread evenly."""
+  """Windows taken from each bin of speed, evenly spread."""
 
   auc_windows: int = 400
-  """Windows told from their altered copies, and from as many of each other kind, spread
-  evenly over their clips."""
+  """Windows compared with their altered copies, and with as many of each other kind,
+  evenly spread over their clips."""
 
   samples: int = 512
-  """Windows sampled from the prior, to judge those too, and held-out windows held against
-  them. Distances to the nearest window depend on the number: keep it when you compare."""
+  """Windows sampled from the prior, and held-out windows compared with them. Distances
+  to the nearest window depend on the number: keep it when you compare."""
 
   real_windows: int = 2048
-  """Windows that samples are compared with, spread evenly over their clips."""
+  """Windows that samples are compared with, evenly spread over their clips."""
 
   draws: int = 4
   """Draws of noise per window and timestep."""
@@ -86,6 +87,7 @@ class EvaluateCfg:
   seed: int = 0
 
   def check(self) -> None:
+    """Raise ``UserError`` for a number that is not positive."""
     for name in (
       "windows_per_bin",
       "auc_windows",
@@ -99,59 +101,64 @@ class EvaluateCfg:
 
 @dataclass(frozen=True)
 class BinError:
+  """Error of a prior on the windows of one bin of speed."""
+
   low: float
   """m/s."""
   high: float
   count: int
-  """Windows of this speed there are (of which at most windows_per_bin were scored)."""
+  """Number of windows of this speed, of which at most windows_per_bin were measured."""
   median: float | None
   """Median SDS loss; None without windows."""
 
 
 @dataclass(frozen=True)
 class Separability:
-  """How a prior sees windows that differ from the real ones of its kind."""
+  """Separability of windows from real ones of the prior's kind."""
 
   windows: int
-  """How many there are (of which at most auc_windows were scored)."""
+  """Number of windows, of which at most auc_windows were measured."""
   median: float
   """Median SDS loss."""
   auc: float
-  """Chance that one of them has a higher error than a real one: 1 always told apart, 0.5
-  never."""
+  """Probability that one of them has a higher error than a real one: 1 perfectly
+  separable, 0.5 chance."""
 
 
 @dataclass(frozen=True)
 class SetReport:
-  """One prior on one set of windows."""
+  """Results of one prior on one set of windows."""
 
   windows: int
   bins: list[BinError]
   median: float
-  """Median SDS loss over the windows the AUCs are made of."""
+  """Median SDS loss of the windows that the AUCs are computed from."""
   altered: dict[str, Separability]
-  """Altered copies of these windows, against these windows."""
+  """Results of altered copies of these windows, against these windows."""
 
 
 @dataclass(frozen=True)
 class PriorReport:
-  """One prior."""
+  """Results of one prior."""
 
   prior: str
   heading: str
   velocity: str
   sets: dict[str, SetReport]
   held_out_auc: float | None
-  """Chance that a held-out window has a higher error than an own one; None without both."""
+  """Probability that a held-out window has a higher error than an own one; None without
+  both."""
   others: dict[str, Separability]
-  """Other kinds of motion, against the held-out windows, or the own ones without any."""
+  """Other kinds of motion, against the held-out windows, or the own ones without any.
+  """
   seen: dict[str, list[str]]
-  """Sets and kinds, `OWN` apart, with clips that the prior says it was trained on."""
+  """Sets and kinds, except `OWN`, with clips that the prior lists as training clips."""
   samples: SampleReport
   held_out_reference: Distances | None
   """Held-out windows compared with own ones as samples are; None without both."""
 
   def to_dict(self) -> dict:
+    """Return the fields as plain types."""
     return asdict(self)
 
 
@@ -159,7 +166,7 @@ class PriorReport:
 
 
 def time_reversed(features: Tensor, spec: FeatureSpec) -> Tensor:
-  """Motion played backwards, anchored at its new last frame."""
+  """Return the motion played backwards, anchored at its new last frame."""
   state = decode(features.double())
   flipped = MotionState(*(part.flip(1) for part in state))
   flipped = flipped._replace(
@@ -169,7 +176,7 @@ def time_reversed(features: Tensor, spec: FeatureSpec) -> Tensor:
 
 
 def time_shuffled(features: Tensor, generator: torch.Generator) -> Tensor:
-  """The frames of each window in random order, their velocities with them."""
+  """Return each window with its frames in random order, including velocities."""
   n, window, _ = features.shape
   order = torch.rand(n, window, generator=generator).argsort(dim=1)
   return features.gather(1, order.unsqueeze(-1).expand_as(features))
@@ -178,10 +185,10 @@ def time_shuffled(features: Tensor, generator: torch.Generator) -> Tensor:
 def poses_shuffled(
   features: Tensor, spec: FeatureSpec, generator: torch.Generator
 ) -> Tensor:
-  """The poses of each window in random order, encoded as such a motion would be.
+  """Return each window with its poses in random order, encoded as such a motion.
 
-  Anchored at its new last frame, with the velocities that these poses have: what the
-  the reward would see of a robot that moved so.
+  Each is anchored at its new last frame and has the velocities of these poses, as the
+  reward would see a robot that moved like this.
   """
   state = decode(time_shuffled(features, generator).double())
   lin, ang = window_velocities(state.root_pos_w, state.root_quat_w, spec.fps)
@@ -192,8 +199,10 @@ def poses_shuffled(
 def with_joint_noise(
   features: Tensor, scale: float, generator: torch.Generator
 ) -> Tensor:
-  """Independent noise on every joint angle of every frame; nothing else changes, so the
-  end effectors stay where they were."""
+  """Add independent noise (rad) to every joint angle; nothing else changes.
+
+  The end effectors thus stay where they were.
+  """
   features = features.clone()
   joints = features[..., SLICES["joint_pos"]]
   joints += scale * torch.randn(joints.shape, generator=generator)
@@ -201,7 +210,7 @@ def with_joint_noise(
 
 
 def shrunk(features: Tensor) -> Tensor:
-  """Joint angles halfway to their mean over all windows; nothing else changes."""
+  """Move joint angles halfway to their mean over all windows; nothing else changes."""
   features = features.clone()
   joints = features[..., SLICES["joint_pos"]]
   joints.lerp_(joints.mean(dim=(0, 1)).expand_as(joints).clone(), 0.5)
@@ -211,7 +220,7 @@ def shrunk(features: Tensor) -> Tensor:
 def altered_windows(
   features: Tensor, spec: FeatureSpec, seed: int
 ) -> dict[str, Tensor]:
-  """Every kind of altered window, by name, from real ones (N, W, F)."""
+  """Return every kind of altered window, by name, from real ones (N, W, F)."""
 
   def generator() -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -234,11 +243,13 @@ def altered_windows(
 
 
 def auc(real: Tensor, altered: Tensor) -> float:
-  """Chance that an error of ``altered`` (M,) exceeds one of ``real`` (N,); ties half.
+  """Return the probability that an error of ``altered`` (M,) exceeds ``real`` (N,).
 
-  The area under the ROC curve as a count of pairs (Mann and Whitney, 1947).
+  Ties count half. This is the area under the ROC curve as a count of pairs (Mann and
+  Whitney, 1947).
   """
   ordered, altered = real.double().sort().values, altered.double()
+  # Real errors below each altered one, and not above it; their mean counts ties half.
   below = torch.searchsorted(ordered, altered, right=False)
   not_above = torch.searchsorted(ordered, altered, right=True)
   return float((below + not_above).double().mean() / (2 * len(real)))
@@ -247,9 +258,9 @@ def auc(real: Tensor, altered: Tensor) -> float:
 def window_errors(
   prior: MotionPrior, features: Tensor, draws: int, seed: int
 ) -> Tensor:
-  """SDS loss (N,) of windows: mean over timesteps and draws.
+  """Compute the SDS loss (N,) of windows: mean over timesteps and draws.
 
-  The noise of a window depends on its place and on the seed alone.
+  The noise of a window depends only on its position and the seed.
   """
   return sds_losses(prior, features, SCORED_TIMESTEPS, draws, seed).mean(dim=1)
 
@@ -257,7 +268,7 @@ def window_errors(
 def evaluate_set(
   prior: MotionPrior, source: EvalWindows, cfg: EvaluateCfg
 ) -> tuple[SetReport, Tensor]:
-  """Score one set of windows under one prior; also the errors of its real windows."""
+  """Evaluate a prior on one set of windows; return the errors of the real ones too."""
   speed = speeds(source.features, source.spec)
 
   def errors(windows: Tensor) -> Tensor:
@@ -284,7 +295,7 @@ def evaluate_set(
 
 
 def separability(windows: int, errors: Tensor, real: Tensor) -> Separability:
-  """The errors (n,) of some of so many windows, against those of real ones (m,)."""
+  """Compare errors (n,) of some of ``windows`` windows with those of real ones (m,)."""
   return Separability(windows, float(errors.median()), auc(real, errors))
 
 
@@ -295,7 +306,7 @@ def evaluate_prior(
   cfg: EvaluateCfg,
   progress: Callable[[str], None] = lambda what: None,
 ) -> PriorReport:
-  """Judge one prior by every set and kind of windows, and by what it generates.
+  """Evaluate one prior on every set and kind of windows, and its samples.
 
   Raises:
     UserError: Windows that do not fit the prior, or a set without windows.
@@ -328,7 +339,7 @@ def evaluate_prior(
 
 
 def _check(prior: MotionPrior, data: EvaluationData) -> None:
-  """Refuse windows that cannot be converted for the prior, naming where they are from."""
+  """Raise an error for windows that do not fit the prior, naming their set."""
   for name, source in {**data.others, **data.sets}.items():
     if not len(source.features):
       raise UserError(f"{name}: no windows to evaluate on")
@@ -342,9 +353,9 @@ def _check(prior: MotionPrior, data: EvaluationData) -> None:
 
 
 def seen_clips(prior: MotionPrior, data: EvaluationData) -> dict[str, list[str]]:
-  """Clips among held-out ones and other kinds that ``prior`` says it was trained on.
+  """Return the clips, held-out or of other kinds, that ``prior`` was trained on.
 
-  A prior that does not say (a published one) has none.
+  A prior that lists no clips (a published one) has none.
   """
   trained = {clip for clip, split in clips_of(prior).items() if split == "train"}
   unseen = {name: source for name, source in data.sets.items() if name != OWN}
@@ -361,8 +372,10 @@ def _real(source: EvalWindows, count: int) -> Tensor:
 
 
 def held_out_reference(data: EvaluationData, cfg: EvaluateCfg) -> Distances | None:
-  """How real windows of other clips compare with the own ones: what is to be expected of
-  samples that are as good as real."""
+  """Return how held-out real windows compare with the own ones; None without both.
+
+  This is what to expect of samples that are as good as real motion.
+  """
   if len(data.sets) < 2:
     return None
   own, held_out = data.sets[OWN], data.sets[HELD_OUT]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 256
 STICKS = 4
-"""Windows drawn as stick figures, of each kind."""
+"""Windows of each kind drawn as stick figures."""
 STICK_SPACING = 1.2
 JOINTS_SHOWN = ("left_knee_joint", "right_hip_pitch_joint", "left_shoulder_pitch_joint")
 REAL, SAMPLED = "tab:blue", "tab:orange"
@@ -38,10 +38,14 @@ def save_training_picture(
   real: Tensor,
   seed: int = 0,
 ) -> None:
-  """Draw ``path`` (PNG).
+  """Draw the training curves and samples of a prior.
 
   Args:
+    path: The PNG to write.
+    prior: The prior to sample.
+    history: Values of the evaluations during training, by name.
     real: Windows (N, W, F), raw units, to compare samples with.
+    seed: Seed of the samples.
   """
   device = prior.q_low.device
   generator = torch.Generator(device).manual_seed(seed)
@@ -66,8 +70,11 @@ def save_training_picture(
 def save_evaluation_picture(
   path: str | os.PathLike[str], reports: Sequence[PriorReport]
 ) -> None:
-  """Draw ``path`` (PNG): error by speed, error and AUC of every kind of windows, and
-  histograms of samples. One colour for each prior."""
+  """Draw the evaluation of priors as PNG, one colour for each prior.
+
+  It shows the error by speed, the error and AUC of every kind of windows, and
+  histograms of samples.
+  """
   rows = max(len(_dots(report)) for report in reports)
   figure = Figure(figsize=(18, 6.5 + 0.22 * rows), layout="constrained")
   upper, lower = figure.subfigures(2, 1, height_ratios=(2.0 + 0.22 * rows, 4.5))
@@ -101,14 +108,14 @@ def _errors_by_speed(axis: Axes, reports: Sequence[PriorReport]) -> None:
 
 
 def _plain_ticks(axis: Axis) -> None:
-  """1, 2 and 5 in each decade of a log axis, written as such."""
+  """Set the ticks of a log axis to 1, 2 and 5 in each decade, in plain digits."""
   axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
   axis.set_major_formatter("{x:g}")
   axis.set_minor_formatter(NullFormatter())
 
 
 _Dot = tuple[str, float, float | None, bool]
-"""Kind of windows, median SDS loss, AUC, whether made of held-out windows."""
+"""Kind of windows, median SDS loss, AUC, and whether made of held-out windows."""
 
 
 def _dots(report: PriorReport) -> list[_Dot]:
@@ -127,7 +134,7 @@ def _dots(report: PriorReport) -> list[_Dot]:
 
 
 def _kinds(error: Axes, auc: Axes, reports: Sequence[PriorReport]) -> None:
-  """A row for each kind of windows, a dot for each prior and set."""
+  """Draw a row for each kind of windows, with a dot for each prior and set."""
   dots = [_dots(report) for report in reports]
   labels = list(dict.fromkeys(dot[0] for part in dots for dot in part))
   for i, (report, part) in enumerate(zip(reports, dots, strict=True)):
@@ -154,7 +161,7 @@ def _kinds(error: Axes, auc: Axes, reports: Sequence[PriorReport]) -> None:
   error.legend(fontsize=8)
   auc.tick_params(labelleft=False)
   auc.axvline(0.5, color="black", linewidth=0.8)
-  auc.set(title="AUC, real against each (0.5: not told apart)", xlim=(-0.02, 1.02))
+  auc.set(title="AUC, real against each (0.5: chance)", xlim=(-0.02, 1.02))
 
 
 def _sample_histograms(axes: np.ndarray, reports: Sequence[PriorReport]) -> None:
@@ -190,7 +197,7 @@ def _curves(
 
 
 def _sticks(axis: Axes, kinds: list[tuple[str, Tensor, str]]) -> None:
-  """First and last frame from the side: lines from the pelvis to the end effectors."""
+  """Draw lines from the pelvis to the end effectors, first and last frame, side view."""
   for row, (name, windows, colour) in enumerate(kinds):
     picks = np.linspace(0, len(windows) - 1, STICKS).astype(int)
     for column, window in enumerate(windows[picks]):
@@ -231,7 +238,8 @@ def _histograms(axes: np.ndarray, kinds: list[tuple[str, Tensor, str]]) -> None:
   ]
   for axis, (measure, title) in zip(axes, quantities, strict=True):
     values = [measure(windows).numpy() for _, windows, _ in kinds]
-    # A prior that has learned little samples far off; real motion sets the scale.
+    # Samples of a prior with little training lie far off, so real motion sets the
+    # scale.
     bins = np.linspace(*_limits(torch.from_numpy(values[0])), 41)
     for (name, _, colour), value in zip(kinds, values, strict=True):
       value = value.clip(bins[0], bins[-1])

@@ -1,8 +1,8 @@
-"""What a prior generates, held against real motion: bodies, histograms, neighbours.
+"""Comparison of a prior's samples with real motion: bodies, histograms, neighbours.
 
-Samples are judged as they come out of the denoiser, before any repair. Distances between
-sets of windows depend on how many windows there are, so every prior gets the same
-numbers, and held-out motion in the place of the samples is the held_out_reference.
+Samples are compared as the denoiser returns them, without any repair. Distances between
+sets of windows depend on the number of windows, so every prior gets the same numbers;
+held-out motion in the place of the samples is the held_out_reference.
 """
 
 from __future__ import annotations
@@ -28,54 +28,55 @@ from smp.robots import g1
 
 BINS = 40
 UNITS = {"speed": "m/s", "root height": "m", "head height": "m"}
-"""What is compared by histogram: means over a window, and their units."""
+"""Quantities compared by histogram (means over a window) and their units."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-  """One quantity, in bins made for the real windows; values beyond are in the ends."""
+  """One quantity, in bins of the real windows; values beyond are in the end bins."""
 
   unit: str
   edges: list[float]
   real: list[float]
   """Share of the real windows in each bin."""
   sampled: list[float]
-  """Share of the samples."""
+  """Share of the samples in each bin."""
 
 
 @dataclass(frozen=True)
 class Distances:
-  """How some windows, generated or not, compare with real ones."""
+  """Comparison of some windows, generated or not, with real ones."""
 
   windows: int
-  """How many there are."""
+  """Number of windows."""
   real: int
-  """How many real ones they were compared with."""
+  """Number of real windows compared with."""
   shifts: dict[str, float]
   """1-Wasserstein distance of each quantity of `UNITS`, in its unit."""
   fidelity: float
   """Median distance of the windows to the nearest real one (`distances`)."""
   coverage: float
-  """Median distance of the real ones to the nearest of the windows."""
+  """Median distance of the real windows to the nearest of the windows."""
 
 
 @dataclass(frozen=True)
 class SampleReport:
-  """What one prior generates."""
+  """Evaluation of the samples of one prior."""
 
   error: float
   """Median SDS loss, under the prior itself."""
   ee_mm: dict[str, float]
-  """How far each end effector is from where the joints put it: mean, mm."""
+  """Mean distance of each end effector from its forward kinematics, mm."""
   likeness: Distances
   histograms: dict[str, Histogram]
 
 
 def canonicalized(features: Tensor, spec: FeatureSpec) -> Tensor:
-  """Windows (N, W, F) of any spec in one: heading "twist", velocities of the window.
+  """Return windows (N, W, F) of any spec with heading "twist" and window velocities.
 
-  Velocities are derived from the poses even where ``spec`` has the same kind, or a prior
-  that generates smooth velocities would look nearer to the data than its poses are.
+  Velocities are derived from the poses even where ``spec`` has the same kind; otherwise
+  a prior that generates smooth velocities would seem nearer to the data than its poses
+  are.
   """
   state = decode(features.double())
   lin, ang = window_velocities(state.root_pos_w, state.root_quat_w, spec.fps)
@@ -84,8 +85,10 @@ def canonicalized(features: Tensor, spec: FeatureSpec) -> Tensor:
 
 
 def end_effector_errors(features: Tensor) -> Tensor:
-  """Distance (N, W, 5), m, from end effectors to where the root and the joints of the
-  same frame put them by forward kinematics."""
+  """Return the distance (N, W, 5), m, of end effectors from their forward kinematics.
+
+  The forward kinematics use the root and the joints of the same frame.
+  """
   state = decode(features.double())
   kinematics = Kinematics(g1.load_model()).double()
   joints = state.root_pos_w, state.root_quat_w, state.joint_pos
@@ -93,8 +96,11 @@ def end_effector_errors(features: Tensor) -> Tensor:
 
 
 def quantities(features: Tensor, spec: FeatureSpec) -> dict[str, np.ndarray]:
-  """Each quantity of `UNITS` (N,): horizontal speed from the first to the last pose, mean
-  height of the pelvis, and of the head as the joints place it."""
+  """Return each quantity of `UNITS` (N,).
+
+  Horizontal speed from the first to the last pose, mean height of the pelvis, and of
+  the head from the joint angles.
+  """
   state = decode(features.double())
   head = Head(g1.load_model()).double()
   at, _ = head(state.root_pos_w, state.root_quat_w, state.joint_pos)
@@ -104,14 +110,14 @@ def quantities(features: Tensor, spec: FeatureSpec) -> dict[str, np.ndarray]:
 
 
 def distances(windows: Tensor, others: Tensor, stats: NormStats) -> Tensor:
-  """Distance (N, M) of windows (N, W, F) to others (M, W, F), as RMS per feature.
+  """Return the distance (N, M) of windows (N, W, F) to others (M, W, F).
 
-  In the units of normalised features: from the 1 % to the 99 % quantile is 2. Both must
-  be of the same spec (`canonicalized`).
+  RMS per feature in units of normalised features: from the 1 % to the 99 % quantile is
+  2. Both must be of the same spec (`canonicalized`).
   """
   scale = 0.5 * torch.from_numpy(stats.q_high - stats.q_low)
   flat = ((windows / scale).flatten(1), (others / scale).flatten(1))
-  # By matrix products it would be faster, and equal windows some way apart.
+  # Matrix products would be faster, but give equal windows a distance above zero.
   apart = torch.cdist(*flat, compute_mode="donot_use_mm_for_euclid_dist")
   return apart / flat[0].shape[1] ** 0.5
 
@@ -136,7 +142,7 @@ def likeness(
 def histograms(
   windows: Tensor, real: Tensor, spec: FeatureSpec
 ) -> dict[str, Histogram]:
-  """`quantities` of windows (N, W, F) beside those of real ones (M, W, F)."""
+  """Return histograms of `quantities` of windows (N, W, F) and real ones (M, W, F)."""
   ours, theirs = quantities(windows, spec), quantities(real, spec)
   return {name: _histogram(ours[name], theirs[name], UNITS[name]) for name in UNITS}
 
@@ -155,12 +161,14 @@ def _histogram(sampled: np.ndarray, real: np.ndarray, unit: str) -> Histogram:
 def judge_samples(
   samples: Tensor, spec: FeatureSpec, error: float, real: Tensor, stats: NormStats
 ) -> SampleReport:
-  """Judge what a prior of ``spec`` generated.
+  """Evaluate samples of a prior of ``spec``.
 
   Args:
     samples: (N, W, F), raw units.
+    spec: Feature layout of the prior.
     error: Their median SDS loss under the prior.
-    real: Windows (M, W, F) that it shall resemble, `canonicalized`.
+    real: Windows (M, W, F) that they should resemble, `canonicalized`.
+    stats: Quantiles that scale the distances.
   """
   ours = canonicalized(samples, spec)
   means = 1000.0 * end_effector_errors(samples).mean(dim=(0, 1))
