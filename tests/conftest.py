@@ -16,6 +16,16 @@ import smp  # noqa: E402, F401  Chooses a rendering library before MuJoCo is imp
 from smp.mdp.smp_reward import SmpReward  # noqa: E402
 from tests.simulated_gpu import SimulatedGpu  # noqa: E402
 
+PROCESSES = 2
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+  """Return how many processes share the tests: none of its own for some that are named."""
+  if config.args_source == pytest.Config.ArgsSource.ARGS:
+    config.option.dist = "no"
+    return 0
+  return PROCESSES
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   if torch.cuda.is_available():

@@ -21,9 +21,12 @@ from mjlab.viewer import ViserPlayViewer
 from mjlab.viewer.viser import ViserTermPlotter
 
 from smp.cli.play import PlottingViewer
+from smp.diffusion.prior import MotionPrior
 from smp.mdp.commands import ComponentCommand
+from smp.mdp.rewards import TaskReward
 from smp.mdp.smp_term import SmpTerm, SmpTermCfg
-from smp.tasks.registry import all_tasks, policy_path
+from smp.paths import resolve_prior
+from smp.tasks.registry import all_tasks, policy_path, protocol_of
 from smp.tasks.spec import TaskSpec
 from tests.conftest import small_env_cfg
 
@@ -108,66 +111,40 @@ def test_play_shows_the_task_as_it_is(task: str):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_numbers_of_the_design(task: str):
-  cfg, agent = load_env_cfg(task), load_rl_cfg(task)
-  assert cfg.sim.mujoco.timestep * cfg.decimation == pytest.approx(0.02)
-  assert (cfg.sim.mujoco.iterations, cfg.sim.mujoco.ls_iterations) == (10, 20)
-  assert cfg.sim.njmax == 1500
-  assert cfg.scene.num_envs == 4096
-  noise = {
-    name: getattr(term.noise, "n_max", None)
-    for name, term in cfg.observations["actor"].terms.items()
-  }
-  expected = {
-    "base_lin_vel": 0.5,
-    "base_ang_vel": 0.2,
-    "projected_gravity": 0.05,
-    "joint_pos": 0.01,
-    "joint_vel": 1.5,
-    "actions": None,
-    "command": None,
-  }
-  if "command" not in cfg.commands:
-    del expected["command"]
-  assert noise == expected
-  assert all(term.noise is None for term in cfg.observations["critic"].terms.values())
+def test_a_task_acts_at_the_rate_of_its_prior(task: str):
+  cfg = load_env_cfg(task)
+  smp_term = cast(SmpTermCfg, cfg.commands["smp"])
+  assert smp_term.prior is not None
+  prior = MotionPrior.load(resolve_prior(smp_term.prior))
+  step = cfg.sim.mujoco.timestep * cfg.decimation
+  assert step * prior.spec.fps == pytest.approx(1.0)
+  assert max(smp_term.timesteps) < prior.schedule.num_timesteps
   assert next(iter(cfg.commands)) == "smp"
-  assert agent.max_iterations == 30_000 and agent.save_interval == 500
-  assert agent.num_steps_per_env == 24 and agent.wandb_project == "smp"
 
 
-def test_numbers_of_each_task():
-  """Section 8 of the design: priors, sds_scale, commands, weights, ends."""
-  forward, steering, location, getup = (
-    load_env_cfg(f"Smp-{name}-G1") for name in NAMES
-  )
-  smp_term = [
-    cast(Any, cfg.commands["smp"]) for cfg in (forward, steering, location, getup)
-  ]
-  assert [g.prior for g in smp_term] == ["loco", "lafan_run", "lafan_run", "getup"]
-  assert [g.sds_scale for g in smp_term] == [6.0, 6.0, 4.0, 6.0]
-  assert [cfg.episode_length_s for cfg in (forward, steering, location)] == [20.0] * 3
-  assert getup.episode_length_s == 5.0
-  command = cast(Any, forward.commands["command"])
-  assert command.speed_range == (0.5, 5.0)
-  assert command.resampling_time_range == (3.0, 8.0)
-  command = cast(Any, steering.commands["command"])
-  assert command.speed_range == (0.5, 2.0)
-  assert command.resampling_time_range == (3.0, 8.0)
-  command = cast(Any, location.commands["command"])
-  assert command.distance_range == (1.0, 10.0)
-  assert command.resampling_time_range == (5.0, 10.0)
-  assert steering.rewards["track_velocity"].weight == 0.5
-  assert steering.rewards["track_velocity"].params["scale"] == 1.0
-  assert steering.rewards["face_direction"].weight == 0.5
-  assert forward.rewards["track_velocity"].params["scale"] == 0.5
-  assert location.rewards["reach_goal"].params["scale"] == 0.25
-  assert getup.rewards["raise_head"].weight == 0.7
-  assert getup.rewards["hold_head_high"].weight == 0.3
-  always = {"time_out", "diverged"}
-  assert set(getup.terminations) == always | {"out_of_distribution", "stood_up"}
-  for cfg in (forward, steering, location):
-    assert set(cfg.terminations) == always | {"self_collision", "root_too_low"}
+@pytest.mark.parametrize("task", TASKS)
+def test_the_critic_sees_without_noise_what_the_actor_sees(task: str):
+  groups = load_env_cfg(task).observations
+  actor, critic = groups["actor"].terms, groups["critic"].terms
+  assert actor.keys() <= critic.keys()
+  assert all(term.noise is None for term in critic.values())
+  noisy = {name for name, term in actor.items() if term.noise is not None}
+  # What the robot's sensors say, and no more: it knows its own command and action.
+  assert noisy == actor.keys() - {"command", "actions"}
+  assert groups["actor"].enable_corruption and not groups["critic"].enable_corruption
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_best_task_reward_of_a_step_is_one(task: str):
+  rewards = load_env_cfg(task).rewards
+  weights = [term.weight for term in rewards.values() if term.func is TaskReward]
+  assert sum(weights) == pytest.approx(1.0) and min(weights) > 0.0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_policy_is_judged_by_episodes_of_its_own_length(task: str):
+  cfg, protocol = load_env_cfg(task), protocol_of(task)
+  assert protocol.seconds == cfg.episode_length_s or "stood_up" in cfg.terminations
 
 
 @pytest.mark.parametrize("task", TASKS)
