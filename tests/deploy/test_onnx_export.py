@@ -459,7 +459,8 @@ def test_simulators_are_compared_from_the_command_line(
   compare_cli.main()
   table = capsys.readouterr().out
   assert "environment / plain MuJoCo" in table
-  rows = [line.split() for line in table.splitlines() if line[:12].strip().isdigit()]
+  lines = [line.split() for line in table.splitlines()]
+  rows = [words for words in lines if words and words[0].isdigit()]
   assert [row[0] for row in rows] == ["1", "2"]
   for row in rows:
     assert float(row[1]) < 0.01  # rad
