@@ -26,7 +26,7 @@ from rich.table import Table
 from smp.paths import ROOT
 
 PAGES = ("README.md", "docs/*.md", "datasets/README.md")
-FIRST = ("README", "pipeline", "getting-started", "deploy", "evaluation")
+FIRST = ("README.md", "docs/pipeline.md", "docs/getting-started.md", "docs/deploy.md")
 """Pages in the order in which a person would follow them; then the others."""
 
 SMALL = {
@@ -72,7 +72,7 @@ def all_commands() -> dict[str, str]:
   """Return every documented command once, with the page it stands on first."""
   pages = [page for pattern in PAGES for page in sorted(ROOT.glob(pattern))]
   rank = {name: i for i, name in enumerate(FIRST)}
-  pages.sort(key=lambda page: rank.get(page.stem, len(rank)))
+  pages.sort(key=lambda page: rank.get(page.relative_to(ROOT).as_posix(), len(rank)))
   found: dict[str, str] = {}
   for page in pages:
     for command in documented(page):
