@@ -33,9 +33,9 @@ SMALL = {
   "train": "--env.scene.num-envs 8 --agent.max-iterations 2 --agent.save-interval 1 "
   "--env.commands.smp.gsi-buffer-size 16",
   "evaluate": "--num-envs 40 --seconds 1",
-  "pretrain": "--steps 3 --eval-interval 3 --overwrite True",
+  "pretrain": "--steps 3 --eval-interval 3 --overwrite",
   "benchmark": "--seconds 0.02 --envs 8 --step-envs 8",
-  "benchmark_engine": "--seconds 0.02 --envs 8",
+  "benchmark_engine": "--seconds 0.02 --robots 8 --warp-robots 8",
   "check_init_states": "--num-envs 8 --seconds 0.04",
   "measure_checks": "--draws 1",
   "compare_simulators": "--seconds 1 --starts 1",
@@ -51,6 +51,7 @@ MISSING = (
     "needs a file of the published reproduction",
   ),
   (r"Smp-Backward-G1", "a task that the page has the reader write"),
+  (r"mine\.safetensors", "a prior that the page has the reader train"),
   (r"^uv run pytest", "the gate runs the tests"),
   (r"measure_checks.*--fit", "rewrites a shipped file"),
 )
@@ -103,7 +104,9 @@ def prepared(command: str, clone: Path) -> str:
   command = re.sub(r"(?<=\s)policy\.onnx", lambda m: newest(m), command)
   command = re.sub(r"--agent.load-run RUN", "--agent.load-run '*'", command)
   script = re.search(r"scripts/(\w+)\.py", command)
-  return f"{command} {SMALL.get(script.group(1), '') if script else ''}".strip()
+  if script is None or "--viewer" in command:
+    return command
+  return f"{command} {SMALL.get(script.group(1), '')}".strip()
 
 
 def run(command: str, clone: Path, log: Path) -> str:
