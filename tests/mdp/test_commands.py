@@ -59,7 +59,7 @@ def sliders_of(command: Any, env_idx: int) -> tuple[Any, dict[str, Any]]:
   )
   server = cast(Any, SimpleNamespace(gui=gui))
   command.create_gui("command", server, lambda: env_idx)
-  enabled = handles.pop("Set by hand")
+  enabled = handles.pop("Manual override")
   return enabled, handles
 
 

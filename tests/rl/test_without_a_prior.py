@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
+from mjlab.envs import ManagerBasedRlEnvCfg
 from mjlab.rl import RslRlVecEnvWrapper
 
+from smp.cli import evaluate, train
 from smp.errors import UserError
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.learners import LEARNERS
+from smp.rl.loading import PlayEnvCfg, build_env, load_policy
 from smp.rl.off_policy import OffPolicyRunner
 from smp.rl.policy_file import load_trained, save_policy
 from smp.rl.runner import CheckpointedRunner, SmpRunner
 from smp.sim.engine import make_env
+from smp.tasks.base import play_env_cfg
+from tests import toy_task
 from tests.conftest import small_env_cfg
 
 pytestmark = pytest.mark.slow
@@ -79,6 +86,49 @@ def test_a_policy_is_trained_saved_exported_and_resumed(learner, tmp_path, capsy
     assert trained.means is None
     assert trained.actor(torch.zeros(1, trained.actor.sizes[0])).isfinite().all()
   assert "not exported" not in capsys.readouterr().out
+
+
+def height_without_prior(play: bool = False) -> ManagerBasedRlEnvCfg:
+  """The environment of the toy task, whose reward and initial states need no prior."""
+  cfg = toy_task.height_env_cfg()
+  smp_term = cast(SmpTermCfg, cfg.commands[SMP_TERM])
+  smp_term.prior, smp_term.reward_mode = None, "task_only"
+  return play_env_cfg(cfg) if play else cfg
+
+
+def test_a_task_of_ones_own_is_trained_played_and_evaluated(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    toy_task, "SPEC", replace(toy_task.SPEC, env_cfg=height_without_prior)
+  )
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  monkeypatch.setenv("WANDB_MODE", "disabled")
+  task, policy = toy_task.SPEC.id, tmp_path / "height.pt"
+
+  def call(main: Any, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, words)])
+    main()
+
+  with toy_task.registered():
+    call(
+      train.main,
+      *f"{task} --learner ppo --env.scene.num-envs 4 --threads 1".split(),
+      *"--agent.max-iterations 1 --agent.num-steps-per-env 4".split(),
+      *"--agent.algorithm.num-mini-batches 2 --agent.logger tensorboard".split(),
+      *("--log-root", tmp_path),
+    )
+    (checkpoint,) = tmp_path.glob("toy_height_g1/*/model_0.pt")
+    save_policy(checkpoint, policy, task)
+    env = build_env(task, PlayEnvCfg(threads=1))
+    env.step(load_policy(task, env, "trained", policy)(env.get_observations()))
+    options = "--num-envs 7 --seconds 1 --no-frames --device cpu --threads 1".split()
+    for file in (checkpoint, policy):
+      output = "--output-dir", tmp_path / file.stem
+      call(evaluate.main, task, "--checkpoint-file", file, *output, *options)
+      result = json.loads((tmp_path / file.stem / "evaluation.json").read_text())
+      metrics = result["policies"][0]["conditions"][0]["figures"]
+      assert metrics["return"]["value"] > 0.0 and result["data"] is None
+      assert metrics["r_smp"]["value"] is None is metrics["sds_loss"]["value"]
+      assert (tmp_path / file.stem / "report.html").is_file()
 
 
 def test_a_reward_that_needs_a_prior_is_refused_without_one():

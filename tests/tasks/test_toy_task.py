@@ -88,7 +88,7 @@ def test_it_is_played_and_its_slider_moves_the_command(trained: Trained, monkeyp
       term = self.env.unwrapped.command_manager.get_term("command")
       assert isinstance(term, ComponentCommand)
       handles = sliders_of(term)
-      handles["Set by hand"].value = True
+      handles["Manual override"].value = True
       handles["Height (m)"].value = 0.65
       obs, *_ = self.env.step(self.policy(self.env.get_observations()))
       seen.append(obs["actor"][0, -1].item())

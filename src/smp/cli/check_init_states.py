@@ -59,7 +59,7 @@ class InitStatesReport:
 
   task: str
   repaired: bool
-  pool: str
+  generated: str
   """Summary of the windows sampled for the GSI buffer."""
   median_force: float
   """Median over episodes of the largest contact force, N; the next two are of the same.
@@ -142,8 +142,8 @@ def _simulate(
   quantiles = torch.tensor([0.5, 0.95, 1.0], device=env.device)
   median, p95, most = largest.quantile(quantiles).tolist()
   ended = 1.0 - float(alive.float().mean())
-  pool = _report(smp_term)
-  return InitStatesReport(task, repair, pool, median, p95, most, ends, ended)
+  generated = _report(smp_term)
+  return InitStatesReport(task, repair, generated, median, p95, most, ends, ended)
 
 
 def _report(smp_term: SmpTerm) -> str:
@@ -183,7 +183,7 @@ def print_report(reports: list[InitStatesReport]) -> None:
   console.print(table)
   for report in reports:
     if report.repaired:
-      console.print(f"{report.task}: {report.pool}")
+      console.print(f"{report.task}: {report.generated}")
 
 
 def main() -> None:

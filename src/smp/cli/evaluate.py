@@ -121,7 +121,7 @@ class Policy:
 
   def statistics(self) -> dict[str, Any] | None:
     """Return the running means of the SDS losses; None without a file."""
-    return self.means or None
+    return None if self.means.get("mean") is None else self.means
 
 
 def main() -> None:
@@ -237,7 +237,7 @@ def check_writable(folder: Path) -> None:
   check_folder(existing)
 
 
-def load_data(task: str, args: EvaluateArgs) -> Data:
+def load_data(task: str, args: EvaluateArgs) -> Data | None:
   """Load the windows that the policy's motion is compared with."""
   import torch
   from mjlab.tasks.registry import load_env_cfg
@@ -257,9 +257,7 @@ def load_data(task: str, args: EvaluateArgs) -> Data:
   if name is None:
     name = cast(SmpTermCfg, load_env_cfg(task).commands[SMP_TERM]).prior
   if name is None:
-    raise UserError(
-      f"{task}: has no motion prior; give --windows NPZ to compare its motion with"
-    )
+    return None
   prior = MotionPrior.load(paths.resolve_prior(name))
   windows = prior.sample(SAMPLES, torch.Generator().manual_seed(0))
   what = f"{SAMPLES} samples of the prior '{Path(name).stem}'"
@@ -311,7 +309,9 @@ def run_policy(
   return Run(join(parts), np.concatenate(conditions), np.concatenate(seeds))
 
 
-def summarise_run(run: Run, steps: EvalProtocol, data: Data) -> list[dict[str, Any]]:
+def summarise_run(
+  run: Run, steps: EvalProtocol, data: Data | None
+) -> list[dict[str, Any]]:
   """Compute the metrics of one policy by condition."""
   return summary.summarise(run.trajectory, run.condition, run.seed, steps, data)
 
@@ -360,7 +360,7 @@ def collect(
   steps: EvalProtocol,
   policies: list[Policy],
   rows: list[list[dict[str, Any]]],
-  data: Data,
+  data: Data | None,
   note: str,
 ) -> dict[str, Any]:
   """Collect the results and their description in plain JSON types."""
@@ -381,7 +381,7 @@ def collect(
     "seeds": list(args.all_seeds()),
     "num_envs": args.num_envs,
     "prior": args.prior,
-    "data": data.about(),
+    "data": None if data is None else data.about(),
     "strips": note,
     "figures": {
       figure.key: {

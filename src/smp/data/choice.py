@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from smp.data.checks import warn
 from smp.data.convert import find_clips, find_input
@@ -46,21 +49,32 @@ def clip_called(word: str, files: Mapping[str, Path], option: str) -> str:
   raise UserError(f"{option} {word}: {what}{others}")
 
 
-def read_clips(
-  input_dir: Path | None,
-  patterns: Sequence[str],
-  val: Sequence[str],
-  source: SourceCfg,
-  accept: bool,
-) -> tuple[dict[str, Clip], tuple[str, ...]]:
-  """Return the clips of a folder that match, read and judged; warn of doubts.
+@dataclass(frozen=True)
+class ChoiceCfg:
+  """Which clips a script selects from, and how they are read."""
 
-  Args:
-    input_dir: None: the environment's, see `find_input`.
-    patterns: Of clip names, or of files' own names.
-    val: Clips to hold out, which must be among them.
-    source: How files are read.
-    accept: Treat impossible motion as doubtful.
+  output: Path
+  """The motion set to write (configs/motions/NAME.yaml)."""
+
+  input_dir: Path | None = None
+  """Folder of CSVs. Default: the environment variable SMP_LAFAN_DIR."""
+
+  clips: tuple[str, ...] = ("*",)
+  """Patterns of clip names to search."""
+
+  val: tuple[str, ...] = ()
+  """Clips to hold out, as a whole, for validation."""
+
+  source: Annotated[SourceCfg, tyro.conf.arg(name="")] = field(
+    default_factory=SourceCfg
+  )
+
+  accept_doubtful: bool = False
+  """Include clips that the checks would refuse, with a warning."""
+
+
+def choose_clips(cfg: ChoiceCfg) -> tuple[dict[str, Clip], tuple[str, ...]]:
+  """Return the clips of a folder that match, read and judged; warn of doubts.
 
   Returns:
     Clips by name, under that name (``a__walk`` of ``a/walk.csv``), and the names of
@@ -70,15 +84,15 @@ def read_clips(
     UserError: nothing matches, a clip of ``val`` is missing, or a file is unusable;
       names it.
   """
-  source.check()
-  folder = find_input(input_dir)
-  files = matching(find_clips(folder), patterns)
+  cfg.source.check()
+  folder = find_input(cfg.input_dir)
+  files = matching(find_clips(folder), cfg.clips)
   if not files:
-    raise UserError(f"{folder}: no clip matches {', '.join(patterns)}")
-  held_back = tuple(clip_called(word, files, "--val") for word in val)
+    raise UserError(f"{folder}: no clip matches {', '.join(cfg.clips)}")
+  held_back = tuple(clip_called(word, files, "--val") for word in cfg.val)
   clips = {}
   for name, path in files.items():
-    clip, doubts = load_clip(path, source, accept)
+    clip, doubts = load_clip(path, cfg.source, cfg.accept_doubtful)
     warn(doubts)
     clips[name] = replace(clip, name=name)
   return clips, held_back

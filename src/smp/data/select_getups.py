@@ -12,20 +12,17 @@ before it, and the next fall after it, are left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import tyro
 import yaml
 from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
-from smp.data.choice import read_clips
-from smp.data.formats import SourceCfg
+from smp.data.choice import ChoiceCfg, choose_clips
 from smp.errors import UserError
 from smp.motion.clips import Clip
 from smp.motion.dataset import Split
@@ -52,7 +49,7 @@ T_POSE_MARGIN_S = 0.5
 
 
 @dataclass(frozen=True)
-class SelectGetupsCfg:
+class SelectGetupsCfg(ChoiceCfg):
   """Cut the get-ups out of LAFAN1 clips, classified by their start pose.
 
   Example: uv run scripts/select_getups.py --output configs/motions/mine.yaml
@@ -61,24 +58,7 @@ class SelectGetupsCfg:
   Rises outside the limits below are left out, and printed with the reason.
   """
 
-  output: Path
-  """The motion set to write (configs/motions/NAME.yaml)."""
-
-  input_dir: Path | None = None
-  """Folder of CSVs. Default: the environment variable SMP_LAFAN_DIR."""
-
   clips: tuple[str, ...] = ("fallAndGetUp*",)
-  """Patterns of clip names to search."""
-
-  val: tuple[str, ...] = ()
-  """Clips to hold out, as a whole, for validation."""
-
-  source: Annotated[SourceCfg, tyro.conf.arg(name="")] = field(
-    default_factory=SourceCfg
-  )
-
-  accept_doubtful: bool = False
-  """Include clips that the checks would refuse, with a warning."""
 
   low: float = 0.35
   """Maximum pelvis height on the ground, m."""
@@ -281,9 +261,7 @@ def select(cfg: SelectGetupsCfg) -> list[Getup]:
     UserError: no clip matches, one is unusable, a validation clip is not among them, or
       there is no get-up.
   """
-  clips, val = read_clips(
-    cfg.input_dir, cfg.clips, cfg.val, cfg.source, cfg.accept_doubtful
-  )
+  clips, val = choose_clips(cfg)
   cfg = replace(cfg, val=val)
   found = [getup for clip in clips.values() for getup in find_getups(clip, cfg)]
   chosen = [getup for getup in found if not getup.fault]

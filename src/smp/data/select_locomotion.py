@@ -8,20 +8,17 @@ pelvis, and, for standing, the speed of the joints.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import tyro
 import yaml
 from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
-from smp.data.choice import read_clips
-from smp.data.formats import SourceCfg
+from smp.data.choice import ChoiceCfg, choose_clips
 from smp.errors import UserError
 from smp.motion.clips import Clip
 from smp.motion.contact import penetration
@@ -34,31 +31,14 @@ SMOOTHING_S = 0.5
 
 
 @dataclass(frozen=True)
-class SelectCfg:
+class SelectCfg(ChoiceCfg):
   """Select standing, walking, jogging and running forward in LAFAN1 clips.
 
   Example: uv run scripts/select_clips.py --output configs/motions/mine.yaml
   --val run2_subject4
   """
 
-  output: Path
-  """The motion set to write (configs/motions/NAME.yaml)."""
-
-  input_dir: Path | None = None
-  """Folder of CSVs. Default: the environment variable SMP_LAFAN_DIR."""
-
   clips: tuple[str, ...] = ("walk*", "run*", "sprint*")
-  """Patterns of clip names to search."""
-
-  val: tuple[str, ...] = ()
-  """Clips to hold out, as a whole, for validation."""
-
-  source: Annotated[SourceCfg, tyro.conf.arg(name="")] = field(
-    default_factory=SourceCfg
-  )
-
-  accept_doubtful: bool = False
-  """Include clips that the checks would refuse, with a warning."""
 
   max_turn: float = 0.8
   """Maximum turning rate of the heading, rad/s."""
@@ -235,9 +215,7 @@ def select(cfg: SelectCfg) -> None:
     UserError: no clip matches or has such a stretch, one is unusable, or a validation
       clip is not among them.
   """
-  clips, val_clips = read_clips(
-    cfg.input_dir, cfg.clips, cfg.val, cfg.source, cfg.accept_doubtful
-  )
+  clips, val_clips = choose_clips(cfg)
   found = [piece for clip in clips.values() for piece in pieces_of(clip, cfg)]
   if not found:
     raise UserError(

@@ -34,7 +34,7 @@ class MotionWindow:
     joints, ee = len(spec.joint_names), len(spec.ee_body_names)
     self.spec = spec
     self.kinematics = Kinematics(g1.load_model()).to(device)
-    self.buffer = MotionBuffer(num_envs, joints, ee, device)
+    self.buffer = MotionBuffer(num_envs, joints, ee, device, spec.window, spec.fps)
     self.limbs = limb_means(spec.joint_names).to(device)
     self.amplitude = torch.zeros(len(g1.LIMBS), device=device)
     self._pos = torch.zeros(num_envs, 3, device=device)

@@ -89,7 +89,8 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
   """Read the running means of the SDS losses from a checkpoint or policy file.
 
   Returns:
-    ``mean`` (K,), ``count`` (1,) and ``iteration``.
+    ``mean`` (K,), ``count`` (1,) and ``iteration``; the first two are None of a policy
+    that was trained without a prior.
 
   Raises:
     UserError: The file is missing, damaged, or not of this project.
@@ -97,15 +98,20 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
   loaded = load_tensors(path, "policy", "cpu")
   if _is_policy(loaded):
     _check(Path(path), loaded)
-    means, iteration = loaded, loaded["card"].get("iteration")
+    means, iteration = _known(loaded), loaded["card"].get("iteration")
   else:
     loaded = read_checkpoint(path, "cpu")
-    means, iteration = loaded["infos"].get("smp"), loaded["iter"]
-    if means is None:
-      raise UserError(
-        f"{path}: trained without a motion prior, so there is no r_smp to normalise"
-      )
-  return {"mean": means["mean"], "count": means["count"], "iteration": iteration}
+    means, iteration = loaded["infos"].get("smp") or {}, loaded["iter"]
+  return {
+    "mean": means.get("mean"),
+    "count": means.get("count"),
+    "iteration": iteration,
+  }
+
+
+def _known(policy: dict[str, Any]) -> dict[str, Any]:
+  """Return ``mean`` and ``count`` of a policy file; nothing if there was no prior."""
+  return policy if policy["mean"].numel() else {}
 
 
 @dataclass
@@ -136,7 +142,7 @@ def load_trained(
   loaded = load_tensors(path, "policy", "cpu")
   if _is_policy(loaded):
     _check(Path(path), loaded)
-    card, means = loaded["card"], loaded if loaded["mean"].numel() else None
+    card, means = loaded["card"], _known(loaded) or None
     if task is not None and card["task"] != task:
       raise UserError(f"{path}: a policy of {card['task']}, not of {task}")
   else:

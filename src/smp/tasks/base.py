@@ -138,7 +138,8 @@ def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
   )
   # Metrics that the browser viewer can plot live.
   cfg.metrics = {"r_smp": MetricsTermCfg(func=metrics.r_smp)} | cfg.metrics
-  for index, timestep in enumerate(smp_term.timesteps):
+  timesteps = smp_term.timesteps if smp_term.prior is not None else ()
+  for index, timestep in enumerate(timesteps):
     cfg.metrics[f"sds_loss_t{timestep}"] = MetricsTermCfg(
       func=metrics.sds_loss, params={"index": index}
     )

@@ -86,7 +86,8 @@ def _evaluation(path: Path, task: str) -> list[str]:
     return lines
   except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
     raise UserError(
-      f"{path}: not an evaluation.json of scripts/evaluate.py ({type(error).__name__})"
+      f"{path}: not an evaluation.json of this version of scripts/evaluate.py "
+      f"({type(error).__name__}); evaluate again"
     ) from error
 
 

@@ -84,7 +84,7 @@ class FixedInitStates(InitStateSampler):
     ]
     return MotionState(*parts), self._kind
 
-  def _draw_fallen(self, pool: FallenStateBuffer) -> torch.Tensor:
+  def _draw_fallen(self, buffer: FallenStateBuffer) -> torch.Tensor:
     """Draw a fall (N,) in the pose given to each environment; any where none is given."""
-    fits = pool.pose == (self._kind - 1).clamp(min=0).unsqueeze(-1)
+    fits = buffer.pose == (self._kind - 1).clamp(min=0).unsqueeze(-1)
     return torch.multinomial(fits.float(), 1).squeeze(-1)

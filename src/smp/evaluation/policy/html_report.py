@@ -250,10 +250,11 @@ def _number(value: float) -> str:
 def _method(result: dict[str, Any], metrics: Sequence[Metric]) -> str:
   text = [f"<h2>Method</h2><p>{escape(result['method'])}</p>"]
   data = result["data"]
-  text.append(
-    f"<p>Distances and amplitudes are relative to {escape(data['what'])}. "
-    f"{escape(data['itself'])}</p>"
-  )
+  if data is not None:
+    text.append(
+      f"<p>Distances and amplitudes are relative to {escape(data['what'])}. "
+      f"{escape(data['itself'])}</p>"
+    )
   ways = {
     "rate": "Wilson interval",
     "mean": "mean over episodes, Student's t interval",

@@ -27,9 +27,7 @@ ALL = "all"
 RETURN = Metric(
   "return", "task return, of its maximum", "", "task", better="higher", short="return"
 )
-ALWAYS: tuple[Metric, ...] = (
-  Metric("diverged", "physics diverged (not a number)", "%", "task", "rate", "lower"),
-  Metric("r_smp", "r_smp", "", "naturalness", better="higher", short="r_smp"),
+SDS_LOSSES: tuple[Metric, ...] = (
   *(
     Metric(
       f"sds_loss_t{t}", f"SDS loss at timestep {t}", "", "naturalness", better="lower"
@@ -44,6 +42,12 @@ ALWAYS: tuple[Metric, ...] = (
     better="lower",
     short="SDS loss",
   ),
+)
+"""SDS losses of the standard timesteps; unknown without a prior."""
+ALWAYS: tuple[Metric, ...] = (
+  Metric("diverged", "physics diverged (not a number)", "%", "task", "rate", "lower"),
+  Metric("r_smp", "r_smp", "", "naturalness", better="higher", short="r_smp"),
+  *SDS_LOSSES,
   Metric(
     "frechet",
     "Fréchet distance to the data, per feature",
@@ -158,7 +162,10 @@ def _common(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
     "r_smp": fig.masked_mean(trajectory.r_smp, valid & trajectory.r_smp.isfinite()),
     "diverged": trajectory.broken().any(dim=0).float(),
   }
-  if len(trajectory.timesteps):  # The task has a prior.
+  # Unknown without a prior, and at timesteps other than the standard ones.
+  unknown = torch.full((trajectory.num_envs,), torch.nan)
+  values |= dict.fromkeys((each.key for each in SDS_LOSSES), unknown)
+  if len(trajectory.timesteps):
     values["sds_loss"] = fig.masked_mean(error.mean(dim=-1), valid)
   for k, timestep in enumerate(trajectory.timesteps):
     values[f"sds_loss_t{timestep}"] = fig.masked_mean(error[..., k], valid)
@@ -194,14 +201,14 @@ def _effort(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
 
 
 def window_values(
-  trajectory: Trajectory, data: Data
+  trajectory: Trajectory, data: Data | None
 ) -> tuple[dict[str, Tensor], Interval]:
   """Return metrics of windows in each episode (N,), and the Fréchet distance of all."""
   step, env = motion_similarity.window_rows(
     trajectory.valid(), motion_similarity.WINDOWS
   )
   count = trajectory.num_envs
-  if not len(step):
+  if data is None or not len(step):
     nothing = torch.full((count,), torch.nan)
     names = ("nearest", "amplitude", *(f"amplitude_{limb}" for limb in g1.LIMBS))
     return dict.fromkeys(names, nothing), Interval(None, None, None, 0, "jackknife")
@@ -233,7 +240,7 @@ def summarise(
   condition: np.ndarray,
   seed: np.ndarray,
   protocol: EvalProtocol,
-  data: Data,
+  data: Data | None,
 ) -> list[dict[str, Any]]:
   """Compute the metrics of every condition, and of all commands, in plain types.
 
@@ -242,7 +249,7 @@ def summarise(
     condition: (N,) index into the protocol's conditions.
     seed: (N,) seed that each was run with.
     protocol: The task and its conditions.
-    data: Windows to compare those of the episodes with.
+    data: Windows to compare those of the episodes with; None: there are none.
 
   Returns:
     One row per condition, and one for the whole sweep over commands.
@@ -274,7 +281,7 @@ def _condition(
   mask: np.ndarray,
   seed: np.ndarray,
   protocol: EvalProtocol,
-  data: Data,
+  data: Data | None,
 ) -> dict[str, Any]:
   choice = torch.from_numpy(mask)
   part = trajectory.select(choice)
@@ -286,8 +293,6 @@ def _condition(
     if figure.kind == "other":
       result[figure.key] = asdict(others[figure.key])
       continue
-    if figure.key not in ours and figure.key.startswith("sds_loss"):
-      continue  # The task has no prior.
     one = ours[figure.key].double().numpy()
     result[figure.key] = asdict(interval_of(figure, one))
     result[figure.key]["seeds"] = {

@@ -103,7 +103,7 @@ class ManualCommandGui:
   ) -> ManualCommandGui:
     """Add a folder with a checkbox and a slider for each settable number."""
     with server.gui.add_folder(name.capitalize()):
-      enabled = server.gui.add_checkbox("Set by hand", initial_value=False)
+      enabled = server.gui.add_checkbox("Manual override", initial_value=False)
       sliders = {
         part.name: [
           server.gui.add_slider(
