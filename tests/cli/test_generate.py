@@ -252,6 +252,14 @@ def test_page_speed_and_loop(server):
   assert page.playback.time == pytest.approx(0.1)
 
 
+def test_only_what_can_be_sampled_anew_has_a_button_for_it(server):
+  from smp.viz.motion_viewer import MotionPage
+
+  samples = MotionPage(server, iter([walks(1)]), 50.0, "walks")
+  clip = MotionPage(server, iter([walks(1)]), 50.0, "walk", renewable=False)
+  assert samples.renew.visible and not clip.renew.visible
+
+
 def test_page_takes_new_samples(server):
   from smp.viz.motion_viewer import MotionPage
 

@@ -226,7 +226,8 @@ def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:
   clip = clip_of(rows)
   title = f"{names[0]}: {len(clip)} rows, {len(clip) / clip.fps:.1f} s"
   gallery = MotionBatch(_qpos(clip)[None], [names[0]], title)
-  serve(itertools.repeat(gallery), clip.fps, names[0], cfg.host, cfg.port)
+  once = itertools.repeat(gallery)
+  serve(once, clip.fps, names[0], cfg.host, cfg.port, renewable=False)
 
 
 def main() -> None:

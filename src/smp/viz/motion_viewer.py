@@ -55,6 +55,7 @@ class MotionPage:
     galleries: Iterator[MotionBatch],
     fps: float,
     title: str,
+    renewable: bool = True,
   ) -> None:
     self.server, self.galleries, self.fps = server, galleries, fps
     self.gallery = next(galleries)
@@ -68,6 +69,7 @@ class MotionPage:
     self._shown: tuple | None = None
     browser.set_up(server, title, CAMERA, (0.0, 0.0, LOOK_AT_HEIGHT))
     self._add_controls()
+    self.renew.visible = renewable
     self.show()
 
   def _add_controls(self) -> None:
@@ -188,7 +190,12 @@ def _kinematics(
 
 
 def serve(
-  galleries: Iterator[MotionBatch], fps: float, title: str, host: str, port: int
+  galleries: Iterator[MotionBatch],
+  fps: float,
+  title: str,
+  host: str,
+  port: int,
+  renewable: bool = True,
 ) -> None:
   """Show galleries, one after the other when asked, until Ctrl-C.
 
@@ -198,13 +205,15 @@ def serve(
     title: Title of the page.
     host: Address to listen on.
     port: Port to listen on, or the next free one if it is taken; 0: any.
+    renewable: Whether other motions can be asked for: samples, but not a clip.
 
   Raises:
     UserError: Cannot listen on ``host``.
   """
 
   def make_page(server: viser.ViserServer) -> MotionPage:
-    print("sampling ...", flush=True)
-    return MotionPage(server, galleries, fps, title)
+    if renewable:
+      print("sampling ...", flush=True)
+    return MotionPage(server, galleries, fps, title, renewable)
 
   browser.serve(make_page, host, port)
