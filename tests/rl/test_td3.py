@@ -263,6 +263,7 @@ def test_bfloat16_is_taken_where_it_is_faster_not_where_it_is_claimed(
 def test_the_precision_of_products_is_left_as_it_was(monkeypatch, pays):
   monkeypatch.setattr(td3, "has_bfloat16", lambda: pays)
   matmul = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
+  monkeypatch.setattr(matmul, "fp32_precision", "ieee")
   before = matmul.fp32_precision
   with bfloat16_products(True):
     assert matmul.fp32_precision == ("bf16" if pays else before)
