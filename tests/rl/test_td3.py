@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,10 +19,10 @@ OBS, CRITIC, ACTIONS = 3, 4, 2
 SMALL = Td3Cfg(hidden_dims=(32, 32), batch_size=64, actor_delay=0, mirror=False)
 
 
-def make(cfg: Td3Cfg = SMALL, mirrors=None) -> Td3:
+def make(cfg: Td3Cfg = SMALL, mirrors=None, device: str = "cpu") -> Td3:
   torch.manual_seed(0)
   bound = torch.tensor([1.0, 2.0])
-  return Td3(OBS, CRITIC, bound, 16, (0.0, 1.0), cfg, "cpu", mirrors)
+  return Td3(OBS, CRITIC, bound, 16, (0.0, 1.0), cfg, device, mirrors)
 
 
 def some_batch(count: int = 64, **changes) -> Batch:
@@ -207,6 +208,33 @@ def test_learning_goes_on_as_if_never_interrupted():
     a.target_critic.parameters(), b.target_critic.parameters(), strict=True
   ):
     assert torch.equal(left, right)
+
+
+def test_updates_on_a_gpu_are_graphs_that_learn_as_a_processor_does(gpu):
+  flips = tuple(Mirror(torch.arange(n), -torch.ones(n)) for n in (OBS, CRITIC, ACTIONS))
+  cfg = replace(SMALL, mirror=True, bfloat16=False)
+  plain = make(cfg, flips)
+  there = make(cfg, tuple(Mirror(f.index.cuda(), f.sign.cuda()) for f in flips), "cuda")
+  there.load_state_dict(plain.state_dict())
+  before, losses = 0, {}
+  for step in range(12):
+    for each in (plain, there):
+      batch = some_batch(reward=torch.full((64,), 0.1 * step))
+      batch = Batch(**{k: v.to(each.device) for k, v in vars(batch).items()})
+      torch.manual_seed(step)
+      # Between two replays the normalisers move.
+      each.observe(batch.obs + step, batch.critic_obs - step)
+      before = gpu.launches if gpu is not None else 0
+      losses = each.update(batch)
+  if gpu is not None:  # A few copies, noise, one graph; hundreds of operations else.
+    assert gpu.launches - before < 30
+  assert losses["critic"].is_cuda
+  for name, value in plain.state_dict()["critic_state_dict"].items():
+    found = there.state_dict()["critic_state_dict"][name].cpu()
+    torch.testing.assert_close(found, value, msg=name)
+  for name, value in plain.state_dict()["actor_state_dict"].items():
+    found = there.state_dict()["actor_state_dict"][name].cpu()
+    torch.testing.assert_close(found, value, msg=name)
 
 
 def test_the_actor_in_a_checkpoint_is_the_actor():

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from smp.mdp.motion_window import MotionWindow
 from smp.mdp.style_reward import StyleReward
-
-_WARM_UP = 3
-"""Runs before a CUDA graph is captured, in which libraries choose their kernels."""
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-  """Disable garbage collection for the duration of a capture.
-
-  The collector may free device memory, such as that of an earlier environment, and that
-  would invalidate the capture.
-  """
-  was_on = gc.isenabled()
-  gc.disable()
-  try:
-    yield
-  finally:
-    if was_on:
-      gc.enable()
+from smp.utils.cuda_graph import WARM_UP, no_garbage_collection
 
 
 class StyleStep:
@@ -89,10 +67,10 @@ class StyleStep:
     stream.wait_stream(torch.cuda.current_stream())
     self.style.draw()
     with torch.cuda.stream(stream):
-      for _ in range(_WARM_UP):
+      for _ in range(WARM_UP):
         self._compute()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with _no_garbage_collection(), torch.cuda.graph(graph):
+    with no_garbage_collection(), torch.cuda.graph(graph):
       self._compute()
     self._graph = graph

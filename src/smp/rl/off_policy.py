@@ -284,13 +284,15 @@ class OffPolicyRunner(CheckpointedRunner):
 
   def _learn(self) -> list[tuple[str, Tensor]]:
     """Make the updates due after a step of all environments."""
-    if self.replay.size < self._learning_starts:
+    if self.replay.size < self._learning_starts or not self.alg_cfg.updates_per_step:
       return []
     smp_term, cfg = self._smp_term(), self.alg_cfg
     scale, form = smp_term.style.scale(), smp_term.cfg.form()
+    # Sampled at once, for a GPU waits for the host here.
+    count = cfg.batch_size * cfg.updates_per_step
+    batches = self.replay.sample(count, cfg.n_step, cfg.gamma, scale, form)
     losses: list[tuple[str, Tensor]] = []
-    for _ in range(cfg.updates_per_step):
-      batch = self.replay.sample(cfg.batch_size, cfg.n_step, cfg.gamma, scale, form)
+    for batch in batches.split(cfg.batch_size):
       losses += self.alg.update(batch).items()
     return losses
 

@@ -57,6 +57,11 @@ class Batch:
   discount: Tensor
   """(B,), factor on the value after them; 0 where the episode ended in failure."""
 
+  def split(self, size: int) -> list[Batch]:
+    """Return batches of ``size`` of these transitions, which share their memory."""
+    parts = zip(*(value.split(size) for value in vars(self).values()), strict=True)
+    return [Batch(**dict(zip(vars(self), part, strict=True))) for part in parts]
+
 
 class ReplayBuffer:
   """A ring of the last steps of all environments.

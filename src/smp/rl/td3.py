@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from smp.mdp.symmetry import Mirror
 from smp.rl.actor import Actor, ActorSpec, make_mlp
 from smp.rl.replay import Batch
+from smp.utils.cuda_graph import Graphed
 
 
 @dataclass
@@ -203,6 +204,9 @@ class Td3:
     self.mirrors = mirrors if cfg.mirror else None
     self.noise = self._noise_scales(num_envs).to(device)
     self.updates = 0
+    # Static inputs of an update, and its graphs with and without the actor's part.
+    self._inputs: tuple[Batch, Tensor] | None = None
+    self._graphs: dict[bool, Graphed] = {}
 
   def _optimizer(self, module: nn.Module) -> torch.optim.AdamW:
     cfg = self.cfg
@@ -212,6 +216,7 @@ class Td3:
       weight_decay=cfg.weight_decay,
       betas=cfg.betas,
       fused=True,
+      capturable=self.device.type == "cuda",
     )
 
   def _noise_scales(self, num_envs: int) -> Tensor:
@@ -226,8 +231,8 @@ class Td3:
   @torch.no_grad()
   def observe(self, obs: Tensor, critic_obs: Tensor) -> None:
     """Update the normalisers with observations (N, O) and (N, C)."""
-    self.actor.obs_normalizer.update(obs)
-    self.critic_normalizer.update(critic_obs)
+    _update_in_place(self.actor.obs_normalizer, obs)
+    _update_in_place(self.critic_normalizer, critic_obs)
 
   @torch.no_grad()
   def explore(self, obs: Tensor) -> Tensor:
@@ -240,17 +245,56 @@ class Td3:
   # Learning.
 
   def update(self, batch: Batch) -> dict[str, Tensor]:
-    """Learn from a batch of transitions; return the losses, still on the device."""
-    with bfloat16_products(self.cfg.bfloat16 and self.device.type == "cpu"):
-      return self._update(batch)
+    """Learn from a batch of transitions; return the losses, still on the device.
 
-  def _update(self, batch: Batch) -> dict[str, Tensor]:
+    On a GPU an update is a CUDA graph, from the fourth of its kind on: all batches must
+    be of one size.
+    """
+    noise = torch.randn_like(batch.action)
+    self.updates += 1
+    actor_learns = self._actor_learns()
+    if self.device.type == "cuda":
+      self._set_inputs(batch, noise)
+      return self._graph(actor_learns)()
+    with bfloat16_products(self.cfg.bfloat16):
+      return self._update(batch, noise, actor_learns)
+
+  def _set_inputs(self, batch: Batch, noise: Tensor) -> None:
+    """Copy a batch and noise to where the graphs read them."""
+    if self._inputs is None:
+      self._inputs = Batch(**{k: v.clone() for k, v in vars(batch).items()}), noise
+      return
+    kept, kept_noise = self._inputs
+    for name, value in vars(batch).items():
+      getattr(kept, name).copy_(value)
+    kept_noise.copy_(noise)
+
+  def _graph(self, actor_learns: bool) -> Graphed:
+    """Return the graph of an update, with or without the actor's part."""
+    if actor_learns not in self._graphs:
+
+      def compute() -> dict[str, Tensor]:
+        assert self._inputs is not None
+        return self._update(*self._inputs, actor_learns)
+
+      self._graphs[actor_learns] = Graphed(compute)
+    return self._graphs[actor_learns]
+
+  def _update(
+    self, batch: Batch, noise: Tensor, actor_learns: bool
+  ) -> dict[str, Tensor]:
+    """Return the losses of an update.
+
+    Args:
+      batch: Transitions; half of them are mirrored in place.
+      noise: (B, A), standard normal.
+      actor_learns: Whether the actor is updated too.
+    """
     batch = self._mirror_half(batch)
     obs = self.actor.normalize(batch.obs)
     critic_obs = self._normalize_critic(batch.critic_obs)
-    losses = self._update_critic(batch, critic_obs)
-    self.updates += 1
-    if self._actor_learns():
+    losses = self._update_critic(batch, critic_obs, noise)
+    if actor_learns:
       losses |= self._update_actor(obs, critic_obs)
     return losses
 
@@ -278,11 +322,11 @@ class Td3:
     return batch
 
   @torch.no_grad()
-  def _target(self, batch: Batch) -> Tensor:
+  def _target(self, batch: Batch, noise: Tensor) -> Tensor:
     """Return the target distribution (B, atoms) of both critics."""
     cfg, bound = self.cfg, self.actor.action_bound
     action = bound * torch.tanh(self.target_mlp(self.actor.normalize(batch.next_obs)))
-    noise = cfg.target_noise * torch.randn_like(action)
+    noise = cfg.target_noise * noise
     action = action + noise.clamp(-cfg.target_noise_clip, cfg.target_noise_clip)
     action = torch.minimum(torch.maximum(action, -bound), bound)
     logits = self.target_critic(
@@ -297,8 +341,10 @@ class Td3:
     reward = batch.reward * (1.0 - cfg.gamma)
     return project(chosen, reward, batch.discount, *self.value_range)
 
-  def _update_critic(self, batch: Batch, critic_obs: Tensor) -> dict[str, Tensor]:
-    target = self._target(batch)
+  def _update_critic(
+    self, batch: Batch, critic_obs: Tensor, noise: Tensor
+  ) -> dict[str, Tensor]:
+    target = self._target(batch, noise)
     logits = self.critic(critic_obs, batch.action / self.actor.action_bound)
     # Cross-entropy of each critic with the target, summed over the two.
     loss = -(target * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=1).sum()
@@ -357,14 +403,29 @@ class Td3:
     self.target_critic.load_state_dict(state["target_critic"])
     self.actor_optimizer.load_state_dict(state["actor_optimizer"])
     self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+    for optimizer in (self.actor_optimizer, self.critic_optimizer):
+      for group in optimizer.param_groups:  # The state may be of another device.
+        group["capturable"] = self.device.type == "cuda"
     self.updates = int(state["updates"])
+    self._graphs.clear()  # They use the optimizers' former state.
 
 
 @torch.no_grad()
 def _follow(target: nn.Module, source: nn.Module, share: float) -> None:
   """Move the parameters of ``target`` towards those of ``source``."""
-  for kept, new in zip(target.parameters(), source.parameters(), strict=True):
-    kept.lerp_(new, share)
+  kept: Any = list(target.parameters())
+  torch._foreach_lerp_(kept, cast(Any, list(source.parameters())), share)
+
+
+def _update_in_place(normalizer: EmpiricalNormalization, x: Tensor) -> None:
+  """Update a normaliser with values (N, C), in the memory that a CUDA graph reads.
+
+  rsl_rl's own update puts the standard deviation into a new tensor.
+  """
+  deviation = normalizer._std
+  normalizer.update(x)
+  deviation.copy_(normalizer._std)
+  normalizer._std = deviation
 
 
 @functools.cache
