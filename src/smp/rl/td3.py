@@ -414,7 +414,7 @@ class Td3:
 def _follow(target: nn.Module, source: nn.Module, share: float) -> None:
   """Move the parameters of ``target`` towards those of ``source``."""
   kept: Any = list(target.parameters())
-  torch._foreach_lerp_(kept, cast(Any, list(source.parameters())), share)
+  cast(Any, torch)._foreach_lerp_(kept, list(source.parameters()), share)
 
 
 def _update_in_place(normalizer: EmpiricalNormalization, x: Tensor) -> None:
