@@ -212,8 +212,10 @@ def test_learning_goes_on_as_if_never_interrupted():
 
 def test_updates_on_a_gpu_are_graphs_that_learn_as_a_processor_does(gpu):
   flips = tuple(Mirror(torch.arange(n), -torch.ones(n)) for n in (OBS, CRITIC, ACTIONS))
-  cfg = replace(SMALL, mirror=True, bfloat16=False)
+  # Without noise on target actions, which a GPU draws otherwise.
+  cfg = replace(SMALL, mirror=True, bfloat16=False, target_noise=0.0)
   plain = make(cfg, flips)
+  initial = copy.deepcopy(plain.state_dict())
   there = make(cfg, tuple(Mirror(f.index.cuda(), f.sign.cuda()) for f in flips), "cuda")
   there.load_state_dict(plain.state_dict())
   before, losses = 0, {}
@@ -229,12 +231,11 @@ def test_updates_on_a_gpu_are_graphs_that_learn_as_a_processor_does(gpu):
   if gpu is not None:  # A few copies, noise, one graph; hundreds of operations else.
     assert gpu.launches - before < 30
   assert losses["critic"].is_cuda
-  for name, value in plain.state_dict()["critic_state_dict"].items():
-    found = there.state_dict()["critic_state_dict"][name].cpu()
-    torch.testing.assert_close(found, value, msg=name)
-  for name, value in plain.state_dict()["actor_state_dict"].items():
-    found = there.state_dict()["actor_state_dict"][name].cpu()
-    torch.testing.assert_close(found, value, msg=name)
+  for part in ("critic_state_dict", "actor_state_dict"):
+    for name, value in plain.state_dict()[part].items():
+      away = (there.state_dict()[part][name].cpu() - value).float().norm()
+      # Rounding turns around the first steps of Adam where gradients are about zero.
+      assert away <= 0.1 * (value - initial[part][name]).float().norm() + 1e-6, name
 
 
 def test_the_actor_in_a_checkpoint_is_the_actor():
