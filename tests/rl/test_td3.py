@@ -231,11 +231,12 @@ def test_updates_on_a_gpu_are_graphs_that_learn_as_a_processor_does(gpu):
   if gpu is not None:  # A few copies, noise, one graph; hundreds of operations else.
     assert gpu.launches - before < 30
   assert losses["critic"].is_cuda
+  # Rounding turns around the first steps of Adam where gradients are about zero.
+  share = 0.1 if gpu is None else 1e-4
   for part in ("critic_state_dict", "actor_state_dict"):
     for name, value in plain.state_dict()[part].items():
       away = (there.state_dict()[part][name].cpu() - value).float().norm()
-      # Rounding turns around the first steps of Adam where gradients are about zero.
-      assert away <= 0.1 * (value - initial[part][name]).float().norm() + 1e-6, name
+      assert away <= share * (value - initial[part][name]).float().norm() + 1e-6, name
 
 
 def test_the_actor_in_a_checkpoint_is_the_actor():
