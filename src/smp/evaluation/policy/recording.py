@@ -26,6 +26,7 @@ from smp.evaluation.policy.fixed_commands import NEVER, FixedInitStates, hold_co
 from smp.mdp.commands import ComponentCommand
 from smp.mdp.init_state_buffers import FallenStateBuffer
 from smp.mdp.init_states import INIT_MODES
+from smp.mdp.rewards import task_weight
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.rl.loading import Policy
 from smp.sim import make_env
@@ -235,11 +236,7 @@ class _Recorder:
       for name, size in sizes.items()
     }
     self._ended = torch.zeros(*shape, len(self._ends), dtype=torch.bool, device=device)
-    self._max_reward = sum(
-      env.reward_manager.get_term_cfg(name).weight
-      for name in env.reward_manager.active_terms
-      if name != "prior"
-    )
+    self._max_reward = task_weight(env)
 
   def note_commands(self, env: ManagerBasedRlEnv) -> None:
     """Store the command of each environment, which does not change."""
@@ -268,7 +265,7 @@ class _Recorder:
     force = cast(ContactSensor, env.scene[FOOT_FORCE]).data.force
     assert force is not None
     kept["foot_force"][step] = force.norm(dim=-1)
-    kept["task_reward"][step] = env.reward_buf / env.step_dt
+    kept["task_reward"][step] = smp_term.task_reward
     kept["sds_loss"][step] = smp_term.sds_loss()
     if self._knows_means:
       kept["r_smp"][step] = smp_term.r_smp()
