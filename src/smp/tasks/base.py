@@ -154,16 +154,15 @@ def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
   return cfg
 
 
-def observe_without_velocity(
-  cfg: ManagerBasedRlEnvCfg, history: int = ACTOR_HISTORY
-) -> None:
+def observe_without_velocity(cfg: ManagerBasedRlEnvCfg) -> None:
   """Take the velocity of the pelvis from the actor, in place, and give it a history.
 
-  No sensor of a G1 measures that velocity. The critic keeps it.
+  No sensor of a G1 measures that velocity. The critic keeps it. A history that the
+  actor has already stays.
   """
   actor = cfg.observations["actor"]
   actor.terms.pop("base_lin_vel", None)
-  actor.history_length = history
+  actor.history_length = actor.history_length or ACTOR_HISTORY
 
 
 def vary_robots(cfg: ManagerBasedRlEnvCfg) -> None:
