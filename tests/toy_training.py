@@ -58,13 +58,19 @@ class ToySmpTerm:
     self.normalizer.count.copy_(saved["count"])
 
 
+class ToyCfg(dict):
+  """As much of an environment's configuration as a runner reads."""
+
+  observations = {"actor": SimpleNamespace(terms=("state",), history_length=None)}
+
+
 class ToyEnv(VecEnv):
   """Random observations and rewards, of the sizes of Smp-Forward-G1."""
 
   num_envs, num_actions, max_episode_length = ENVS, 29, 1000
 
   def __init__(self) -> None:
-    self.device, self.cfg = torch.device("cpu"), {}
+    self.device, self.cfg = torch.device("cpu"), ToyCfg()
     self.episode_length_buf = torch.zeros(ENVS, dtype=torch.long)
     self.smp_term = ToySmpTerm()
     self.common_step_counter = 0

@@ -177,6 +177,37 @@ def test_pushes_can_wait_for_the_speed():
   assert env.pushes.params["velocity_range"]["x"] == (-0.25, 0.25)
 
 
+def test_ranges_around_zero_grow_at_both_ends():
+  cfg = load_env_cfg("Smp-Velocity-G1")
+  add_curriculum(cfg)
+  env = FakeEnv()
+  env.command = SimpleNamespace(cfg=cfg.commands["command"])
+  env.begin(cfg)
+
+  def ranges() -> list[float]:
+    command = env.command
+    return [*command.vx_range, *command.vy_range, *command.yaw_rate_range]
+
+  assert ranges() == [0.0, 1.0, -0.2, 0.2, -0.5, 0.5]
+  env.success.level = 0.5
+  env.episodes(50)
+  assert ranges() == pytest.approx([-0.25, 2.0, -0.4, 0.4, -1.0, 1.0])
+  until_grown(env)
+  assert ranges() == pytest.approx([-0.5, 3.0, -0.6, 0.6, -1.5, 1.5])
+
+
+def test_a_range_begins_within_the_configured_one():
+  cfg = load_env_cfg("Smp-Velocity-G1")
+  command = cast(Any, cfg.commands["command"])
+  command.vy_range, command.yaw_rate_range = (-0.1, 0.5), (0.0, 0.3)
+  add_curriculum(cfg)
+  env = FakeEnv()
+  env.command = SimpleNamespace(cfg=command)
+  env.begin(cfg)
+  assert env.command.vy_range == (-0.1, 0.2)
+  assert "top_yaw_rate" not in cfg.curriculum  # All of it from the beginning.
+
+
 def test_goals_move_away_where_asked():
   env = env_of("Smp-Location-G1", starts={"distance": 2.0})
   assert env.command.distance_range == (1.0, 2.0)

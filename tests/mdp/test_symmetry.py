@@ -126,12 +126,14 @@ class Twins:
     command.time_left.fill_(1e9)
     origin = self.env.scene.env_origins[:, :2]
     flip = torch.tensor((1.0, -1.0))
-    for name in ("speed", "direction_w", "facing_w", "goal_w"):
+    for name in ("speed", "direction_w", "facing_w", "goal_w", "values"):
       value = getattr(command, name, None)
       if value is None or len(value) != 2 * N:
         continue  # A direction that all share lies in the mirror.
       if name == "speed":
         value[N:] = value[:N]
+      elif name == "values":
+        value[N:] = value[:N] * torch.tensor((1.0, -1.0, -1.0))
       elif name == "goal_w":
         value[N:] = (value[:N] - origin[:N]) * flip + origin[N:]
       else:

@@ -29,11 +29,12 @@ from smp.rl.policy_file import load_trained, save_policy
 from smp.rl.runner import SmpRunner
 from smp.rl.td3 import Td3Cfg
 from smp.sim import make_env
+from smp.tasks.registry import all_tasks
 from tests.conftest import small_env_cfg
 
 pytestmark = pytest.mark.slow
 TASK = "Smp-Forward-G1"
-TASKS = [TASK, "Smp-Steering-G1", "Smp-Location-G1", "Smp-Getup-G1"]
+TASKS = [spec.id for spec in all_tasks()]
 ENVS = 8
 ALGORITHM = Td3Cfg(
   hidden_dims=(32, 32), batch_size=16, updates_per_step=2, actor_delay=0

@@ -31,7 +31,7 @@ from smp.tasks.spec import TaskSpec
 from tests.conftest import small_env_cfg
 
 TASKS = [spec.id for spec in all_tasks()]
-NAMES = ("Forward", "Steering", "Location", "Getup")
+NAMES = ("Forward", "Steering", "Location", "Getup", "Velocity")
 pytestmark = pytest.mark.slow
 
 
@@ -65,14 +65,18 @@ def command_dim(env: ManagerBasedRlEnv) -> int:
 def test_task_runs(task: str, play: bool):
   env = ManagerBasedRlEnv(small_env_cfg(task, num_envs=2, play=play), "cpu")
   obs, _ = env.reset()
-  actor = 3 + 3 + 3 + 29 + 29 + 29 + command_dim(env)
+  # Velocity sees 5 frames without its own velocity; its critic sees two feet more.
+  velocity = task == "Smp-Velocity-G1"
+  critic = 3 + 3 + 3 + 29 + 29 + 29 + command_dim(env)
+  actor = 5 * (critic - 3) if velocity else critic
+  critic += 2 if velocity else 0
   generator = torch.Generator().manual_seed(0)
   for _ in range(50):
     action = 2 * torch.rand(2, 29, generator=generator) - 1
     obs, reward, *_ = env.step(action)
     seen = cast(dict[str, torch.Tensor], obs)
     assert seen["actor"].shape == (2, actor)
-    assert seen["critic"].shape == (2, 10 * actor)
+    assert seen["critic"].shape == (2, 10 * critic)
     assert all(torch.isfinite(value).all() for value in (*seen.values(), reward))
   if play:
     shown = dict(env.metrics_manager.get_active_iterable_terms(1))

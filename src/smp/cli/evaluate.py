@@ -281,6 +281,7 @@ def run_policy(
 ) -> Run:
   """Run one policy with every seed."""
   from smp.evaluation.policy.recording import Machine, rollout
+  from smp.rl.actor_layout import ActorLayout
   from smp.rl.loading import load_policy
 
   machine = Machine(args.engine, args.device, args.threads)
@@ -301,6 +302,7 @@ def run_policy(
         policy.statistics(),
         machine,
         args.prior,
+        None if policy.file is None else ActorLayout.read(policy.file),
         show,
       )
     )

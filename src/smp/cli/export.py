@@ -13,6 +13,7 @@ from smp.cli.task_argument import task_from_argv
 from smp.deploy.onnx_export import FILE_NAME, export_policy
 from smp.deploy.policy_spec import PolicySpec
 from smp.errors import UserError
+from smp.rl.actor_layout import ActorLayout
 from smp.rl.loading import PlayEnvCfg, build_env, check_fit, is_smp_task
 from smp.rl.policy_file import load_trained
 from smp.tasks.registry import policy_path
@@ -73,7 +74,9 @@ def export_checkpoint(task: str, checkpoint: Path, output: Path) -> PolicySpec:
   # Read the policy before building the environment, which takes much longer.
   trained = load_trained(checkpoint, task)
   with quiet():
-    env = build_env(task, PlayEnvCfg(engine="native", device="cpu", threads=1))
+    layout = ActorLayout.read(checkpoint)
+    play = PlayEnvCfg(engine="native", device="cpu", threads=1, actor=layout)
+    env = build_env(task, play)
     try:
       check_fit(trained.actor.sizes, env, checkpoint)
       return export_policy(

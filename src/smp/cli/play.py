@@ -22,7 +22,8 @@ from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
 from smp.errors import UserError
 from smp.paths import POLICIES
-from smp.rl.loading import Agent, PlayEnvCfg, build_env, load_policy
+from smp.rl.actor_layout import ActorLayout
+from smp.rl.loading import Agent, PlayEnvCfg, build_env, is_smp_task, load_policy
 from smp.tasks.registry import policy_path
 from smp.utils.wandb_files import fetch_prior
 
@@ -122,7 +123,7 @@ def find_checkpoint(task: str, args: PlayArgs) -> Path | None:
 def watch(task: str, args: PlayArgs, checkpoint: Path | None) -> None:
   """Show a policy until the viewer is closed."""
   window = args.viewer == "native" or (args.viewer == "auto" and has_display())
-  env = build_env(task, play_env_cfg(args, render=False))
+  env = build_env(task, play_env_cfg(task, args, checkpoint, render=False))
   policy = cast(PolicyProtocol, load_policy(task, env, args.agent, checkpoint))
   if window:
     NativeMujocoViewer(env, policy).run()
@@ -202,7 +203,7 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
   shipped = checkpoint is not None and checkpoint.parent == POLICIES
   folder = Path(".") if checkpoint is None or shipped else checkpoint.parent
   output = Path(args.video_file) if args.video_file else folder / "play.mp4"
-  env = build_env(task, play_env_cfg(args, render=True))
+  env = build_env(task, play_env_cfg(task, args, checkpoint, render=True))
   policy = load_policy(task, env, args.agent, checkpoint)
   frames = []
   observations = env.get_observations()
@@ -220,12 +221,17 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
   return output
 
 
-def play_env_cfg(args: PlayArgs, render: bool) -> PlayEnvCfg:
+def play_env_cfg(
+  task: str, args: PlayArgs, checkpoint: Path | None, render: bool
+) -> PlayEnvCfg:
   """Return the configuration of the environment to watch.
 
   Raises:
-    UserError: W&B has no such prior.
+    UserError: W&B has no such prior, or the checkpoint cannot be read.
   """
+  layout = None
+  if checkpoint is not None and is_smp_task(task):
+    layout = ActorLayout.read(checkpoint)
   prior = None if args.wandb_prior is None else str(fetch_prior(args.wandb_prior))
   return PlayEnvCfg(
     num_envs=args.num_envs,
@@ -234,6 +240,7 @@ def play_env_cfg(args: PlayArgs, render: bool) -> PlayEnvCfg:
     threads=args.threads,
     seed=args.seed,
     prior=prior,
+    actor=layout,
     terminations=not args.no_terminations,
     video_size=(args.video_height, args.video_width) if render else None,
   )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import mjlab
 import torch
@@ -20,6 +21,7 @@ from smp.cli.task_argument import task_from_argv
 from smp.errors import UserError
 from smp.mdp.curriculums import add_curriculum
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
+from smp.rl.actor_layout import ActorLayout
 from smp.rl.checkpoint import newest_checkpoint
 from smp.rl.learners import AUTO, LEARNERS, find_learner
 from smp.rl.loading import is_smp_task
@@ -27,6 +29,7 @@ from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.policy_file import save_policy
 from smp.rl.runner import CheckpointedRunner
 from smp.sim.engine import check_engine, use_engine
+from smp.tasks.base import observe_without_velocity
 from smp.tasks.registry import policy_path
 from smp.utils.cpu import core_count, thread_count
 from smp.utils.files import check_folder
@@ -72,6 +75,11 @@ class TrainArgs(TrainConfig):
   learner: str = AUTO
   """``ppo`` (the published form), ``td3`` (off-policy: learns from few steps), or
   ``auto``: ppo on a GPU, td3 on a CPU. mjlab's own tasks take ppo."""
+
+  actor: Literal["task", "proprioceptive"] = "task"
+  """``proprioceptive``: the actor does not observe the velocity of the pelvis, which no
+  sensor of a G1 measures, and observes five frames in place of one. ``task``: as the
+  task defines it. Checkpoints remember it."""
 
   curriculum: bool | None = None
   """Begin without pushes and with low top speeds, which grow with success. Default:
@@ -189,6 +197,7 @@ def main() -> None:
     )
     if config.engine != "warp":
       print(cpu_outlook(threads, off_policy))
+  _choose_actor(task, config)
   _begin_gently(config, off_policy)
   config = choose_checkpoint(config)
   choose_prior(config)
@@ -278,6 +287,10 @@ def choose_checkpoint(config: TrainArgs) -> TrainArgs:
   pattern = config.agent.load_run, config.agent.load_checkpoint
   path = newest_checkpoint(experiment, *pattern)
   print(f"[INFO] Resuming from {path.parent.name}/{path.name}")
+  layout = ActorLayout.read(path)
+  if layout is not None and layout != ActorLayout.of(config.env):
+    layout.apply(config.env)
+    print(f"[INFO] The actor observes what it did: {', '.join(layout.terms)}")
   # mjlab looks for it again by patterns, so these match exactly its names.
   run, name = (f"{re.escape(part)}$" for part in (path.parent.name, path.name))
   agent = replace(config.agent, load_run=run, load_checkpoint=name)
@@ -323,6 +336,19 @@ def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
   except UserError as error:
     if config.curriculum:
       raise UserError(f"--curriculum True: {error}") from error
+
+
+def _choose_actor(task: str, config: TrainArgs) -> None:
+  """Change the actor's observations as ``--actor`` says.
+
+  Raises:
+    UserError: The task is another project's.
+  """
+  if config.actor == "task":
+    return
+  if not is_smp_task(task):
+    raise UserError(f"--actor {config.actor}: {task} is no task of this project")
+  observe_without_velocity(config.env)
 
 
 def _check_minutes(task: str, minutes: float | None) -> None:

@@ -1,8 +1,8 @@
 """Curricula: tasks that begin easy and grow with success.
 
 One term measures success and holds a level from 0 to 1 (`Success`). The other terms
-read the level and set the quantities that grow: the top speed, the strength of pushes,
-the distance of goals. At level 1 each has its configured value, so at level 1, or
+read the level and set the quantities that grow: the speeds, the strength of pushes, the
+distance of goals. At level 1 each has its configured value, so at level 1, or
 without these terms, the task is the published one.
 
 The level changes only where mjlab resets environments.
@@ -154,7 +154,8 @@ class _Growth:
 class RangeTop(_Growth):
   """Term that sets the upper bound of a command's range, such as a speed.
 
-  The bound grows from ``start`` to the configured one.
+  The bound grows from ``start`` to the configured one; with ``start_low``, the lower
+  bound too.
   """
 
   def __call__(
@@ -164,13 +165,17 @@ class RangeTop(_Growth):
     command_name: str,
     attribute: str,
     start: float,
+    start_low: float | None = None,
     during: Range = (0.0, 1.0),
   ) -> float:
-    """Set the upper bound of the range, and return it for the log."""
+    """Set the range, and return its upper bound for the log."""
     del env_ids
     command = cast(ComponentCommand, env.command_manager.get_term(command_name))
     low, high = getattr(command.cfg, attribute)
-    top = start + (high - start) * self.grown(env, during)
+    grown = self.grown(env, during)
+    top = start + (high - start) * grown
+    if start_low is not None:
+      low = start_low + (low - start_low) * grown
     setattr(command, attribute, (low, top))
     return top
 
@@ -267,6 +272,8 @@ def _range_top(
   elif start is None or not full[0] <= start < full[1]:
     return {}
   params = {"attribute": growth.attribute, "start": start, "during": during}
+  if growth.start_low is not None:
+    params["start_low"] = min(max(growth.start_low, full[0]), start)
   return {f"top_{growth.quantity}": _term(RangeTop, command_name=name, **params)}
 
 

@@ -8,7 +8,12 @@ import torch
 from mjlab.entity import Entity
 
 from smp.mdp import robot_state
-from smp.mdp.commands import LocationCommand, SteeringCommand, TravelCommand
+from smp.mdp.commands import (
+  LocationCommand,
+  MovingCommand,
+  SteeringCommand,
+  VelocityCommand,
+)
 from smp.mdp.smp_term import SmpTerm
 from smp.motion.rotations import heading
 
@@ -18,10 +23,18 @@ if TYPE_CHECKING:
 
 def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """Return |v_cmd - v_xy| (N,), m/s, world frame, of the pelvis."""
-  command = cast(TravelCommand, env.command_manager.get_term(command_name))
-  robot = cast(Entity, env.scene[command.cfg.entity_name])
+  command = cast(MovingCommand, env.command_manager.get_term(command_name))
+  robot = command.robot
   velocity = robot_state.root_lin_vel_w(robot)[:, :2]
   return _finite_or_zero((command.velocity_w - velocity).norm(dim=-1))
+
+
+def yaw_rate_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
+  """Return |w_cmd - w_z| (N,), rad/s, of the pelvis about world z."""
+  command = cast(VelocityCommand, env.command_manager.get_term(command_name))
+  robot = command.robot
+  spin = robot_state.root_ang_vel_w(robot)[:, 2]
+  return _finite_or_zero((command.yaw_rate - spin).abs())
 
 
 def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:

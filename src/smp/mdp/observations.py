@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from smp.mdp.penalties import on_floor
 from smp.mdp.smp_term import SmpTerm
-from smp.mdp.symmetry import register_invariant
+from smp.mdp.symmetry import Mirror, register_invariant, register_mirror
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -29,3 +30,11 @@ def log_denoising_error(env: ManagerBasedRlEnv) -> torch.Tensor:
   first = (env.episode_length_buf == 0).unsqueeze(-1)
   error = torch.where(first, smp_term.style.scale(), error)
   return error.clamp(MIN_ERROR, MAX_ERROR).log()
+
+
+def foot_contact(env: ManagerBasedRlEnv, sensor_name: str) -> torch.Tensor:
+  """Return 1 for each foot that touches the floor, else 0 (N, 2); left first."""
+  return on_floor(env, sensor_name).float()
+
+
+register_mirror(foot_contact, lambda *_, **__: Mirror((1, 0), (1.0, 1.0)))

@@ -10,7 +10,12 @@ from mjlab.entity import Entity
 from mjlab.managers.reward_manager import RewardTermCfg
 
 from smp.mdp import robot_state
-from smp.mdp.commands import LocationCommand, SteeringCommand, TravelCommand
+from smp.mdp.commands import (
+  LocationCommand,
+  MovingCommand,
+  SteeringCommand,
+  VelocityCommand,
+)
 from smp.mdp.smp_term import SmpTerm
 from smp.motion.rotations import heading
 
@@ -45,6 +50,13 @@ def smp_reward(env: ManagerBasedRlEnv) -> torch.Tensor:
   return SmpTerm.of(env).compose_prior()
 
 
+def task_weight(env: ManagerBasedRlEnv) -> float:
+  """Return the sum of the weights of the task rewards: the most that a step earns."""
+  manager = env.reward_manager
+  terms = (manager.get_term_cfg(name) for name in manager.active_terms)
+  return sum(term.weight for term in terms if isinstance(term.func, TaskReward))
+
+
 def track_velocity(
   env: ManagerBasedRlEnv,
   command_name: str,
@@ -62,18 +74,44 @@ def track_velocity(
   0.5 m/s still earns 0.88. ``low_speed_scale`` (None: off) is the scale at a command of
   zero; from there the scale changes smoothly to ``scale`` at ``low_speed`` m/s.
   """
-  command = cast(TravelCommand, env.command_manager.get_term(command_name))
-  robot = cast(Entity, env.scene[command.cfg.entity_name])
+  command = cast(MovingCommand, env.command_manager.get_term(command_name))
+  robot = command.robot
   velocity = robot_state.root_lin_vel_w(robot)[:, :2]
   target = command.velocity_w
-  scales: float | torch.Tensor = scale
-  if low_speed_scale is not None:
-    # Smoothstep 3 x^2 - 2 x^3 between the two scales.
-    x = (command.speed / low_speed).clamp(max=1.0)
-    scales = low_speed_scale + (scale - low_speed_scale) * x.square() * (3.0 - 2.0 * x)
+  scales = _scales(command.speed, scale, low_speed_scale, low_speed)
   reward = torch.exp(-scales * (target - velocity).square().sum(dim=-1))
   backwards = (velocity * target).sum(dim=-1) < 0.0
   return torch.where(backwards, torch.zeros_like(reward), reward)
+
+
+def track_yaw_rate(
+  env: ManagerBasedRlEnv,
+  command_name: str,
+  scale: float,
+  low_speed_scale: float | None = None,
+  low_speed: float = 2.0,
+) -> torch.Tensor:
+  """Return exp(-scale * (w_cmd - w_z)^2) (N,), of the pelvis about world z, rad/s.
+
+  The form is that of `track_velocity`, ``low_speed_scale`` included: a pelvis that runs
+  turns to and fro with every step, one that stands need not.
+  """
+  command = cast(VelocityCommand, env.command_manager.get_term(command_name))
+  robot = command.robot
+  error = command.yaw_rate - robot_state.root_ang_vel_w(robot)[:, 2]
+  scales = _scales(command.speed, scale, low_speed_scale, low_speed)
+  return torch.exp(-scales * error.square())
+
+
+def _scales(
+  speed: torch.Tensor, scale: float, low_speed_scale: float | None, low_speed: float
+) -> float | torch.Tensor:
+  """Return the scale of the error at commanded speeds (N,), m/s: see `track_velocity`."""
+  if low_speed_scale is None:
+    return scale
+  # Smoothstep 3 x^2 - 2 x^3 between the two scales.
+  x = (speed / low_speed).clamp(max=1.0)
+  return low_speed_scale + (scale - low_speed_scale) * x.square() * (3.0 - 2.0 * x)
 
 
 def face_direction(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:

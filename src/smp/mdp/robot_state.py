@@ -43,6 +43,15 @@ def root_lin_vel_w(robot: Entity) -> torch.Tensor:
   return robot.data.data.qvel[:, indexing.free_joint_v_adr[0:3]]
 
 
+def root_ang_vel_w(robot: Entity) -> torch.Tensor:
+  """Return the angular velocity of the root (N, 3), rad/s, world axes.
+
+  MuJoCo keeps the angular velocity of a free joint in the body's axes.
+  """
+  spin = robot.data.data.qvel[:, robot.indexing.free_joint_v_adr[3:6]]
+  return quat_rotate(root_quat_w(robot), spin)
+
+
 def above_floor(env: ManagerBasedRlEnv, position_w: torch.Tensor) -> torch.Tensor:
   """Return the heights (N,), m, of positions (N, 3) above their environment's floor."""
   return position_w[:, 2] - env.scene.env_origins[:, 2]
@@ -51,14 +60,12 @@ def above_floor(env: ManagerBasedRlEnv, position_w: torch.Tensor) -> torch.Tenso
 def head_w(robot: Entity) -> tuple[torch.Tensor, torch.Tensor]:
   """Return position (N, 3), m, and velocity (N, 3), m/s, of the head, world axes."""
   quat = root_quat_w(robot)
-  # MuJoCo keeps the angular velocity of a free joint in the body's axes.
-  spin = robot.data.data.qvel[:, robot.indexing.free_joint_v_adr[3:6]]
   return _head(quat.device)(
     root_pos_w(robot),
     quat,
     robot.data.joint_pos,
     root_lin_vel_w(robot),
-    quat_rotate(quat, spin),
+    root_ang_vel_w(robot),
     robot.data.joint_vel,
   )
 

@@ -13,7 +13,7 @@ from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.sds import Precision
 from smp.errors import UserError
 from smp.mdp import robot_state
-from smp.mdp.commands.travel_command import TravelCommand, TravelCommandCfg
+from smp.mdp.commands.moving_command import MovingCommand, MovingCommandCfg
 from smp.mdp.composition import (
   RewardForm,
   RewardMode,
@@ -334,7 +334,7 @@ class SmpTerm(CommandTerm):
       return None
     manager = self._env.command_manager
     terms = (manager.get_term(name) for name in manager.active_terms)
-    command = next(term for term in terms if isinstance(term, TravelCommand))
+    command = next(term for term in terms if isinstance(term, MovingCommand))
     speed = command.speed_along(self.init_states.generated.velocity)
     return init_speed_weights(speed, command.draw_next(env_ids), bandwidth)
 
@@ -395,7 +395,7 @@ def _check_init_speeds(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
     raise UserError(
       f"init_speed_bandwidth is {bandwidth} m/s, expected more than 0, or None"
     )
-  if not any(isinstance(c, TravelCommandCfg) for c in env.cfg.commands.values()):
+  if not any(isinstance(c, MovingCommandCfg) for c in env.cfg.commands.values()):
     raise UserError(
       f"init_speed_bandwidth is {bandwidth} m/s, but this task commands no speed; leave "
       "it out"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from smp.errors import UserError, one_line
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
+from smp.rl.actor_layout import ActorLayout
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.policy_file import load_trained
 from smp.sim.engine import default_device, make_env
@@ -38,6 +39,8 @@ class PlayEnvCfg:
   seed: int = 42
   prior: str | None = None
   """Another prior than the task's: a name or a path."""
+  actor: ActorLayout | None = None
+  """Observations of the actor; None: those of the task."""
   terminations: bool = True
   video_size: tuple[int, int] | None = None
   """Height and width of rendered frames, pixels; None: nothing is rendered."""
@@ -47,9 +50,12 @@ def build_env(task: str, play: PlayEnvCfg) -> RslRlVecEnvWrapper:
   """Return the play environment of a task, ours or mjlab's.
 
   Raises:
-    UserError: There is no such engine or prior, or there are too many threads.
+    UserError: There is no such engine, prior or observation, or there are too many
+      threads.
   """
   cfg = load_env_cfg(task, play=True)
+  if play.actor is not None:
+    play.actor.apply(cfg)
   cfg.seed = play.seed
   cfg.scene.num_envs = play.num_envs
   if play.video_size is not None:

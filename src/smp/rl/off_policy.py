@@ -22,11 +22,12 @@ from torch import Tensor
 from smp.errors import UserError
 from smp.mdp.composition import compose
 from smp.mdp.observations import MAX_ERROR, log_denoising_error
+from smp.mdp.rewards import TaskReward, smp_reward, task_weight
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.mdp.symmetry import action_mirror, observation_mirror
 from smp.rl.replay import ReplayBuffer, Step
 from smp.rl.runner import CheckpointedRunner
-from smp.rl.td3 import DEFAULT_SHARE, Td3, Td3Cfg
+from smp.rl.td3 import COST_SHARE, DEFAULT_SHARE, Td3, Td3Cfg
 from smp.utils.quiet import quiet
 from smp.utils.tensor_files import load_tensors, save_tensors
 
@@ -247,24 +248,12 @@ class OffPolicyRunner(CheckpointedRunner):
   def _extra(self, reward: Tensor, task: Tensor, error: Tensor) -> Tensor:
     """Return the part of the reward (N,) outside of the composition."""
     env, smp_term = self.env.unwrapped, self._smp_term()
-    if all(name in self._composed() for name in env.reward_manager.active_terms):
+    if not extra_weights(env):
       return torch.zeros_like(task)
     scale = smp_term.style.scale()
     composed = compose(task, error, smp_term.floor, scale, smp_term.cfg.form())
     step = env.step_dt if env.cfg.scale_rewards_by_dt else 1.0
     return _finite_or_zero(reward / step - composed)
-
-  def _composed(self) -> set[str]:
-    """Return the names of the reward terms inside of the composition."""
-    from smp.mdp.rewards import TaskReward, smp_reward
-
-    manager = self.env.unwrapped.reward_manager
-    kinds = {name: manager.get_term_cfg(name).func for name in manager.active_terms}
-    return {
-      name
-      for name, func in kinds.items()
-      if func is smp_reward or isinstance(func, TaskReward)
-    }
 
   def _reset(self, done: Tensor, last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Reset the environments whose episodes ended; return the observations of all.
@@ -440,8 +429,27 @@ def action_bound(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> Tensor:
   return (reach / scale).cpu()
 
 
+def extra_weights(env: ManagerBasedRlEnv) -> dict[str, float]:
+  """Return the weights of the reward terms outside of the composition, by name.
+
+  Terms with a weight of 0 are left out.
+  """
+  manager = env.reward_manager
+  terms = {name: manager.get_term_cfg(name) for name in manager.active_terms}
+  return {
+    name: term.weight
+    for name, term in terms.items()
+    if not (term.func is smp_reward or isinstance(term.func, TaskReward))
+    and term.weight != 0.0
+  }
+
+
 def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
   """Return the values of the first and the last atom, as mean rewards of a step.
+
+  Costs outside of the composition (`extra_weights`) can make returns negative; how
+  large they may get no weight says, so the range begins `COST_SHARE` of its length
+  below 0.
 
   Raises:
     UserError: The given range is empty.
@@ -454,14 +462,11 @@ def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
       )
     return low, high
   smp_term = SmpTerm.of(env)
-  form, manager = smp_term.cfg.form(), env.reward_manager
-  task = sum(
-    manager.get_term_cfg(name).weight
-    for name in manager.active_terms
-    if name != "prior"
-  )
-  share = DEFAULT_SHARE if form.mode == "product" else 1.0
-  return 0.0, share * form.max_reward(max(task, 0.0))
+  form, extra = smp_term.cfg.form(), extra_weights(env).values()
+  most = form.max_reward(task_weight(env)) + sum(w for w in extra if w > 0.0)
+  high = (DEFAULT_SHARE if form.mode == "product" else 1.0) * most
+  low = -COST_SHARE * high if any(w < 0.0 for w in extra) else 0.0
+  return low, high
 
 
 def _check(cfg: Td3Cfg) -> None:

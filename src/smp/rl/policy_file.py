@@ -53,6 +53,7 @@ def save_policy(
     **{
       name: str(origin.get(name, _UNKNOWN)) for name in ("prior", "commit", "command")
     },
+    **{name: origin[name] for name in ("actor",) if name in origin},
   }
   means = infos.get("smp", {"mean": torch.zeros(0), "count": torch.zeros(1)})
   policy = {
@@ -107,6 +108,21 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
     "count": means.get("count"),
     "iteration": iteration,
   }
+
+
+def read_origin(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """Return where a policy is from: a checkpoint's origin, or a policy file's card.
+
+  Raises:
+    UserError: The file is missing, damaged, or not of this project.
+  """
+  loaded = load_tensors(path, "policy", "cpu")
+  if _is_policy(loaded):
+    _check(Path(path), loaded)
+    return loaded["card"]
+  infos = loaded.get("infos")
+  origin = infos.get("origin") if isinstance(infos, dict) else None
+  return origin if isinstance(origin, dict) else {}
 
 
 def _known(policy: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from smp.errors import UserError, one_line
 from smp.mdp.curriculums import curriculum_state, load_curriculum_state
 from smp.mdp.smp_term import SmpTerm
 from smp.rl.actor import Actor, actor_from
+from smp.rl.actor_layout import ActorLayout
 from smp.rl.checkpoint import read_checkpoint
 from smp.utils.git import git_revision
 from smp.utils.tensor_files import save_tensors
@@ -204,9 +205,10 @@ class CheckpointedRunner:
       self.logger.save_model(path, self.current_learning_iteration)
 
   @functools.cached_property
-  def _origin(self) -> dict[str, str]:
-    """Return the prior, commit and command of this training."""
+  def _origin(self) -> dict[str, Any]:
+    """Return the prior, commit and command of this training, and what its actor sees."""
     return {
+      "actor": ActorLayout.of(self.env.unwrapped.cfg).to_dict(),
       "prior": Path(self._smp_term().cfg.prior or "none").stem,
       "commit": git_revision(),
       "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

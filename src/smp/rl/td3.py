@@ -64,7 +64,8 @@ class Td3Cfg:
 
   value_range: tuple[float, float] | None = None
   """Range of the atoms: returns times (1 - gamma), which are mean rewards. None: from 0
-  to `DEFAULT_SHARE` of the largest reward in ``product``, all of it otherwise."""
+  to `DEFAULT_SHARE` of the largest reward in ``product``, all of it otherwise; for a
+  task with costs, from minus `COST_SHARE` of that."""
 
   target_noise: float = 0.1
   """Standard deviation of the noise on target actions."""
@@ -100,6 +101,9 @@ class Td3Cfg:
 DEFAULT_SHARE = 0.7
 """Share of the largest reward that the atoms span in ``product``, where the prior's
 reward stays well below 1."""
+COST_SHARE = 0.25
+"""How far the atoms go below 0 where costs may make returns negative, as a share of
+their upper end."""
 OBS_CLIP = 10.0
 BFLOAT16_GAIN = 1.2
 """How many times as fast products in bfloat16 must be to be used."""

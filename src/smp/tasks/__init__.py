@@ -7,8 +7,8 @@ order in which a program imports the two makes no difference (see `smp.mdp`).
 
 import mjlab as mjlab
 
-from smp.tasks import forward, getup, location, steering
+from smp.tasks import forward, getup, location, steering, velocity
 from smp.tasks.registry import register_task
 
-for _module in (forward, steering, location, getup):
+for _module in (forward, steering, location, getup, velocity):
   register_task(_module.SPEC)

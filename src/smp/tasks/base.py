@@ -28,7 +28,9 @@ from mjlab.terrains import TerrainEntityCfg
 from mjlab.utils.noise import UniformNoiseCfg as Unoise
 from mjlab.viewer import ViewerConfig
 
+from smp.episodes.episode_metrics import FEET
 from smp.mdp import metrics
+from smp.mdp.events import actuator_delay, add_payload, delayable
 from smp.mdp.rewards import smp_reward
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.mdp.terminations import PhysicsDiverged, root_too_low
@@ -36,6 +38,12 @@ from smp.robots import g1
 
 SELF_COLLISION = "self_collision"
 CRITIC_HISTORY = 10
+ACTOR_HISTORY = 5
+"""Frames of an actor that does not observe its velocity: 0.1 s."""
+FOOT_CONTACT = "foot_contact"
+"""Name of the contact sensor between the feet and the floor, of tasks that have it."""
+MAX_DELAY = 0.02
+"""Longest delay between a target and its motor, s."""
 MAXIMUM_SPEED = 1000.0
 """Speed, rad/s and m/s, beyond which the physics has diverged. The robot's motors end
 below 40 rad/s."""
@@ -144,6 +152,65 @@ def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
       func=metrics.sds_loss, params={"index": index}
     )
   return cfg
+
+
+def observe_without_velocity(cfg: ManagerBasedRlEnvCfg) -> None:
+  """Take the velocity of the pelvis from the actor, in place, and give it a history.
+
+  No sensor of a G1 measures that velocity. The critic keeps it. A history that the
+  actor has already stays.
+  """
+  actor = cfg.observations["actor"]
+  actor.terms.pop("base_lin_vel", None)
+  actor.history_length = actor.history_length or ACTOR_HISTORY
+
+
+def vary_robots(cfg: ManagerBasedRlEnvCfg) -> None:
+  """Let robots differ as built ones do, in place, by further events.
+
+  Beside friction, centre of mass, encoders and pushes, which all tasks vary: what the
+  torso carries, the gains of the motors, and the delay of their targets. An event is
+  switched off by taking it out of ``cfg.events``.
+  """
+  entities = cfg.scene.entities
+  timestep = cfg.sim.mujoco.timestep
+  entities["robot"] = delayable(entities["robot"], MAX_DELAY, timestep)
+  torso = SceneEntityCfg("robot", body_names=("torso_link",))
+  cfg.events |= {
+    "payload": EventTermCfg(
+      func=add_payload,
+      mode="startup",
+      params={"asset_cfg": torso, "mass_range": (-1.0, 3.0)},
+    ),
+    "motor_gains": EventTermCfg(
+      func=dr.pd_gains,
+      mode="startup",
+      params={
+        "asset_cfg": SceneEntityCfg("robot"),
+        "kp_range": (0.8, 1.2),
+        "kd_range": (0.8, 1.2),
+      },
+    ),
+    "actuator_delay": EventTermCfg(
+      func=actuator_delay,
+      mode="reset",
+      params={"asset_cfg": SceneEntityCfg("robot"), "delay_range": (0.0, MAX_DELAY)},
+    ),
+  }
+
+
+def foot_contact_sensor() -> ContactSensorCfg:
+  """Return the sensor of contacts between the feet, left first, and the floor."""
+  return ContactSensorCfg(
+    name=FOOT_CONTACT,
+    primary=ContactMatch(
+      mode="subtree", pattern=f"^({'|'.join(FEET)})$", entity="robot"
+    ),
+    secondary=ContactMatch(mode="body", pattern="terrain"),
+    fields=("found",),
+    reduce="netforce",
+    num_slots=1,
+  )
 
 
 def _self_collision_sensor() -> ContactSensorCfg:

@@ -26,7 +26,9 @@ from smp.evaluation.policy.fixed_commands import NEVER, FixedInitStates, hold_co
 from smp.mdp.commands import ComponentCommand
 from smp.mdp.init_state_buffers import FallenStateBuffer
 from smp.mdp.init_states import INIT_MODES
+from smp.mdp.rewards import task_weight
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
+from smp.rl.actor_layout import ActorLayout
 from smp.rl.loading import Policy
 from smp.sim import make_env
 from smp.utils.components import DIRECTION, POINT
@@ -49,13 +51,19 @@ class Machine:
 
 
 def evaluation_cfg(
-  protocol: EvalProtocol, assignment: EvalBatch, seed: int, prior: str | None = None
+  protocol: EvalProtocol,
+  assignment: EvalBatch,
+  seed: int,
+  prior: str | None = None,
+  actor: ActorLayout | None = None,
 ) -> ManagerBasedRlEnvCfg:
   """Return the task's play environment under the protocol, without resets.
 
   The reward is the plain task reward; the prior's is recorded beside it.
   """
   cfg = load_env_cfg(protocol.task, play=True)
+  if actor is not None:
+    actor.apply(cfg)
   cfg.seed = seed
   cfg.scene.num_envs = len(assignment.condition)
   cfg.auto_reset = False
@@ -94,6 +102,7 @@ def rollout(
   statistics: dict[str, Any] | None,
   machine: Machine,
   prior: str | None = None,
+  actor: ActorLayout | None = None,
   progress: Callable[[int], None] = lambda step: None,
 ) -> Trajectory:
   """Run one episode in every environment and record it.
@@ -107,13 +116,14 @@ def rollout(
       is unknown and recorded as nan.
     machine: Engine, device and threads to compute with.
     prior: Path of another prior than the task's; None: the task's.
+    actor: What the policy observes; None: what the task defines.
     progress: Called with the number of steps done.
 
   Returns:
     The recorded steps of all environments, on the CPU.
   """
   with quiet():
-    cfg = evaluation_cfg(protocol, assignment, seed, prior)
+    cfg = evaluation_cfg(protocol, assignment, seed, prior, actor)
     env = make_env(cfg, machine.engine, machine.device, machine.threads)
   try:
     with quiet():
@@ -235,11 +245,7 @@ class _Recorder:
       for name, size in sizes.items()
     }
     self._ended = torch.zeros(*shape, len(self._ends), dtype=torch.bool, device=device)
-    self._max_reward = sum(
-      env.reward_manager.get_term_cfg(name).weight
-      for name in env.reward_manager.active_terms
-      if name != "prior"
-    )
+    self._max_reward = task_weight(env)
 
   def note_commands(self, env: ManagerBasedRlEnv) -> None:
     """Store the command of each environment, which does not change."""
@@ -268,7 +274,7 @@ class _Recorder:
     force = cast(ContactSensor, env.scene[FOOT_FORCE]).data.force
     assert force is not None
     kept["foot_force"][step] = force.norm(dim=-1)
-    kept["task_reward"][step] = env.reward_buf / env.step_dt
+    kept["task_reward"][step] = smp_term.task_reward
     kept["sds_loss"][step] = smp_term.sds_loss()
     if self._knows_means:
       kept["r_smp"][step] = smp_term.r_smp()

@@ -48,6 +48,20 @@ def in_heading_frame(vector_w: torch.Tensor, root_quat_w: torch.Tensor) -> torch
   return torch.stack((cos * x + sin * y, cos * y - sin * x), dim=-1)
 
 
+def from_heading_frame(
+  vector_h: torch.Tensor, root_quat_w: torch.Tensor
+) -> torch.Tensor:
+  """Return vectors (N, 2) of the robots' heading frames as world xy vectors.
+
+  Args:
+    vector_h: (N, 2), any unit.
+    root_quat_w: (N, 4), wxyz.
+  """
+  cos, sin = heading(root_quat_w)
+  x, y = vector_h[..., 0], vector_h[..., 1]
+  return torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1)
+
+
 def random_directions(count: int, device: str | torch.device) -> torch.Tensor:
   """Return unit vectors (count, 2), uniform over the circle."""
   angle = 2.0 * math.pi * torch.rand(count, device=device)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Growth(NamedTuple):
-  """A range of a command whose upper bound a curriculum may raise."""
+  """A range of a command that a curriculum may widen."""
 
   quantity: str
   """Name such as "speed"; the curriculum term is then called top_speed."""
@@ -41,6 +41,8 @@ class Growth(NamedTuple):
   unit: str
   start: float | None
   """Upper bound at level 0. None: it grows only where a start is given."""
+  start_low: float | None = None
+  """Lower bound at level 0. None: the configured one, which then does not grow."""
 
 
 @dataclass(kw_only=True)

@@ -59,4 +59,4 @@ class SpeedCommand(TravelCommand):
     return velocity_w @ self.direction_w
 
   def _draw_targets(self, env_ids: torch.Tensor) -> None:
-    self.speed[env_ids] = self._take_speeds(env_ids)
+    self.speed[env_ids] = self._take_drawn(env_ids)

@@ -63,6 +63,6 @@ class SteeringCommand(TravelCommand):
 
   def _draw_targets(self, env_ids: torch.Tensor) -> None:
     count = len(env_ids)
-    self.speed[env_ids] = self._take_speeds(env_ids)
+    self.speed[env_ids] = self._take_drawn(env_ids)
     self.direction_w[env_ids] = random_directions(count, self.device)
     self.facing_w[env_ids] = random_directions(count, self.device)
