@@ -23,6 +23,7 @@ from smp.mdp.curriculums import (
 from smp.mdp.smp_term import SmpTermCfg
 from smp.sim import make_env
 from smp.tasks.base import play_env_cfg
+from smp.tasks.velocity import velocity_env_cfg
 from tests.conftest import small_env_cfg
 
 NUM, LONGEST = 10, 100
@@ -34,6 +35,7 @@ class FakeEnv(SimpleNamespace):
   """As much of an environment as a curriculum reads: lengths, ends, what it sets."""
 
   episode_length_buf: Any
+  reward_manager: Any = None
 
   def __init__(self) -> None:
     pushes = SimpleNamespace(params={"velocity_range": {"x": (-0.5, 0.5)}})
@@ -177,12 +179,46 @@ def test_pushes_can_wait_for_the_speed():
   assert env.pushes.params["velocity_range"]["x"] == (-0.25, 0.25)
 
 
-def test_ranges_around_zero_grow_at_both_ends():
+def velocity_env() -> FakeEnv:
   cfg = load_env_cfg("Smp-Velocity-G1")
   add_curriculum(cfg)
   env = FakeEnv()
   env.command = SimpleNamespace(cfg=cfg.commands["command"])
+  env.reward_manager = SimpleNamespace(get_term_cfg=cfg.rewards.__getitem__)
   env.begin(cfg)
+  return env
+
+
+def test_costs_grow_from_a_tenth_and_rewards_stay():
+  full = {name: term.weight for name, term in velocity_env_cfg().rewards.items()}
+  env = velocity_env()
+
+  def shares() -> dict[str, float]:
+    get = env.reward_manager.get_term_cfg
+    return {name: get(name).weight / weight for name, weight in full.items()}
+
+  def expected(share: float) -> dict[str, Any]:
+    return {n: pytest.approx(share if w < 0.0 else 1.0) for n, w in full.items()}
+
+  assert min(full.values()) < 0.0 < max(full.values())
+  assert shares() == expected(0.1)
+  env.success.level = 0.5
+  env.episodes(50)
+  assert shares() == expected(0.55)
+  until_grown(env)
+  assert shares() == expected(1.0)
+
+
+def test_a_steeper_climb_takes_fewer_episodes():
+  slow, fast = env_of(), env_of(climb=1.0)
+  while fast.success.level < 1.0:
+    for env in (slow, fast):
+      env.episodes(LONGEST)
+  assert slow.success.level == pytest.approx(0.2)
+
+
+def test_ranges_around_zero_grow_at_both_ends():
+  env = velocity_env()
 
   def ranges() -> list[float]:
     command = env.command
@@ -203,6 +239,7 @@ def test_a_range_begins_within_the_configured_one():
   add_curriculum(cfg)
   env = FakeEnv()
   env.command = SimpleNamespace(cfg=command)
+  env.reward_manager = SimpleNamespace(get_term_cfg=cfg.rewards.__getitem__)
   env.begin(cfg)
   assert env.command.vy_range == (-0.1, 0.2)
   assert "top_yaw_rate" not in cfg.curriculum  # All of it from the beginning.
@@ -277,6 +314,7 @@ def test_nothing_to_grow_is_said():
     ({"starts": {"speed": 6.0}}, "start of the speed 6.0 m/s.*0.5 to 5.0"),
     ({"starts": {"speed": float("nan")}}, "start of the speed"),
     ({"pushes_during": (0.5, 0.5)}, "no part of the level"),
+    ({"climb": 0.0}, "climb is 0.0"),
   ],
 )
 def test_senseless_options_are_refused(options: dict, message: str):

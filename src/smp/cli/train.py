@@ -19,7 +19,7 @@ from mjlab.scripts.train import TrainConfig, launch_training
 
 from smp.cli.task_argument import task_from_argv
 from smp.errors import UserError
-from smp.mdp.curriculums import add_curriculum
+from smp.mdp.curriculums import CLIMB, add_curriculum
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.checkpoint import newest_checkpoint
@@ -85,6 +85,10 @@ class TrainArgs(TrainConfig):
   """Begin without pushes and with low top speeds, which grow with success. Default:
   with td3, where the task has something that can grow; not with ppo, the published
   form."""
+
+  curriculum_climb: float = CLIMB
+  """Minimum number of episodes per environment in which the curriculum grows from none
+  to all of the task."""
 
   minutes: float | None = None
   """Save and end after so many minutes of training."""
@@ -332,7 +336,7 @@ def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
   if config.curriculum is False or (config.curriculum is None and not off_policy):
     return
   try:
-    add_curriculum(config.env)
+    add_curriculum(config.env, climb=config.curriculum_climb)
   except UserError as error:
     if config.curriculum:
       raise UserError(f"--curriculum True: {error}") from error

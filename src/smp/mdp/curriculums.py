@@ -2,7 +2,7 @@
 
 One term measures success and holds a level from 0 to 1 (`Success`). The other terms
 read the level and set the quantities that grow: the speeds, the strength of pushes, the
-distance of goals. At level 1 each has its configured value, so at level 1, or
+distance of goals, costs. At level 1 each has its configured value, so at level 1, or
 without these terms, the task is the published one.
 
 The level changes only where mjlab resets environments.
@@ -21,6 +21,7 @@ from mjlab.managers.curriculum_manager import CurriculumManager, CurriculumTermC
 
 from smp.errors import UserError, shown
 from smp.mdp.commands import ComponentCommand, ComponentCommandCfg, Growth
+from smp.mdp.rewards import TaskReward
 from smp.mdp.terminations import StandUpSuccess
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ MEMORY = 1.0
 
 CLIMB = 5.0
 """Minimum number of episodes per environment from level 0 to level 1."""
+
+COST_START = 0.1
+"""Share of the costs at level 0. A policy that has learned nothing earns little; with
+all of its costs it earns most by falling soon."""
 
 Range = tuple[float, float]
 
@@ -204,16 +209,41 @@ class PushStrength(_Growth):
     return share
 
 
+class CostStrength(_Growth):
+  """Term that scales the weights of costs by a factor from ``start`` to 1."""
+
+  def __init__(self, cfg: CurriculumTermCfg, env: ManagerBasedRlEnv):
+    super().__init__(cfg, env)
+    self._full: dict[str, float] = dict(cfg.params["weights"])
+
+  def __call__(
+    self,
+    env: ManagerBasedRlEnv,
+    env_ids: torch.Tensor | slice,
+    weights: Mapping[str, float],
+    start: float = COST_START,
+    during: Range = (0.0, 1.0),
+  ) -> float:
+    """Set the weights of the costs, and return their share for the log."""
+    del env_ids, weights
+    share = start + (1.0 - start) * self.grown(env, during)
+    for name, weight in self._full.items():
+      env.reward_manager.get_term_cfg(name).weight = share * weight
+    return share
+
+
 def add_curriculum(
   cfg: ManagerBasedRlEnvCfg,
   starts: Mapping[str, float] | None = None,
   speed_during: Range = (0.0, 1.0),
   pushes_during: Range = (0.0, 1.0),
+  climb: float = CLIMB,
 ) -> None:
   """Add curriculum terms for every quantity of a task that can grow.
 
-  A commanded speed grows to the configured one, pushes from none. For a task that is
-  done when the robot stands, success is to have stood up.
+  A commanded speed grows to the configured one, pushes from none, costs beside the
+  task's rewards from a tenth. For a task that is done when the robot stands, success is
+  to have stood up.
 
   Args:
     cfg: The environment to train in; changed in place.
@@ -222,11 +252,14 @@ def add_curriculum(
       not grow.
     speed_during: Part of the level in which these quantities grow.
     pushes_during: Part of the level in which the pushes grow.
+    climb: Minimum number of episodes per environment from level 0 to level 1.
 
   Raises:
-    UserError: nothing in this task can grow, or a start or part is out of range.
+    UserError: ``climb`` is not positive, nothing in this task can grow, or a start or part is out of range.
   """
   starts = starts or {}
+  if not climb > 0.0:
+    raise UserError(f"curriculum: climb is {climb}, expected a positive number")
   for during in (speed_during, pushes_during):
     if not 0.0 <= during[0] < during[1] <= 1.0:
       raise UserError(f"curriculum: {during} is no part of the level; try (0.0, 1.0)")
@@ -244,16 +277,26 @@ def add_curriculum(
       "curriculum: this task has nothing that can grow (no speed above the start, no "
       "pushes); train it without a curriculum"
     )
+  costs = _costs(cfg)
+  if costs:
+    terms["costs"] = _term(CostStrength, weights=costs)
   success: dict[str, Any] = {"rise_above": RISE_ABOVE, "fall_below": FALL_BELOW}
   stood_up = [n for n, term in cfg.terminations.items() if term.func is StandUpSuccess]
   if stood_up:
     success["success_term"] = stood_up[0]
   # This term comes first, because the others read its level.
   cfg.curriculum = {
-    SUCCESS: _term(Success, memory=MEMORY, climb=CLIMB, **success),
+    SUCCESS: _term(Success, memory=MEMORY, climb=climb, **success),
     **terms,
     **{name: term for name, term in cfg.curriculum.items() if name != SUCCESS},
   }
+
+
+def _costs(cfg: ManagerBasedRlEnvCfg) -> dict[str, float]:
+  """Return the weights of the costs beside a task's rewards, by name."""
+  if not any(term.func is TaskReward for term in cfg.rewards.values()):
+    return {}
+  return {name: term.weight for name, term in cfg.rewards.items() if term.weight < 0.0}
 
 
 def _range_top(
