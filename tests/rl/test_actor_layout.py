@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,13 @@ def test_the_option_is_for_tasks_of_this_project(monkeypatch):
   )
   with pytest.raises(UserError, match="--actor proprioceptive.*no task of this"):
     train._choose_actor("Mjlab-Velocity-Flat-Unitree-G1", config)
+
+
+def test_events_are_left_out_by_name():
+  config = train.default_config("Smp-Velocity-G1", has_gpu=False)
+  config = replace(config, without_events=("payload", "actuator_delay"))
+  before = set(config.env.events)
+  train._leave_out_events(config)
+  assert before - set(config.env.events) == {"payload", "actuator_delay"}
+  with pytest.raises(UserError, match="--without-events payload: .* it has push_robot"):
+    train._leave_out_events(config)

@@ -55,7 +55,8 @@ WALKING_STEPS = 1.0e6
 """Environment steps after which Smp-Forward-G1 walks with the off-policy learner."""
 GPU_OFF_POLICY = {"batch_size": 8192, "updates_per_step": 8}
 GPU_REPLAY_STEPS = 500
-"""Steps stored of each of 4096 environments: 2 million transitions, 4 GiB."""
+"""Steps stored of each of 4096 environments: 2 million transitions, 4 GiB (10 GiB with
+a history of observations)."""
 _RUN_NAME = "%Y-%m-%d_%H-%M-%S"
 """Format of mjlab's names of run folders."""
 USEFUL_STEPS = 6e8
@@ -80,6 +81,9 @@ class TrainArgs(TrainConfig):
   """``proprioceptive``: the actor does not observe the velocity of the pelvis, which no
   sensor of a G1 measures, and observes five frames in place of one. ``task``: as the
   task defines it. Checkpoints remember it."""
+
+  without_events: tuple[str, ...] = ()
+  """Names of pushes and randomisations to leave out: ``[payload,actuator_delay]``."""
 
   curriculum: bool | None = None
   """Begin without pushes and with low top speeds, which grow with success. Default:
@@ -202,6 +206,7 @@ def main() -> None:
     if config.engine != "warp":
       print(cpu_outlook(threads, off_policy))
   _choose_actor(task, config)
+  _leave_out_events(config)
   _begin_gently(config, off_policy)
   config = choose_checkpoint(config)
   choose_prior(config)
@@ -353,6 +358,20 @@ def _choose_actor(task: str, config: TrainArgs) -> None:
   if not is_smp_task(task):
     raise UserError(f"--actor {config.actor}: {task} is no task of this project")
   observe_without_velocity(config.env)
+
+
+def _leave_out_events(config: TrainArgs) -> None:
+  """Take the events named by ``--without-events`` from the environment.
+
+  Raises:
+    UserError: The task has no such event.
+  """
+  for name in config.without_events:
+    if config.env.events.pop(name, None) is None:
+      known = ", ".join(config.env.events)
+      raise UserError(
+        f"--without-events {name}: this task has no such event; it has {known}"
+      )
 
 
 def _check_minutes(task: str, minutes: float | None) -> None:
