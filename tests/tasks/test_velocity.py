@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.tasks.registry import load_env_cfg
 
-from smp.episodes.protocol import COMMAND
+from smp.episodes.protocol import COMMAND, assign
 from smp.episodes.trajectory import Trajectory
+from smp.evaluation.policy import recording
 from smp.mdp.commands import VelocityCommandCfg
 from smp.mdp.rewards import TaskReward
 from smp.mdp.smp_term import SmpTermCfg
@@ -226,3 +228,52 @@ def test_task_rewards_are_the_two_that_track():
   rewards = load_env_cfg(TASK).rewards
   tasks = [name for name, term in rewards.items() if term.func is TaskReward]
   assert tasks == ["track_velocity", "track_yaw_rate"]
+
+
+# Stopping.
+
+
+def test_the_time_to_stop_is_until_the_robot_stays_slow():
+  trajectory = recorded([(2.0, 0.0, 0.0)] * 4 + [STAND])
+  later = {name: torch.zeros(5, 1) for name in trajectory.command}
+  change = round(8.0 * FPS)
+  trajectory.later, trajectory.change_step = later, change
+  trajectory.qvel[: change + 40, :4, 0] = 2.0  # Stops after 0.8 s,
+  trajectory.qvel[change + 60 : change + 70, 1, 1] = 1.0  # staggers before it stays,
+  trajectory.qvel[change:, 2, 0] = 1.0  # goes on,
+  trajectory.ended[change + 50 :, 3] = True  # or falls.
+  found = judged(trajectory)
+  left = (trajectory.steps - change) / FPS
+  expected = torch.tensor([0.8, 1.4, left, left])
+  torch.testing.assert_close(found["stop_time"][:4], expected)
+  assert found["stop_time"][4].isnan()
+  # Errors count until the command changes.
+  assert found["velocity_error"].tolist() == [0.0] * 5
+  assert found["drift"][:4].isnan().all()
+
+
+@pytest.mark.slow
+def test_some_commands_change_on_the_way():
+  protocol = velocity.SPEC.protocol
+  stops = [c for c in protocol.conditions if c.then]
+  assert [c.asked["vx"] for c in stops] == list(velocity.STOPS)
+  count = len(protocol.conditions)
+  assignment = assign(protocol, count, seed=0)
+  changes = torch.from_numpy(assignment.changes)
+  assert changes.sum() == len(stops)
+  short = replace(protocol, seconds=1.0, change_at=0.5, push_times=())
+  motion = recording.rollout(
+    short,
+    replace(assignment, push=assignment.push[:0]),
+    0,
+    lambda env: lambda obs: torch.zeros(count, 29),
+    None,
+    recording.Machine("native", "cpu", 1),
+  )
+  assert motion.change_step == 25
+  for name, value in motion.command.items():
+    assert (motion.later[name][changes] == 0.0).all()
+    assert torch.equal(motion.later[name][~changes], value[~changes])
+  assert (motion.command["vx"][changes] > 0.0).all()
+  found = velocity.values(motion, motion.valid(), 0.1)
+  assert torch.equal(found["stop_time"].isnan(), ~changes)

@@ -347,8 +347,8 @@ def make_strips(
 
 
 METHOD = """Each condition has its own environments, one episode each, all side by side.
-There is no noise on observations, no randomised robot and no push but those named; the
-command stays the same. Nothing after a failure counts, except that the task return
+There is no noise on observations, no randomised robot, and no push or change of the
+command but those named. Nothing after a failure counts, except that the task return
 continues at zero; in a task without failures nothing ends an episode. Errors of speed and
 facing count after the first seconds. Torques, power and jerk are at 50 Hz, so a peak
 between two steps is not seen. A foot is in contact when the floor pushes it with more than
@@ -376,6 +376,7 @@ def collect(
       "seconds": steps.seconds,
       "settle": steps.settle,
       "push_times": list(steps.push_times),
+      "change_at": steps.change_at,
       "axes": steps.axes,
       "conditions": [asdict(condition) for condition in steps.conditions],
     },

@@ -5,8 +5,8 @@ state), and over pushes of rising strength. A condition is one point of a sweep;
 environments are divided evenly among all conditions and run side by side, one episode
 each.
 
-There is no observation noise, no randomisation of the robot, no push but those named,
-and no command that changes within an episode. Initial states are drawn from the task's
+There is no observation noise, no randomisation of the robot, and no push or change of
+the command but those named. Initial states are drawn from the task's
 prior as in training, from a separate GSI buffer that depends on the seed alone, so
 every policy gets the same. The means that normalise r_smp are those of the checkpoint,
 and stay fixed. An episode lasts the full time, but nothing after a failure (pelvis
@@ -52,6 +52,7 @@ COMMAND, PUSH = "command", "push"
 PUSHES = (0.0, 0.5, 1.0, 1.5, 2.0)
 """Strengths of pushes, m/s."""
 PUSH_TIMES = (4.0, 8.0, 12.0, 16.0)
+CHANGE_AT = 8.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class EvalCondition:
   push: float = 0.0
   """Horizontal velocity added to the pelvis at each push, m/s, in a random direction.
   """
+  then: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
+  """Command from the protocol's ``change_at`` on, as ``asked``; empty: the same."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ class EvalProtocol:
   """Axis title of each sweep."""
   ask: Ask = ask_as_given
   push_times: tuple[float, ...] = PUSH_TIMES
+  change_at: float = CHANGE_AT
+  """Time at which commands change, in conditions in which they do, s."""
   seconds: float = EPISODE_S
   settle: float = SETTLE_S
   stops: bool = True
@@ -169,6 +174,10 @@ class EvalBatch:
   """(N,), kinds of the initial states."""
   push: np.ndarray
   """(pushes, N, 2), m/s, world xy."""
+  changes: np.ndarray
+  """(N,) bool: whether the command changes during the episode."""
+  later: Values
+  """Commands after that change; as ``command`` where there is none."""
 
 
 def assign(protocol: EvalProtocol, num_envs: int, seed: int) -> EvalBatch:
@@ -191,11 +200,15 @@ def assign(protocol: EvalProtocol, num_envs: int, seed: int) -> EvalBatch:
   part, bearing = rng.uniform(size=num_envs), rng.uniform(-math.pi, math.pi, num_envs)
   kicked = rng.uniform(-math.pi, math.pi, (len(protocol.push_times), num_envs))
   strength = np.array([c.push for c in chosen])
+  chance = Chance(direction, side, part, bearing)
+  after = [replace(c, asked=c.then or c.asked) for c in chosen]
   return EvalBatch(
     condition=condition,
-    command=protocol.ask(chosen, Chance(direction, side, part, bearing)),
+    command=protocol.ask(chosen, chance),
     start=tuple(c.start for c in chosen),
     push=strength[:, None] * unit(kicked),
+    changes=np.array([bool(c.then) for c in chosen]),
+    later=protocol.ask(after, chance),
   )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -46,6 +46,10 @@ class Trajectory:
   """The K diffusion timesteps of ``sds_loss``."""
   stops: bool = True
   """Whether nothing counts after a failure."""
+  later: dict[str, Tensor] = field(default_factory=dict)
+  """Command from ``change_step`` on, as ``command``; empty if none changes."""
+  change_step: int = 0
+  """First step under the commands in ``later``."""
 
   @property
   def steps(self) -> int:
@@ -82,7 +86,8 @@ class Trajectory:
     for name, value in values.items():
       if isinstance(value, Tensor):
         values[name] = value[:, envs]
-    values["command"] = {name: value[envs] for name, value in self.command.items()}
+    for given in ("command", "later"):
+      values[given] = {name: value[envs] for name, value in values[given].items()}
     return Trajectory(**values)
 
 
@@ -93,8 +98,9 @@ def join(trajectories: list[Trajectory]) -> Trajectory:
   for name, value in values.items():
     if isinstance(value, Tensor):
       values[name] = torch.cat([getattr(one, name) for one in trajectories], dim=1)
-  values["command"] = {
-    name: torch.cat([one.command[name] for one in trajectories])
-    for name in first.command
-  }
+  for given in ("command", "later"):
+    values[given] = {
+      name: torch.cat([getattr(one, given)[name] for one in trajectories])
+      for name in values[given]
+    }
   return Trajectory(**values)

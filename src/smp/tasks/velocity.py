@@ -120,6 +120,10 @@ COMMANDS: dict[str, tuple[float, float, float]] = {
   "0.3 m/s, right 0.3 m/s, turn 0.5 rad/s": (0.3, -0.3, 0.5),
 }
 """Commands of the evaluation: vx, vy, m/s, and yaw rate, rad/s."""
+STOPS = (1.0, 2.0)
+"""Speeds from which robots are told to stand still, m/s."""
+STOPPED, STOPPED_S = 0.3, 0.5
+"""A robot has stopped when it is slower than the first, m/s, for the second, s."""
 PUSH_SPEED = 1.0
 """Speed during the sweep over pushes, m/s."""
 DRIFT_S = 10.0
@@ -134,9 +138,12 @@ def asked(vx: float, vy: float, yaw_rate: float) -> dict[str, float | tuple]:
 def values(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Tensor]:
   """Return the errors of velocity and yaw rate, and how still a robot stands (N,).
 
-  How still is nan where the command is not zero.
+  How still is nan where the command is not zero. Where it becomes zero, all counts
+  before that, and the time to stop after it.
   """
   settled = episode_metrics.after(valid, settle, trajectory.fps)
+  stops = _stops(trajectory)
+  settled[trajectory.change_step :, stops] = False
   command = {name: value[:, 0] for name, value in trajectory.command.items()}
   wanted = torch.stack((command["vx"], command["vy"]), dim=-1)
   quat = trajectory.qpos[..., 3:7]
@@ -152,9 +159,30 @@ def values(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Te
     "yaw_rate_error": episode_metrics.masked_mean(
       (spin - command["yaw_rate"]).abs(), settled
     ),
+    "stop_time": torch.where(stops, _stop_time(trajectory, valid), torch.nan),
     "speed_ratio": torch.where(speed > 0.0, ratio, torch.nan),
     **{name: torch.where(standing, value, torch.nan) for name, value in still.items()},
   }
+
+
+def _stops(trajectory: Trajectory) -> Tensor:
+  """Return which episodes are to stop on the way (N,), bool."""
+  stops = torch.zeros(trajectory.num_envs, dtype=torch.bool)
+  for name, value in trajectory.later.items():
+    stops |= (value != trajectory.command[name]).any(dim=-1)
+  return stops
+
+
+def _stop_time(trajectory: Trajectory, valid: Tensor) -> Tensor:
+  """Return the time from the change of command until the robot stopped (N,), s.
+
+  It is the time that was left to a robot that fell or never stopped.
+  """
+  start, fps = trajectory.change_step, trajectory.fps
+  speed = trajectory.qvel[start:, :, :2].norm(dim=-1)
+  slow = (speed < STOPPED) & valid[start:]
+  since = episode_metrics.held_since(slow, round(STOPPED_S * fps))
+  return torch.where(since >= 0, since, len(speed)) / fps
 
 
 def _stillness(trajectory: Trajectory, settled: Tensor) -> dict[str, Tensor]:
@@ -184,6 +212,16 @@ SPEC = TaskSpec(
       *(
         EvalCondition(COMMAND, label, place, asked(*command))
         for place, (label, command) in enumerate(COMMANDS.items())
+      ),
+      *(
+        EvalCondition(
+          COMMAND,
+          f"stop from {v:g} m/s",
+          len(COMMANDS) + place,
+          asked(v, 0.0, 0.0),
+          then=asked(0.0, 0.0, 0.0),
+        )
+        for place, v in enumerate(STOPS)
       ),
       *pushed(**asked(PUSH_SPEED, 0.0, 0.0)),
     ),
@@ -237,6 +275,14 @@ SPEC = TaskSpec(
       "1",
       "task",
       better="lower",
+    ),
+    Metric(
+      "stop_time",
+      "time to stop after a command of zero",
+      "s",
+      "task",
+      better="lower",
+      short="stop (s)",
     ),
     *FAILURES,
   ),

@@ -200,17 +200,29 @@ def _run(
   fps = 1.0 / env.step_dt
   pushes = torch.from_numpy(assignment.push).float().to(env.device)
   push_steps = [round(at * fps) for at in protocol.push_times]
-  recorder.note_commands(env)
+  recorder.command = recorder.commands(env)
+  change_step = round(protocol.change_at * fps)
   observations = wrapped.get_observations()
   for step in range(recorder.steps):
     if step in push_steps:
       _push(env, pushes[push_steps.index(step)])
+    if step == change_step and assignment.changes.any():
+      _change_commands(env, assignment)
+      recorder.later, recorder.change_step = recorder.commands(env), step
     action = policy(observations)
     observations, *_ = wrapped.step(action)
     recorder.record(env, step, action)
     env._manual_reset_pending[:] = False  # A failed robot keeps lying where it is.
     progress(step + 1)
   return recorder.trajectory(fps, protocol)
+
+
+def _change_commands(env: ManagerBasedRlEnv, assignment: EvalBatch) -> None:
+  """Ask for the later commands; the policy sees them after the next step."""
+  term = cast(ComponentCommand, env.command_manager.get_term(COMMAND))
+  hold_command(term, assignment.later)
+  changed = torch.from_numpy(assignment.changes).nonzero().squeeze(-1)
+  term._resample_command(changed.to(env.device))
 
 
 def _push(env: ManagerBasedRlEnv, change: torch.Tensor) -> None:
@@ -246,12 +258,16 @@ class _Recorder:
     }
     self._ended = torch.zeros(*shape, len(self._ends), dtype=torch.bool, device=device)
     self._max_reward = task_weight(env)
+    self.command: dict[str, torch.Tensor] = {}
+    self.later: dict[str, torch.Tensor] = {}
+    self.change_step = 0
 
-  def note_commands(self, env: ManagerBasedRlEnv) -> None:
-    """Store the command of each environment, which does not change."""
-    self._command: dict[str, torch.Tensor] = {}
+  @staticmethod
+  def commands(env: ManagerBasedRlEnv) -> dict[str, torch.Tensor]:
+    """Return the present command of each environment by component, on the CPU."""
+    found: dict[str, torch.Tensor] = {}
     if COMMAND not in env.command_manager.active_terms:
-      return
+      return found
     term = cast(ComponentCommand, env.command_manager.get_term(COMMAND))
     targets = term.targets()
     for part in term.components():
@@ -260,7 +276,8 @@ class _Recorder:
       target = target.expand(env.num_envs, 2) if part.kind == DIRECTION else target
       if part.kind == POINT:
         target = target - env.scene.env_origins[:, :2]
-      self._command[part.name] = target.reshape(env.num_envs, -1).clone()
+      found[part.name] = target.reshape(env.num_envs, -1).clone().cpu()
+    return found
 
   def record(self, env: ManagerBasedRlEnv, step: int, action: torch.Tensor) -> None:
     """Store one step of all environments."""
@@ -288,7 +305,9 @@ class _Recorder:
       **{name: value.cpu() for name, value in self._kept.items()},
       ended=self._ended.cpu(),
       end_names=self._ends,
-      command={name: value.cpu() for name, value in self._command.items()},
+      command=self.command,
+      later=self.later,
+      change_step=self.change_step,
       max_reward=self._max_reward,
       timesteps=tuple(self._timesteps),
       stops=protocol.stops,
