@@ -306,6 +306,27 @@ def test_report_counts_windows_by_speed():
   assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
 
 
+def test_report_tells_kinds_of_locomotion_apart_when_asked():
+  def way(x: float, y: float) -> Clip:
+    clip = made_up_clip()
+    pos = np.zeros_like(clip.root_pos)
+    pos[:, :2] = np.outer(np.arange(len(pos)) / 50.0, (x, y))
+    upright = np.tile([1.0, 0.0, 0.0, 0.0], (len(pos), 1))
+    return replace(clip, root_pos=pos, root_quat=upright)
+
+  source = _source([way(1.5, 0.0), way(-0.8, 0.0), way(0.0, 0.8), way(0.0, -0.8)])
+  asked = replace(FEW, by_kind=True)
+  report = evaluate_prior("p", _prior(), _data(source), asked)
+  found = {k.kind: k for k in report.sets["own"].kinds}
+  counts = {kind: each.count for kind, each in found.items() if each.count}
+  assert counts == {"forward 1-2 m/s": 31, "sideways": 62, "backward": 31}
+  assert found["standing still"].median is None
+  assert found["backward"].median is not None
+  assert not evaluate_prior("p", _prior(), _data(source), FEW).sets["own"].kinds
+  table = markdown([report.to_dict()])
+  assert "Own windows by kind of motion" in table and "| sideways |" in table
+
+
 def test_every_altered_kind_has_its_own_error():
   source = _source([made_up_clip(60)])
   prior = _prior()

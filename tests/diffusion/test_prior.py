@@ -9,10 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from smp.data.read_clips import load_csv
 from smp.diffusion.denoiser import Denoiser
-from smp.diffusion.prior import METADATA_KEY, MotionPrior
+from smp.diffusion.prior import METADATA_KEY, SCORED_TIMESTEPS, MotionPrior
+from smp.diffusion.reference_errors import sds_losses
 from smp.errors import UserError
-from smp.motion.features import g1_spec
+from smp.motion.clips import clip_windows, resample
+from smp.motion.features import decode, encode, g1_spec
+from smp.paths import resolve_prior
 
 FEATURES = 59
 TIMESTEPS = (8, 15, 22)
@@ -268,3 +272,26 @@ def test_a_saved_prior_can_be_read_by_others(saved: Path):
   umask = os.umask(0)
   os.umask(umask)
   assert saved.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+# Shipped.
+
+
+def test_to_hold_still_is_as_familiar_as_standing(lafan_dir: Path):
+  """A person who stands sways; a robot that stands should not move at all."""
+  prior = MotionPrior.load(resolve_prior("walk_run"))
+  clip = load_csv(lafan_dir / "fallAndGetUp1_subject5.csv").cut(2392, 2430)
+  standing = clip_windows(resample(clip), stride=5)
+  poses = decode(standing.double())
+  held = type(poses)(*(part[:, -1:].expand_as(part).clone() for part in poses))
+  still = torch.zeros_like(held.root_lin_vel_w)
+  held = encode(held._replace(root_lin_vel_w=still, root_ang_vel_w=still)).float()
+  trembling = held.clone()
+  noise = torch.randn(held.shape, generator=torch.Generator().manual_seed(0))
+  trembling[..., 9:38] += 0.05 * noise[..., 9:38]
+
+  def loss(windows: Tensor) -> float:
+    return float(sds_losses(prior, windows, SCORED_TIMESTEPS, draws=4).mean())
+
+  assert loss(held) < 1.05 * loss(standing)
+  assert loss(trembling) > 1.5 * loss(standing)

@@ -189,7 +189,12 @@ def test_a_wrong_one_is_refused_by_field(tmp_path, reference, fields, message):
 
 @pytest.mark.parametrize(
   ("name", "windows_of"),
-  [("loco", "held_out"), ("lafan_run", "training"), ("getup", "training")],
+  [
+    ("loco", "held_out"),
+    ("walk_run", "held_out"),
+    ("lafan_run", "training"),
+    ("getup", "training"),
+  ],
 )
 def test_shipped_priors_say_what_their_windows_were(name: str, windows_of: str):
   prior = MotionPrior.load(resolve_prior(name))

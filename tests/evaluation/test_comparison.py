@@ -6,6 +6,8 @@ from smp.errors import UserError
 from smp.evaluation.prior.comparison import (
   ALTERED_HELD_OUT,
   ALTERED_OWN,
+  KINDS_HELD_OUT,
+  KINDS_OWN,
   NOTE,
   OTHERS,
   REAL,
@@ -47,6 +49,21 @@ def _report(name: str, **changes) -> dict:
     "held_out_reference": {**like, "fidelity": 0.7},
     **changes,
   }
+
+
+def test_kinds_of_motion_are_rows_where_a_report_has_them():
+  kinds = [
+    {"kind": "backward", "count": 7, "median": 0.5},
+    {"kind": "sideways", "count": 0, "median": None},
+  ]
+  sets = _report("a")["sets"]
+  sets["held out"] = {**sets["held out"], "kinds": kinds}
+  cells = _cells(_report("a", sets=sets, seen={"held out": ["c"]}), _report("b"))
+  rows = {
+    label: row for (title, label), row in cells.items() if title == KINDS_HELD_OUT
+  }
+  assert rows == {"backward": [f"0.500{SEEN}", "-"]}
+  assert not any(title == KINDS_OWN for title, _ in cells)
 
 
 def _cells(*reports: dict) -> dict[tuple[str, str], list[str]]:

@@ -1,15 +1,21 @@
-"""Selection of forward locomotion in long clips.
+"""Selection of locomotion in long clips.
 
 The criteria are measured on the input rows: root speed (smoothed over half a second),
-turning rate of the heading, angle between motion and heading, tilt and height of the
-pelvis, and, for standing, the speed of the joints.
+turning rate of the heading, angle between motion and heading, tilt of the torso, height
+of the pelvis and of the hands, and, for standing, the speed of the joints.
+
+The stretches are cut into pieces and balanced by speed or by kind of motion: common
+pieces are left out at random, rare ones repeated. A range that a motion set lists n times
+gives every window n times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,10 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
-from smp.data.choice import ChoiceCfg, choose_clips
+from smp.data.choice import ChoiceCfg, choose_clips, matching
 from smp.errors import UserError
-from smp.motion.clips import Clip
+from smp.motion.clips import Clip, qpos_of
 from smp.motion.contact import penetration
+from smp.motion.kinds import KINDS, STANDING, Going, is_still, kinds
 from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import heading, quat_to_matrix
 from smp.robots import g1
@@ -29,16 +36,29 @@ from smp.utils.files import atomic_path
 
 SMOOTHING_S = 0.5
 
+HANDS = ("left_wrist_yaw_link", "right_wrist_yaw_link")
+FEET = ("left_ankle_roll_link", "right_ankle_roll_link")
+PLAIN_HANDS, PLAIN_LIFT, PLAIN_TILT = 0.0, 0.05, 15.0
+"""Limits of plain standing: height of the hands above the pelvis and of one foot above
+the other (m), tilt of the torso (degrees)."""
+
+BalanceBy = Literal["speed", "kind"]
+
 
 @dataclass(frozen=True)
 class SelectCfg(ChoiceCfg):
   """Select standing, walking, jogging and running forward in LAFAN1 clips.
+
+  Wider limits (``max_turn``, ``max_drift``) take motion in every direction.
 
   Example: uv run scripts/select_clips.py --output configs/motions/mine.yaml
   --val run2_subject4
   """
 
   clips: tuple[str, ...] = ("walk*", "run*", "sprint*")
+
+  standing_clips: tuple[str, ...] = ()
+  """Patterns of further clips, of which only standing still is taken."""
 
   max_turn: float = 0.8
   """Maximum turning rate of the heading, rad/s."""
@@ -51,6 +71,10 @@ class SelectCfg(ChoiceCfg):
 
   min_height: float = 0.68
   """Minimum height of the pelvis, m."""
+
+  max_hands: float = math.inf
+  """Maximum height of a wrist above the pelvis, m; the shoulders are at 0.29. This
+  excludes waving, carrying, and arms held out."""
 
   max_penetration: float = 0.0
   """Maximum penetration of parts of the robot, m. In a quarter of the retargeted
@@ -68,17 +92,31 @@ class SelectCfg(ChoiceCfg):
   max_quiet: float = 0.35
   """Maximum RMS joint speed below ``moving_speed``, rad/s, for standing still."""
 
+  plain_standing: bool = False
+  """Of standing still, take only what has hanging arms, both feet on the floor and an
+  upright torso."""
+
   chunk_s: float = 1.5
   """Length of the pieces into which stretches are cut, s."""
 
   min_s: float = 0.5
   """Minimum length of a stretch, s."""
 
+  balance_by: BalanceBy = "speed"
+  """``kind``: standing still, slow, turning on the spot, forward at several speeds,
+  forward and turning, sideways, backward. ``speed``: bins of ``bin_width``."""
+
   bin_width: float = 0.5
   """Width of the speed bins, m/s."""
 
   max_bin_s: float = 90.0
-  """Maximum seconds per speed bin and split; rarer speeds are kept entirely."""
+  """Maximum seconds per bin and split; rarer ones are kept entirely."""
+
+  min_bin_s: float = 0.0
+  """Rarer bins of the training split are repeated up to this many seconds."""
+
+  max_repeats: int = 4
+  """Maximum number of times that a rare piece is listed."""
 
   seed: int = 0
   name: str = ""
@@ -103,6 +141,10 @@ class Measures:
   """Height of the pelvis, m."""
   joint_speed: np.ndarray
   """RMS speed of the joints, rad/s, smoothed."""
+  hands: np.ndarray
+  """Height of the higher wrist above the pelvis, m."""
+  lift: np.ndarray
+  """Height of one foot above the other, m."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +157,8 @@ class Piece:
   speed: float
   """Mean speed, m/s."""
   seconds: float
+  kind: str
+  """Kind of motion, of `smp.motion.kinds`."""
 
 
 def measure(clip: Clip) -> Measures:
@@ -135,9 +179,14 @@ def measure(clip: Clip) -> Measures:
   joint_velocity = np.gradient(clip.joint_pos, axis=0) * clip.fps
   kinematics = Kinematics(g1.load_model()).double()
   pos, joints = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.joint_pos)
-  _, body_quat = kinematics(pos, quat, joints)
+  body_pos, body_quat = kinematics(pos, quat, joints)
   torso = body_quat[:, kinematics.body_names.index("torso_link")]
   up = quat_to_matrix(torso)[:, 2, 2].numpy()
+
+  def heights(names: Sequence[str]) -> np.ndarray:
+    """Return the heights (T, n) of some bodies, m."""
+    return body_pos[:, [kinematics.body_names.index(name) for name in names], 2].numpy()
+
   return Measures(
     speed=np.linalg.norm(velocity, axis=1),
     turn=np.abs(smooth(np.gradient(angle) * clip.fps)),
@@ -145,16 +194,34 @@ def measure(clip: Clip) -> Measures:
     tilt=np.degrees(np.arccos(np.clip(up, -1, 1))),
     height=clip.root_pos[:, 2],
     joint_speed=smooth(np.sqrt((joint_velocity**2).mean(axis=1))),
+    hands=heights(HANDS).max(axis=1) - clip.root_pos[:, 2],
+    lift=np.ptp(heights(FEET), axis=1),
   )
 
 
 def is_locomotion(m: Measures, cfg: SelectCfg) -> np.ndarray:
-  """Return the rows (T,) of standing still or moving straight ahead, upright."""
+  """Return the rows (T,) of standing still or moving within the limits, upright."""
   upright = (m.tilt < cfg.max_tilt) & (m.height > cfg.min_height)
+  upright &= m.hands < cfg.max_hands
   straight = upright & (m.turn < cfg.max_turn)
   moving = (m.speed >= cfg.moving_speed) & (m.drift < cfg.max_drift)
   quiet = (m.speed < cfg.moving_speed) & (m.joint_speed < cfg.max_quiet)
-  return straight & (moving | quiet)
+  chosen = straight & (moving | quiet)
+  if cfg.plain_standing:
+    plain = (m.hands < PLAIN_HANDS) & (m.lift < PLAIN_LIFT) & (m.tilt < PLAIN_TILT)
+    chosen &= plain | ~is_still(going_of(m))
+  return chosen
+
+
+def going_of(m: Measures) -> Going:
+  """Return what tells kinds of motion apart, per row (T,)."""
+  return Going(m.speed, m.turn, m.drift, m.joint_speed)
+
+
+def kind_of(m: Measures, rows: slice) -> str:
+  """Return the kind of motion of some rows, by the means over them."""
+  means = Going(*(values[rows].mean() for values in going_of(m)))
+  return KINDS[int(kinds(means))]
 
 
 def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
@@ -164,36 +231,80 @@ def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
   skip = round(cfg.skip_s * clip.fps)
   rows[:skip] = False
   rows[max(0, len(rows) - skip) :] = False
-  qpos = np.concatenate((clip.root_pos, clip.root_quat, clip.joint_pos), axis=1)
-  rows[rows] = penetration(qpos[rows]).of_itself <= cfg.max_penetration
-  good = np.concatenate(([False], rows, [False]))
-  edges = np.flatnonzero(np.diff(good.astype(int)))
+  rows[rows] = penetration(qpos_of(clip)[rows]).of_itself <= cfg.max_penetration
+  parts = [rows]
+  if cfg.balance_by == "kind":
+    # A stretch ends where standing still does, or pieces of it would be few.
+    still = is_still(going_of(m))
+    parts = [rows & still, rows & ~still]
   pieces = []
-  for start, stop in zip(edges[::2], edges[1::2], strict=True):
+  for start, stop in (stretch for part in parts for stretch in _stretches(part)):
     seconds = (stop - start) / clip.fps
     if seconds < cfg.min_s:
       continue
     count = max(1, round(seconds / cfg.chunk_s))
     cuts = np.linspace(start, stop, count + 1).round().astype(int)
     for a, b in zip(cuts[:-1], cuts[1:], strict=True):
-      speed = float(m.speed[a:b].mean())
-      pieces.append(Piece(clip.name, int(a), int(b), speed, (b - a) / clip.fps))
+      speed, kind = float(m.speed[a:b].mean()), kind_of(m, slice(a, b))
+      pieces.append(Piece(clip.name, int(a), int(b), speed, (b - a) / clip.fps, kind))
   return pieces
 
 
+def _stretches(rows: np.ndarray) -> list[tuple[int, int]]:
+  """Return [start, stop) of each run of true rows (T,)."""
+  edges = np.flatnonzero(np.diff(np.concatenate(([0], rows.astype(int), [0]))))
+  return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def bin_of(piece: Piece, cfg: SelectCfg) -> str:
+  """Return the name of the bin that a piece is counted in."""
+  if cfg.balance_by == "kind":
+    return piece.kind
+  low = int(piece.speed / cfg.bin_width)
+  return f"{low * cfg.bin_width:.1f}-{(low + 1) * cfg.bin_width:.1f} m/s"
+
+
+def bins_of(pieces: Sequence[Piece], cfg: SelectCfg) -> list[str]:
+  """Return the names of all bins up to the highest that is filled, in order."""
+  if cfg.balance_by == "kind":
+    return list(KINDS)
+  top = max(int(piece.speed / cfg.bin_width) for piece in pieces)
+  return [
+    f"{b * cfg.bin_width:.1f}-{(b + 1) * cfg.bin_width:.1f} m/s" for b in range(top + 1)
+  ]
+
+
 def balance(pieces: list[Piece], cfg: SelectCfg) -> list[Piece]:
-  """Return at most ``max_bin_s`` of each speed, drawn at random; rare speeds whole."""
+  """Return at most ``max_bin_s`` of each bin, drawn at random; rare bins whole."""
   generator = np.random.default_rng(cfg.seed)
-  filled: dict[int, float] = {}
+  filled: dict[str, float] = {}
   chosen = []
   for index in generator.permutation(len(pieces)):
     piece = pieces[index]
-    speed_bin = int(piece.speed / cfg.bin_width)
-    if filled.get(speed_bin, 0.0) + piece.seconds > cfg.max_bin_s:
+    name = bin_of(piece, cfg)
+    if filled.get(name, 0.0) + piece.seconds > cfg.max_bin_s:
       continue
-    filled[speed_bin] = filled.get(speed_bin, 0.0) + piece.seconds
+    filled[name] = filled.get(name, 0.0) + piece.seconds
     chosen.append(piece)
   return sorted(chosen, key=lambda p: (p.clip, p.start))
+
+
+def repeats(pieces: list[Piece], cfg: SelectCfg) -> dict[str, int]:
+  """Return how often the pieces of each bin are listed, to last ``min_bin_s``."""
+  seconds = _bin_seconds(pieces, cfg)
+  return {
+    name: min(cfg.max_repeats, max(1, round(cfg.min_bin_s / held)))
+    for name, held in seconds.items()
+  }
+
+
+def repeated(pieces: list[Piece], cfg: SelectCfg) -> list[list[Piece]]:
+  """Return the pieces, then those listed twice or more, then thrice or more, ..."""
+  times = repeats(pieces, cfg)
+  most = max(times.values(), default=1)
+  return [
+    [piece for piece in pieces if times[bin_of(piece, cfg)] > n] for n in range(most)
+  ]
 
 
 def ranges_of(pieces: list[Piece]) -> dict[str, list[list[int]]]:
@@ -212,11 +323,21 @@ def select(cfg: SelectCfg) -> None:
   """Select stretches, write the motion set, print the amounts per speed.
 
   Raises:
-    UserError: no clip matches or has such a stretch, one is unusable, or a validation
-      clip is not among them.
+    UserError: no clip matches or has such a stretch, one is unusable, a validation
+      clip is not among them, or ``balance_by`` is neither word.
   """
-  clips, val_clips = choose_clips(cfg)
-  found = [piece for clip in clips.values() for piece in pieces_of(clip, cfg)]
+  if cfg.balance_by not in get_args(BalanceBy):
+    words = ", ".join(get_args(BalanceBy))
+    raise UserError(f"--balance-by {cfg.balance_by}: must be one of {words}")
+  everything = replace(cfg, clips=cfg.clips + cfg.standing_clips)
+  clips, val_clips = choose_clips(everything)
+  whole = matching({name: Path(name) for name in clips}, cfg.clips)
+  found = [
+    piece
+    for name, clip in clips.items()
+    for piece in pieces_of(clip, cfg)
+    if name in whole or piece.kind == STANDING
+  ]
   if not found:
     raise UserError(
       f"no stretch of {', '.join(clips)} is within the limits, see --help"
@@ -232,8 +353,8 @@ def select(cfg: SelectCfg) -> None:
 def _write(cfg: SelectCfg, train: list[Piece], val: list[Piece]) -> None:
   entries = [
     {"clip": clip, "split": split, "ranges": ranges}
-    for split, pieces in (("train", train), ("val", val))
-    for clip, ranges in ranges_of(pieces).items()
+    for split, layers in (("train", repeated(train, cfg)), ("val", [val]))
+    for clip, ranges in _joined(layers).items()
   ]
   data = {
     "name": cfg.name or cfg.output.stem,
@@ -246,32 +367,41 @@ def _write(cfg: SelectCfg, train: list[Piece], val: list[Piece]) -> None:
       yaml.dump(data, file, sort_keys=False, default_flow_style=None, width=100)
 
 
-def _bin_seconds(pieces: list[Piece], cfg: SelectCfg, bins: int) -> np.ndarray:
-  seconds = np.zeros(bins)
+def _joined(layers: list[list[Piece]]) -> dict[str, list[list[int]]]:
+  """Return the ranges per clip of all layers, each joined in itself."""
+  ranges: dict[str, list[list[int]]] = {}
+  for layer in layers:
+    for clip, own in ranges_of(layer).items():
+      ranges.setdefault(clip, []).extend(own)
+  return ranges
+
+
+def _bin_seconds(pieces: Sequence[Piece], cfg: SelectCfg) -> dict[str, float]:
+  """Return the seconds of each bin that has any."""
+  seconds: dict[str, float] = {}
   for piece in pieces:
-    seconds[min(int(piece.speed / cfg.bin_width), bins - 1)] += piece.seconds
+    name = bin_of(piece, cfg)
+    seconds[name] = seconds.get(name, 0.0) + piece.seconds
   return seconds
 
 
 def _print_table(
   cfg: SelectCfg, found: list[Piece], train: list[Piece], val: list[Piece]
 ) -> None:
-  bins = 1 + max(int(p.speed / cfg.bin_width) for p in found)
-  table = Table(title="seconds per mean speed of the piece")
-  for column in ("speed (m/s)", "found", "train", "val", "clips of train", "of val"):
+  table = Table(title="seconds per mean speed, or kind, of the piece")
+  table.add_column(cfg.balance_by)
+  for column in ("found", "train", "times", "val", "clips of train", "of val"):
     table.add_column(column, justify="right")
-  columns = [_bin_seconds(p, cfg, bins) for p in (found, train, val)]
-  for b in range(bins):
+  columns = [_bin_seconds(p, cfg) for p in (found, train, val)]
+  times = repeats(train, cfg)
+  for name in bins_of(found, cfg):
     clips = [
-      len({p.clip for p in part if int(p.speed / cfg.bin_width) == b})
-      for part in (train, val)
+      len({p.clip for p in part if bin_of(p, cfg) == name}) for part in (train, val)
     ]
-    table.add_row(
-      f"{b * cfg.bin_width:.1f}-{(b + 1) * cfg.bin_width:.1f}",
-      *(f"{column[b]:.1f}" for column in columns),
-      *map(str, clips),
-    )
-  table.add_row("all", *(f"{column.sum():.1f}" for column in columns), "", "")
+    held = [f"{column.get(name, 0.0):.1f}" for column in columns]
+    table.add_row(name, *held[:2], str(times.get(name, 1)), held[2], *map(str, clips))
+  total = [f"{sum(column.values()):.1f}" for column in columns]
+  table.add_row("all", *total[:2], "", total[2], "", "")
   Console().print(table)
 
 

@@ -14,10 +14,16 @@ from smp.evaluation.prior.sample_quality import UNITS
 
 ERRORS = "median SDS loss (AUC)"
 REAL = f"Real windows: {ERRORS}"
+KINDS_OWN = "Own windows by kind of motion: median SDS loss"
+KINDS_HELD_OUT = "Held-out windows by kind of motion: median SDS loss"
 ALTERED_OWN = f"Altered own windows: {ERRORS}"
 ALTERED_HELD_OUT = f"Altered held-out windows: {ERRORS}"
 OTHERS = f"Other kinds of motion: {ERRORS}"
 SAMPLES = "Samples against own windows; held-out windows in their place"
+SECTIONS = (
+  *(REAL, KINDS_OWN, KINDS_HELD_OUT),
+  *(ALTERED_OWN, ALTERED_HELD_OUT, OTHERS, SAMPLES),
+)
 SEEN = "†"
 NOTE = (
   f"{SEEN} Not unseen: the prior was trained on these clips, or on the held-out ones that "
@@ -51,7 +57,7 @@ def side_by_side(reports: Sequence[dict[str, Any]]) -> list[Section]:
       "evaluate again"
     ) from None
   table = []
-  for title in (REAL, ALTERED_OWN, ALTERED_HELD_OUT, OTHERS, SAMPLES):
+  for title in SECTIONS:
     parts = [column[title] for column in columns]
     labels = list(dict.fromkeys(label for part in parts for label in part))
     if title == OTHERS:
@@ -86,6 +92,8 @@ def _column(report: dict[str, Any]) -> Column:
   knows_real = HELD_OUT in seen
   return {
     REAL: _real(report),
+    KINDS_OWN: _kinds(sets.get(OWN, {}), ""),
+    KINDS_HELD_OUT: _kinds(sets.get(HELD_OUT, {}), SEEN if knows_real else ""),
     ALTERED_OWN: _separability(own, ()),
     ALTERED_HELD_OUT: _separability(held_out, held_out if knows_real else ()),
     OTHERS: _separability(others, others if knows_real else seen),
@@ -102,6 +110,14 @@ def _real(report: dict[str, Any]) -> dict[str, str]:
     label = f"{name.replace(' ', '-')} clips"
     rows[label] = cell + (SEEN if name in report["seen"] else "")
   return {**rows, "own samples": three_digits(report["samples"]["error"])}
+
+
+def _kinds(result: dict[str, Any], mark: str) -> dict[str, str]:
+  return {
+    each["kind"]: three_digits(each["median"]) + mark
+    for each in result.get("kinds", ())
+    if each["median"] is not None
+  }
 
 
 def _separability(

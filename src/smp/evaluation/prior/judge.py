@@ -41,6 +41,7 @@ from smp.motion.features import (
   mirror_features,
   window_velocities,
 )
+from smp.motion.kinds import KINDS, window_kinds
 from smp.utils.rows import evenly_spaced
 
 BIN_WIDTH = 0.5
@@ -81,6 +82,9 @@ class EvaluateCfg:
   real_windows: int = 2048
   """Windows that samples are compared with, evenly spread over their clips."""
 
+  by_kind: bool = False
+  """Also report errors by kind of upright locomotion, ``windows_per_bin`` of each."""
+
   draws: int = 4
   """Draws of noise per window and timestep."""
 
@@ -113,6 +117,17 @@ class BinError:
 
 
 @dataclass(frozen=True)
+class KindError:
+  """Error of a prior on the windows of one kind of upright locomotion."""
+
+  kind: str
+  count: int
+  """Number of windows of this kind, of which at most windows_per_bin were measured."""
+  median: float | None
+  """Median SDS loss; None without windows."""
+
+
+@dataclass(frozen=True)
 class Separability:
   """Separability of windows from real ones of the prior's kind."""
 
@@ -135,6 +150,8 @@ class SetReport:
   """Median SDS loss of the windows that the AUCs are computed from."""
   altered: dict[str, Separability]
   """Results of altered copies of these windows, against these windows."""
+  kinds: list[KindError] = field(default_factory=list)
+  """Results by kind of motion, if asked for."""
 
 
 @dataclass(frozen=True)
@@ -274,15 +291,23 @@ def evaluate_set(
   def errors(windows: Tensor) -> Tensor:
     return window_errors(prior, windows, cfg.draws, cfg.seed)
 
+  def median(inside: Tensor) -> tuple[int, float | None]:
+    """Return the number of true rows (N,), and the median error of some of them."""
+    rows = inside.nonzero().squeeze(1)
+    if not len(rows):
+      return 0, None
+    chosen = rows[evenly_spaced(len(rows), cfg.windows_per_bin)]
+    found = errors(rows_to_spec(source, chosen, prior.spec)).median()
+    return len(rows), float(found)
+
   bins = []
   for i in range(round(TOP_SPEED / BIN_WIDTH)):
     low, high = i * BIN_WIDTH, (i + 1) * BIN_WIDTH
-    rows = ((speed >= low) & (speed < high)).nonzero().squeeze(1)
-    median = None
-    if len(rows):
-      chosen = rows[evenly_spaced(len(rows), cfg.windows_per_bin)]
-      median = float(errors(rows_to_spec(source, chosen, prior.spec)).median())
-    bins.append(BinError(low, high, len(rows), median))
+    bins.append(BinError(low, high, *median((speed >= low) & (speed < high))))
+  kinds = []
+  if cfg.by_kind:
+    found = torch.from_numpy(window_kinds(source.features, source.spec))
+    kinds = [KindError(kind, *median(found == i)) for i, kind in enumerate(KINDS)]
   chosen = evenly_spaced(len(source.features), cfg.auc_windows)
   real = rows_to_spec(source, chosen, prior.spec)
   real_errors = errors(real)
@@ -290,7 +315,8 @@ def evaluate_set(
     name: separability(len(source.features), errors(windows), real_errors)
     for name, windows in altered_windows(real, prior.spec, cfg.seed).items()
   }
-  report = SetReport(len(source.features), bins, float(real_errors.median()), altered)
+  middle = float(real_errors.median())
+  report = SetReport(len(source.features), bins, middle, altered, kinds)
   return report, real_errors
 
 
