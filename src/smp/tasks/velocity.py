@@ -48,7 +48,7 @@ SOLES = SceneEntityCfg("robot", site_names=("left_foot", "right_foot"))
 def velocity_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   """Return the environment of Smp-Velocity-G1, for training or (``play``) viewing."""
   cfg = base_env_cfg(
-    smp_term=SmpTermCfg(prior="lafan_run", init_speed_bandwidth=0.5),
+    smp_term=SmpTermCfg(prior="walk_run", init_speed_bandwidth=0.5),
     command=VelocityCommandCfg(resampling_time_range=(3.0, 8.0), debug_vis=True),
   )
   observe_without_velocity(cfg)
