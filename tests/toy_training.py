@@ -61,7 +61,10 @@ class ToySmpTerm:
 class ToyCfg(dict):
   """As much of an environment's configuration as a runner reads."""
 
-  observations = {"actor": SimpleNamespace(terms=("state",), history_length=None)}
+  terms = (
+    "base_lin_vel base_ang_vel projected_gravity joint_pos joint_vel actions command"
+  )
+  observations = {"actor": SimpleNamespace(terms=terms.split(), history_length=None)}
 
 
 class ToyEnv(VecEnv):

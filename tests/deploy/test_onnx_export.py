@@ -40,18 +40,21 @@ GIVEN: dict[str, dict[str, tuple[float, ...]]] = {
   "Smp-Steering-G1": {"speed": (1.2,), "direction": (40.0,), "facing": (-100.0,)},
   "Smp-Location-G1": {"goal": (-2.0, 3.0)},
   "Smp-Getup-G1": {},
+  "Smp-Velocity-G1": {"vx": (0.6,), "vy": (-0.2,), "yaw_rate": (0.5,)},
 }
 SIZES = {
   "Smp-Forward-G1": [("direction", 2), ("speed", 1)],
   "Smp-Steering-G1": [("direction", 2), ("speed", 1), ("facing", 2)],
   "Smp-Location-G1": [("goal", 2)],
   "Smp-Getup-G1": [],
+  "Smp-Velocity-G1": [("vx", 1), ("vy", 1), ("yaw_rate", 1)],
 }
 PRIORS = {
   "Smp-Forward-G1": "loco",
   "Smp-Steering-G1": "lafan_run",
   "Smp-Location-G1": "lafan_run",
   "Smp-Getup-G1": "getup",
+  "Smp-Velocity-G1": "walk_run",
 }
 
 
@@ -145,7 +148,9 @@ def test_metadata_says_what_the_task_asks_for(exported: Exported):
   assert [(part.name, part.size) for part in spec.command] == SIZES[task]
   assert spec.observation_size == exported.observed[0]["actor"].shape[1]
   noise = {part.name: part.noise for part in spec.observations}
-  assert noise["base_lin_vel"] == (-0.5, 0.5) and noise["actions"] == (0.0, 0.0)
+  assert noise["base_ang_vel"] == (-0.2, 0.2) and noise["actions"] == (0.0, 0.0)
+  # What no sensor of a robot measures.
+  assert ("base_lin_vel" in noise) == (task != "Smp-Velocity-G1")
 
 
 # Whatever these hold decides how the robot moves.
@@ -335,6 +340,11 @@ def test_the_command_is_told(exported: Exported, monkeypatch):
     monkeypatch.setattr(term.cfg, "distance_range", (1.25, 4.5))
     (goal,) = describe(raw, exported.task, None, 0).command
     assert (goal.low, goal.high, goal.settable) == (1.25, 4.5, True)
+  elif exported.task == "Smp-Velocity-G1":
+    monkeypatch.setattr(term.cfg, "vx_range", (-0.25, 1.5))
+    told = {part.name: part for part in describe(raw, exported.task, None, 0).command}
+    assert (told["vx"].low, told["vx"].high) == (-0.25, 1.5)
+    assert told["yaw_rate"].default == (0.0,) and told["yaw_rate"].unit == "rad/s"
   else:
     for low, default in ((0.25, 1.0), (1.5, 1.5)):
       monkeypatch.setattr(term.cfg, "speed_range", (low, 3.25))

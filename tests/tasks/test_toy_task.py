@@ -173,7 +173,7 @@ SOURCES = sorted(
   for path in (*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").glob("*.py"))
   if path.parent.name != "tasks" or path.stem in ("__init__", "base", "registry")
 )
-COMMANDS = ("Speed", "Steering", "Location")
+COMMANDS = ("Speed", "Steering", "Location", "Velocity")
 
 
 def code_of(path: Path) -> ast.Module:
