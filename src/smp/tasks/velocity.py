@@ -9,6 +9,7 @@ from mjlab.managers.metrics_manager import MetricsTermCfg
 from mjlab.managers.observation_manager import ObservationTermCfg
 from mjlab.managers.reward_manager import RewardTermCfg
 from mjlab.managers.scene_entity_config import SceneEntityCfg
+from mjlab.tasks.velocity.mdp import self_collision_cost
 from torch import Tensor
 
 from smp.episodes import episode_metrics
@@ -32,6 +33,7 @@ from smp.mdp.smp_term import SmpTermCfg
 from smp.motion.rotations import quat_rotate
 from smp.tasks.base import (
   FOOT_CONTACT,
+  SELF_COLLISION,
   base_env_cfg,
   foot_contact_sensor,
   observe_without_velocity,
@@ -57,6 +59,8 @@ def velocity_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   cfg.observations["critic"].terms["foot_contact"] = ObservationTermCfg(
     func=foot_contact, params=dict(CONTACTS)
   )
+  # Hands that hang beside the hips touch them; here that costs, and ends no episode.
+  del cfg.terminations[SELF_COLLISION]
   cfg.rewards |= _task_rewards() | _penalties()
   for name, metric in (
     ("velocity_error", velocity_error),
@@ -92,6 +96,11 @@ def _penalties() -> dict[str, RewardTermCfg]:
     "action_rate": RewardTermCfg(func=envs_mdp.action_rate_l2, weight=-0.005),
     "joint_limits": RewardTermCfg(func=envs_mdp.joint_pos_limits, weight=-0.2),
     "torque": RewardTermCfg(func=envs_mdp.joint_torques_l2, weight=-2e-6),
+    "self_collision": RewardTermCfg(
+      func=self_collision_cost,
+      weight=-0.05,
+      params={"sensor_name": SELF_COLLISION, "force_threshold": 10.0},
+    ),
     "foot_slip": RewardTermCfg(
       func=penalties.foot_slip, weight=-0.1, params={**CONTACTS, "asset_cfg": SOLES}
     ),
