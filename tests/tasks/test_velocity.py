@@ -79,11 +79,13 @@ def test_costs_are_outside_of_the_composition(env):
     "action_rate",
     "joint_limits",
     "torque",
+    "self_collision",
     "foot_slip",
     "joint_speed_at_rest",
     "feet_up_at_rest",
   }
   assert all(weight < 0.0 for weight in costs.values())
+  assert "self_collision" not in env.termination_manager.active_terms
 
 
 @pytest.mark.slow
