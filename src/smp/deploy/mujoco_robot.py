@@ -189,7 +189,7 @@ class Robot:
     self._refresh()
 
   def observe(self) -> np.ndarray:
-    """Return the observation of the policy (O,), float32."""
+    """Return what the policy observes at this moment: one frame (F,), float32."""
     parts = [np.array(part.scale) * value() for part, value in self._parts]
     return np.concatenate(parts).astype(np.float32)
 

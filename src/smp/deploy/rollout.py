@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from smp.deploy.fixed_command import Command, heading
+from smp.deploy.history import History
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.errors import UserError
@@ -58,11 +59,13 @@ class Rollout:
     ranges = [(np.array(p.noise)[:, None] * np.array(p.scale), p.size) for p in parts]
     spread = [np.broadcast_to(each, (2, size)) for each, size in ranges]
     self._noise = noise * np.concatenate(spread, axis=1)
+    self._history = History(parts)
     self._rows: list[tuple[np.ndarray, ...]] = []
 
   def reset(self, start: State | None = None) -> None:
     """Clear the recording and begin at ``start``, by default the default pose."""
     self._rows.clear()
+    self._history.clear()
     self.robot.reset(start)
 
   def step(self) -> None:
@@ -72,9 +75,10 @@ class Rollout:
       UserError: The action is not finite.
     """
     robot = self.robot
-    observation = robot.observe()
+    frame = robot.observe()
     if self._noise.any():
-      observation += self._random.uniform(*self._noise).astype(np.float32)
+      frame += self._random.uniform(*self._noise).astype(np.float32)
+    observation = self._history.push(frame)
     action = self.policy(observation)
     if not np.isfinite(action).all():
       raise UserError(
