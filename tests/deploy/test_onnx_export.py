@@ -22,6 +22,7 @@ from smp.cli import compare_simulators as compare_cli
 from smp.cli import export as export_cli
 from smp.deploy import agreement
 from smp.deploy import onnx_export as export_module
+from smp.deploy.deploy_file import check_against, read_deploy
 from smp.deploy.mujoco_robot import build_model
 from smp.deploy.onnx_export import FILE_NAME, describe
 from smp.deploy.onnx_policy import OnnxPolicy
@@ -398,7 +399,7 @@ def test_saving_writes_the_policy_too(exported: Exported, tmp_path: Path):
   runner.current_learning_iteration = 12
   runner.save(str(tmp_path / "model_12.pt"))
   names = sorted(path.name for path in tmp_path.iterdir())
-  assert names == ["model_12.pt", FILE_NAME]
+  assert names == ["model_12.pt", "policy.deploy.yaml", FILE_NAME]
   assert OnnxPolicy(tmp_path / FILE_NAME).spec.iteration == 12
 
 
@@ -423,7 +424,7 @@ def test_both_files_are_uploaded(exported: Exported, tmp_path: Path, monkeypatch
     runner.logger, "save_model", lambda path, it: uploaded.append(Path(path).name)
   )
   runner.save(str(tmp_path / "model_5.pt"))
-  assert uploaded == ["model_5.pt", FILE_NAME]
+  assert uploaded == ["model_5.pt", FILE_NAME, "policy.deploy.yaml"]
 
 
 # From the command line.
@@ -457,6 +458,10 @@ def test_export_from_the_command_line(
   # The prior is the one it was trained with, the fall that of the task.
   assert policy.spec.prior == "other"
   assert policy.spec.fallen_below == 0.3
+  # What a controller reads is what the policy was trained with.
+  deploy = read_deploy(tmp_path / "out" / "walk.deploy.yaml")
+  check_against(deploy, policy.spec, "walk.deploy.yaml")
+  assert deploy.policy.file == "walk.onnx"
 
 
 def test_export_refuses_in_one_line(tmp_path: Path, monkeypatch, capsys):

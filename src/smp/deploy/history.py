@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from smp.deploy.policy_spec import Observation
+
+class Part(Protocol):
+  """A part of the observation, in a policy's metadata or in a deploy file."""
+
+  @property
+  def size(self) -> int:
+    """Return the number of values of one frame."""
+    ...
+
+  @property
+  def history_length(self) -> int:
+    """Return the number of frames in the vector."""
+    ...
 
 
 class History:
@@ -16,7 +29,7 @@ class History:
     parts: The parts, in order.
   """
 
-  def __init__(self, parts: Sequence[Observation]) -> None:
+  def __init__(self, parts: Sequence[Part]) -> None:
     self._parts = parts
     self._frames: list[np.ndarray] = []
 
@@ -35,7 +48,7 @@ class History:
     return arrange(self._parts, np.stack(self._frames))
 
 
-def arrange(parts: Sequence[Observation], frames: np.ndarray) -> np.ndarray:
+def arrange(parts: Sequence[Part], frames: np.ndarray) -> np.ndarray:
   """Return the observation (O,) at the last of ``frames`` (H, F), oldest first.
 
   H is at least the longest history of ``parts``.

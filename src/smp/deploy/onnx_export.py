@@ -20,6 +20,7 @@ from mjlab.rl.exporter_utils import attach_metadata_to_onnx, get_base_metadata
 from mjlab.utils.noise import UniformNoiseCfg
 from torch import Tensor, nn
 
+from smp.deploy.deploy_file import write_deploy
 from smp.deploy.policy_spec import (
   FORMAT,
   KEY,
@@ -101,6 +102,8 @@ def export_policy(
 ) -> PolicySpec:
   """Write an actor as ONNX, with its observation normaliser folded in.
 
+  Beside it the deploy file is written (`smp.deploy.deploy_file`).
+
   Args:
     env: The environment that the policy is for.
     actor: The policy.
@@ -125,6 +128,7 @@ def export_policy(
   with atomic_path(path) as temporary:
     write_onnx(actor, spec.observation_size, temporary)
     attach_metadata_to_onnx(str(temporary), metadata)
+  write_deploy(spec, Path(path))
   return spec
 
 
