@@ -14,6 +14,7 @@ from smp.cli.command_options import given_values, parse_options
 from smp.deploy.fixed_command import Command, outside_training
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
+from smp.deploy.robot_log import write_log
 from smp.deploy.rollout import Log, Rollout, figures, read_start, run
 from smp.errors import UserError
 
@@ -136,7 +137,7 @@ def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
     log = run(rollout, seconds, start, lambda: progress.advance(bar))
     took = time.perf_counter() - begin
   if cfg.log is not None:
-    log.save(cfg.log)
+    write_log(cfg.log, log, rollout.robot)
     print(f"wrote {cfg.log}")
   if cfg.video is not None:
     from smp.viz.policy_viewer import write_video
