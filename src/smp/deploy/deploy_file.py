@@ -223,7 +223,7 @@ def _by_motor(values: tuple[float, ...], motors: tuple[int, ...]) -> tuple[float
   return tuple(found)
 
 
-def _is_velocity(parts: tuple[Component, ...]) -> bool:
+def is_velocity(parts: tuple[Component, ...]) -> bool:
   """Return whether a command is vx, vy and yaw rate, as those controllers command."""
   scalars = all(part.kind == SCALAR and part.size == 1 for part in parts)
   return scalars and tuple(part.unit for part in parts) == _VELOCITY_UNITS
@@ -232,7 +232,7 @@ def _is_velocity(parts: tuple[Component, ...]) -> bool:
 def _commands(parts: tuple[Component, ...]) -> dict[str, CommandTable]:
   if not parts:
     return {}
-  velocity = _is_velocity(parts)
+  velocity = is_velocity(parts)
   names = _VELOCITY_RANGES if velocity else [part.name for part in parts]
   ranges = {
     name: (part.low, part.high) for name, part in zip(names, parts, strict=True)
@@ -259,7 +259,7 @@ def _term(part: Observation, spec: PolicySpec) -> tuple[str, Term]:
   params: dict[str, str] = {}
   frame = part.frame
   if part.source == "command":
-    velocity = _is_velocity(spec.command)
+    velocity = is_velocity(spec.command)
     name = "velocity_commands" if velocity else "command"
     signal: Signal = "command"
     params = {"command_name": VELOCITY if velocity else "command"}
