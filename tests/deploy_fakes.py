@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,37 @@ def g1_policy(
     ),
     start_qpos=(0.0, 0.0, 0.8, 1.0, 0.0, 0.0, 0.0, *default),
     fallen_below=0.3,
+  )
+
+
+def robot_policy(command: tuple[Component, ...], frames: int = 3) -> PolicySpec:
+  """A policy that observes what a robot measures: no base velocity, with a history."""
+  spec = g1_policy(command)
+  units = {"base_ang_vel": "rad/s", "joint_pos": "rad", "joint_vel": "rad/s"}
+  parts = [
+    replace(
+      part,
+      unit=units.get(part.name, ""),
+      scale=(0.05,) if part.name == "joint_vel" else part.scale,
+      history_length=1 if part.name == "command" else frames,
+    )
+    for part in spec.observations
+    if part.name != "base_lin_vel"
+  ]
+  # As a G1 stands: within its limits, each joint with a scale of its own.
+  low, high = np.array([g1.load_model().joint(name).range for name in g1.JOINT_NAMES]).T
+  default = tuple(np.clip(spec.joints.default_pos, low, high).tolist())
+  joints = replace(
+    spec.joints,
+    default_pos=default,
+    action_offset=default,
+    action_scale=tuple(0.3 + 0.01 * i for i in range(g1.NUM_JOINTS)),
+  )
+  return replace(
+    spec,
+    observations=tuple(parts),
+    joints=joints,
+    start_qpos=(*spec.start_qpos[:7], *default),
   )
 
 

@@ -221,6 +221,25 @@ def test_a_log_holds_what_the_policy_saw_and_did(acting: Path, tmp_path: Path):
   np.testing.assert_array_equal(run(rollout, 0.5, start).qpos, log.qpos)
 
 
+def test_a_history_holds_the_last_frames_oldest_first(tmp_path: Path):
+  """Each part's own length; before the beginning, the first frame."""
+  lengths = {"joint_pos": 3, "command": 2}
+  parts = tuple(
+    replace(part, history_length=lengths.get(part.name, 1))
+    for part in SPEC.observations
+  )
+  spec = replace(SPEC, observations=parts)
+  plain = run(make_rollout(write_policy(tmp_path / "one.onnx", SPEC)), 0.2).obs
+  log = run(make_rollout(write_policy(tmp_path / "many.onnx", spec)), 0.2).obs
+  assert log.shape[1] == plain.shape[1] + 2 * 29 + 5
+  for step in range(len(log)):
+    past = [plain[max(0, step - ago), 9:38] for ago in (2, 1, 0)]
+    np.testing.assert_allclose(log[step, 9 : 9 + 87], np.concatenate(past), atol=1e-6)
+    past = [plain[max(0, step - ago), -5:] for ago in (1, 0)]
+    np.testing.assert_allclose(log[step, -10:], np.concatenate(past), atol=1e-6)
+  assert np.ptp(plain[:, 9:38], axis=0).max() > 0.01
+
+
 def test_noise_is_that_of_training_and_follows_the_seed(still: Path):
   def seen(**more: Any) -> np.ndarray:
     return run(make_rollout(still, **more), 1.0).obs
@@ -562,7 +581,7 @@ def change(path: str, value: Any) -> str:
 @pytest.mark.parametrize(
   "path, value, message",
   [
-    ("format", 99, "format 99, this version reads 1 and 2"),
+    ("format", 99, "format 99, this version reads 1, 2, 3"),
     ("task", ..., "'task' is missing"),
     ("task", 3, "'task' is 3, expected a valid string"),
     ("joints.stiffness", [1.0], "'joints.stiffness' has 1 values, not 29"),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mujoco
 import numpy as np
@@ -22,6 +22,7 @@ from smp.cli import compare_simulators as compare_cli
 from smp.cli import export as export_cli
 from smp.deploy import agreement
 from smp.deploy import onnx_export as export_module
+from smp.deploy.deploy_file import check_against, read_deploy
 from smp.deploy.mujoco_robot import build_model
 from smp.deploy.onnx_export import FILE_NAME, describe
 from smp.deploy.onnx_policy import OnnxPolicy
@@ -124,9 +125,10 @@ def test_metadata_says_all_that_mjlab_says(exported: Exported):
     "action_scale",
     "observation_terms_history_length",
     "observation_terms_scale",
-    "command_names",
   ):
     assert table[name], name
+  # Only what is observed: not the prior, which is a command term too.
+  assert table["command_names"] == ("command" if spec.command else "")
   assert tuple(table["joint_names"].split(",")) == spec.joints.names
   names = [part.name for part in spec.observations]
   assert table["observation_names"].split(",") == names
@@ -213,6 +215,36 @@ def test_simulators_agree(exported: Exported):
     assert found.ours["speed"] > 0.02  # It moves, even where it lies.
 
 
+def test_a_history_without_base_velocity_is_told_and_agrees(tmp_path: Path):
+  """What a robot can sense, five frames of it, and of the command only the last."""
+  task = "Smp-Forward-G1"
+  cfg = agreement.undisturbed(small_env_cfg(task, num_envs=1, play=True))
+  terms = cfg.observations["actor"].terms
+  del terms["base_lin_vel"]
+  for name, term in terms.items():
+    term.history_length = 0 if name == "command" else 5
+  terms["joint_vel"].delay_max_lag = 1  # Drawn in training; exact in play.
+  told = RslRlVecEnvWrapper(make_env(cfg, "native", "cpu", threads=1))
+  terms["joint_vel"].delay_max_lag = 0
+  env = RslRlVecEnvWrapper(make_env(cfg, "native", "cpu", threads=1))
+  try:
+    spec = describe(told.unwrapped, task, None, 0)
+    runner = make_runner(env, task, None)
+    with torch.no_grad():
+      cast(Any, runner.alg.get_policy()).mlp[-1].weight.mul_(3.0)
+    assert runner.export(tmp_path / FILE_NAME) == spec
+    frames = {part.name: part.history_length for part in spec.observations}
+    assert "base_lin_vel" not in frames
+    assert frames.pop("command") == 1 and set(frames.values()) == {5}
+    assert spec.observation_size == 5 * (3 + 3 + 3 * 29) + 3
+    found = agreement.compare(env, tmp_path / FILE_NAME, GIVEN[task], seconds=0.5)
+    assert found.observations[:6].max() < 1e-4
+    assert found.joints_until(0.5) < 0.01
+  finally:
+    env.close()
+    told.close()
+
+
 def test_agreement_sees_a_difference(exported: Exported, tmp_path: Path):
   """Without the right gains the same check fails."""
   if exported.task != "Smp-Forward-G1":
@@ -236,8 +268,8 @@ def test_what_cannot_be_told_is_refused(exported: Exported):
   func = cfg.func
   for name, value, message in (
     ("func", lambda env: None, "'joint_pos'"),
-    ("delay_max_lag", 2, "history, a delay or a clip"),
-    ("history_length", 5, "history, a delay or a clip"),
+    ("delay_min_lag", 2, "a clip or a constant delay"),
+    ("clip", (-1.0, 1.0), "a clip or a constant delay"),
   ):
     before = getattr(cfg, name)
     setattr(cfg, name, value)
@@ -377,7 +409,7 @@ def test_saving_writes_the_policy_too(exported: Exported, tmp_path: Path):
   runner.current_learning_iteration = 12
   runner.save(str(tmp_path / "model_12.pt"))
   names = sorted(path.name for path in tmp_path.iterdir())
-  assert names == ["model_12.pt", FILE_NAME]
+  assert names == ["model_12.pt", "policy.deploy.yaml", FILE_NAME]
   assert OnnxPolicy(tmp_path / FILE_NAME).spec.iteration == 12
 
 
@@ -402,7 +434,7 @@ def test_both_files_are_uploaded(exported: Exported, tmp_path: Path, monkeypatch
     runner.logger, "save_model", lambda path, it: uploaded.append(Path(path).name)
   )
   runner.save(str(tmp_path / "model_5.pt"))
-  assert uploaded == ["model_5.pt", FILE_NAME]
+  assert uploaded == ["model_5.pt", FILE_NAME, "policy.deploy.yaml"]
 
 
 # From the command line.
@@ -436,6 +468,10 @@ def test_export_from_the_command_line(
   # The prior is the one it was trained with, the fall that of the task.
   assert policy.spec.prior == "other"
   assert policy.spec.fallen_below == 0.3
+  # What a controller reads is what the policy was trained with.
+  deploy = read_deploy(tmp_path / "out" / "walk.deploy.yaml")
+  check_against(deploy, policy.spec, "walk.deploy.yaml")
+  assert deploy.policy.file == "walk.onnx"
 
 
 def test_export_refuses_in_one_line(tmp_path: Path, monkeypatch, capsys):

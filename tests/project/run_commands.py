@@ -52,6 +52,7 @@ MISSING = (
   ),
   (r"Smp-Backward-G1", "a task that the page has the reader write"),
   (r"mine\.safetensors", "a prior that the page has the reader train"),
+  (r"check_log", "needs a policy without base velocity, and its log"),
   (r"^uv run pytest", "the gate runs the tests"),
   (r"measure_checks.*--fit", "rewrites a shipped file"),
 )

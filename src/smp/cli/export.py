@@ -10,6 +10,7 @@ import mjlab
 import tyro
 
 from smp.cli.task_argument import task_from_argv
+from smp.deploy.deploy_file import deploy_path
 from smp.deploy.onnx_export import FILE_NAME, export_policy
 from smp.deploy.policy_spec import PolicySpec
 from smp.errors import UserError
@@ -23,6 +24,8 @@ from smp.utils.quiet import quiet
 @dataclass(frozen=True)
 class ExportArgs:
   """Write the policy of a checkpoint as ONNX, with all that is needed to run it.
+
+  Beside NAME.onnx lies NAME.deploy.yaml, for a robot's controller.
 
   Example: uv run scripts/export.py Smp-Forward-G1 --checkpoint-file FILE
   """
@@ -47,6 +50,7 @@ def main() -> None:
   output = args.output or folder / FILE_NAME
   spec = export_checkpoint(task, checkpoint, output)
   print(f"wrote {output} ({spec.task}, prior {spec.prior}, iteration {spec.iteration})")
+  print(f"wrote {deploy_path(output)}, for a robot's controller")
 
 
 def shipped_policy(task: str) -> Path:

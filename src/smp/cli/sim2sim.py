@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -11,10 +12,15 @@ from typing import Annotated, Literal
 import tyro
 
 from smp.cli.command_options import given_values, parse_options
+from smp.deploy.deploy_file import describe_deploy
+from smp.deploy.disturbances import Disturbances, Pusher, check_bounds, disturb
 from smp.deploy.fixed_command import Command, outside_training
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
+from smp.deploy.report import UNITS, report
+from smp.deploy.robot_log import write_log
 from smp.deploy.rollout import Log, Rollout, figures, read_start, run
+from smp.deploy.safety import Safety
 from smp.errors import UserError
 
 SECONDS = 20.0
@@ -23,7 +29,7 @@ VIDEOS = (".mp4", ".gif")
 
 
 @dataclass(frozen=True)
-class Sim2SimCfg:
+class Sim2SimCfg(Disturbances):
   """Run an exported policy in plain MuJoCo, without mjlab and torch.
 
   Example: uv run scripts/sim2sim.py policy.onnx --speed 1.5 --video walk.mp4
@@ -58,13 +64,26 @@ class Sim2SimCfg:
   """Write a video (.mp4, .gif); needs no display."""
 
   log: Path | None = None
-  """Write time, qpos, qvel, action, obs and command of each step (.npz)."""
+  """Write what a controller logs, and qpos, qvel and obs, of each step (.npz)."""
+
+  report: bool = False
+  """Print the figures that decide about a robot: errors, drift, falls, slip."""
+
+  safety: bool = False
+  """Put the safety layer between policy and motors: a soft start on a stand, hand-over,
+  limits, and stops."""
+
+  keys: bool = False
+  """Steer by keys of this terminal while a viewer runs."""
+
+  gamepad: bool = False
+  """Steer by the first gamepad while a viewer runs."""
 
   noise: float = 0.0
   """Observation noise, as a multiple of that in training."""
 
   seed: int = 0
-  """Seed of the noise."""
+  """Seed of the noise and of the pushes."""
 
 
 def main() -> None:
@@ -83,8 +102,11 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
   spec = policy.spec
   command = Command(spec, given_values(cfg.command))
   robot = Robot(spec, command, visual=cfg.viewer != "none")
+  disturb(robot, cfg)
   start = read_start(cfg.start, robot.default_state()) if cfg.start else None
-  rollout = Rollout(policy, robot, cfg.noise, cfg.seed)
+  safety = Safety(describe_deploy(spec, cfg.policy.name)) if cfg.safety else None
+  pusher = Pusher(cfg, cfg.seed)
+  rollout = Rollout(policy, robot, cfg.noise, cfg.seed, pusher, safety)
   note = outside_training(spec, command)
   if note:
     print(f"note: {note}")
@@ -96,11 +118,15 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
 
 def _check(cfg: Sim2SimCfg) -> None:
   """Raise an error for options that exclude each other, before anything takes time."""
-  if cfg.viewer != "none" and (cfg.video or cfg.log or cfg.seconds is not None):
+  check_bounds(cfg)
+  asked = cfg.video or cfg.log or cfg.report or cfg.seconds is not None
+  if cfg.viewer != "none" and asked:
     raise UserError(
-      f"--viewer {cfg.viewer} runs until it is closed; leave out --video, --log and "
-      "--seconds, or the viewer"
+      f"--viewer {cfg.viewer} runs until it is closed; leave out --video, --log, "
+      "--report and --seconds, or the viewer"
     )
+  if cfg.viewer == "none" and (cfg.keys or cfg.gamepad):
+    raise UserError("--keys and --gamepad: add --viewer viser, or --viewer native")
   if cfg.seconds is not None and not (0.0 < cfg.seconds < math.inf):
     raise UserError(f"--seconds {cfg.seconds:g}: give a time above 0")
   if not (0.0 <= cfg.noise < math.inf):
@@ -114,13 +140,15 @@ def _check(cfg: Sim2SimCfg) -> None:
 
 
 def _watch(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
+  from smp.viz.hand_control import steered
   from smp.viz.policy_viewer import Session, serve, show_window
 
   session = Session(rollout, start)
-  if cfg.viewer == "native":
-    show_window(session)
-  else:
-    serve(session, rollout.robot.spec.task, cfg.host, cfg.port)
+  with steered(rollout.robot.command, cfg.keys, cfg.gamepad):
+    if cfg.viewer == "native":
+      show_window(session)
+    else:
+      serve(session, rollout.robot.spec.task, cfg.host, cfg.port)
 
 
 def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
@@ -136,7 +164,7 @@ def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
     log = run(rollout, seconds, start, lambda: progress.advance(bar))
     took = time.perf_counter() - begin
   if cfg.log is not None:
-    log.save(cfg.log)
+    write_log(cfg.log, log, rollout.robot)
     print(f"wrote {cfg.log}")
   if cfg.video is not None:
     from smp.viz.policy_viewer import write_video
@@ -145,6 +173,24 @@ def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
     print(f"wrote {cfg.video}")
   for line in summary(rollout, log, took):
     print(line)
+  if cfg.report:
+    print_report(report(log, rollout.robot))
+
+
+def print_report(found: dict[str, float]) -> None:
+  """Print figures as a table, and as one line of JSON."""
+  from rich import box
+  from rich.console import Console
+  from rich.table import Table
+
+  table = Table(box=box.SIMPLE_HEAD)
+  table.add_column("figure")
+  table.add_column("value", justify="right")
+  table.add_column("unit and meaning")
+  for name, value in found.items():
+    table.add_row(name.replace("_", " "), f"{value:.3f}", UNITS[name])
+  Console().print(table)
+  print(json.dumps({name: round(value, 6) for name, value in found.items()}))
 
 
 def summary(rollout: Rollout, log: Log, took: float) -> list[str]:
@@ -175,6 +221,8 @@ def summary(rollout: Rollout, log: Log, took: float) -> list[str]:
   lines += [
     f"{found[name]:.3f} {unit}" for name, unit in units.items() if name in found
   ]
+  if rollout.safety is not None and rollout.safety.reason:
+    lines.append(f"the safety layer stopped the robot: {rollout.safety.reason}")
   if rollout.diverged:
     lines.append(f"the physics diverged at {seconds:.2f} s")
   elif spec.fallen_below is None:

@@ -131,6 +131,7 @@ def begin_environment(env: RslRlVecEnvWrapper, command: Command, start: State) -
   if command.values:
     _hold(raw.command_manager.get_term("command"), command)
   raw.command_manager.compute(dt=0.0)
+  raw.observation_manager.reset()  # A history begins with this state.
   raw.observation_manager.compute(update_history=True)
 
 

@@ -135,6 +135,9 @@ class Robot:
   Attributes:
     model, data: MuJoCo's. Body poses and sensors are those of ``data.qpos``.
     action: The last action (A,); zero at the beginning.
+    delay_steps: Physics steps before targets take effect; the default pose until then.
+    gain_scale: Factor on the gains that the motors are told.
+    held: Pose (7,) at which a stand holds the pelvis; None: it is free.
   """
 
   def __init__(self, spec: PolicySpec, command: Command, visual: bool = False) -> None:
@@ -158,6 +161,9 @@ class Robot:
     self._offset = np.array(joints.action_offset)
     self._scale = np.array(joints.action_scale)
     self.action = np.zeros(len(joints.names))
+    self.delay_steps, self._waiting = 0, list[tuple[int, np.ndarray]]()
+    self.gain_scale = 1.0
+    self.held: np.ndarray | None = None
     self._parts = [(part, self._source(part)) for part in spec.observations]
     self.reset()
 
@@ -178,18 +184,52 @@ class Robot:
     state = start or self.default_state()
     mujoco.mj_resetData(self.model, self.data)
     self.data.qpos[:], self.data.qvel[:] = state
+    self.data.ctrl[self.ctrl] = self._offset
+    joints = self.spec.joints
+    self.set_gains(np.array(joints.stiffness), np.array(joints.damping))
+    self._waiting.clear()
+    self.held = None
     self.action[:] = 0.0
-    self._refresh()
+    self.refresh()
 
   def step(self, action: np.ndarray) -> None:
     """Apply one action (A,) for one control step."""
     self.action[:] = action
-    self.data.ctrl[self.ctrl] = self._offset + self._scale * self.action
-    mujoco.mj_step(self.model, self.data, self.spec.physics.decimation)
-    self._refresh()
+    self.drive(self.targets(action))
+
+  def targets(self, action: np.ndarray) -> np.ndarray:
+    """Return the position targets (A,), rad, of an action (A,)."""
+    return self._offset + self._scale * np.asarray(action, float)
+
+  def drive(self, target: np.ndarray) -> None:
+    """Apply position targets (A,), rad, for one control step."""
+    self._waiting.append((self.delay_steps, target))
+    left = self.spec.physics.decimation
+    while left:
+      while self._waiting and self._waiting[0][0] <= 0:
+        self.data.ctrl[self.ctrl] = self._waiting.pop(0)[1]
+      steps = min([left, *(due for due, _ in self._waiting[:1])])
+      steps = steps if self.held is None else 1
+      mujoco.mj_step(self.model, self.data, steps)
+      if self.held is not None:
+        self.data.qpos[:7], self.data.qvel[:6] = self.held, 0.0
+      self._waiting = [(due - steps, each) for due, each in self._waiting]
+      left -= steps
+    self.refresh()
+
+  def set_gains(self, kp: np.ndarray, kd: np.ndarray) -> None:
+    """Tell the motors stiffness, N m/rad, and damping, N m s/rad (A,)."""
+    self.model.actuator_gainprm[self.ctrl, 0] = self.gain_scale * kp
+    self.model.actuator_biasprm[self.ctrl, 1] = -self.gain_scale * kp
+    self.model.actuator_biasprm[self.ctrl, 2] = -self.gain_scale * kd
+
+  def push(self, velocity_w: np.ndarray) -> None:
+    """Add a velocity (2,), m/s, world xy, to the pelvis."""
+    self.data.qvel[:2] += velocity_w
+    self.refresh()
 
   def observe(self) -> np.ndarray:
-    """Return the observation of the policy (O,), float32."""
+    """Return what the policy observes at this moment: one frame (F,), float32."""
     parts = [np.array(part.scale) * value() for part, value in self._parts]
     return np.concatenate(parts).astype(np.float32)
 
@@ -197,7 +237,7 @@ class Robot:
     """Return a copy of the present state."""
     return State(self.data.qpos.copy(), self.data.qvel.copy())
 
-  def _refresh(self) -> None:
+  def refresh(self) -> None:
     """Update body poses and velocity sensors to the state.
 
     A step leaves them at the state before its last physics step. The environment runs

@@ -20,6 +20,7 @@ from mjlab.rl.exporter_utils import attach_metadata_to_onnx, get_base_metadata
 from mjlab.utils.noise import UniformNoiseCfg
 from torch import Tensor, nn
 
+from smp.deploy.deploy_file import write_deploy
 from smp.deploy.policy_spec import (
   FORMAT,
   KEY,
@@ -101,6 +102,8 @@ def export_policy(
 ) -> PolicySpec:
   """Write an actor as ONNX, with its observation normaliser folded in.
 
+  Beside it the deploy file is written (`smp.deploy.deploy_file`).
+
   Args:
     env: The environment that the policy is for.
     actor: The policy.
@@ -118,10 +121,14 @@ def export_policy(
   if prior is not None:
     spec = replace(spec, prior=Path(prior).name)
   metadata = get_base_metadata(env.unwrapped, run_name)
+  # mjlab lists every command term; the prior's is not observed.
+  seen = any(part.source == "command" for part in spec.observations)
+  metadata["command_names"] = ["command"] if seen else []
   metadata[KEY] = spec.dumps()
   with atomic_path(path) as temporary:
     write_onnx(actor, spec.observation_size, temporary)
     attach_metadata_to_onnx(str(temporary), metadata)
+  write_deploy(spec, Path(path))
   return spec
 
 
@@ -254,7 +261,7 @@ def _observations(env: ManagerBasedRlEnv) -> tuple[Observation, ...]:
   """Return the parts of the actor's observation.
 
   Raises:
-    UserError: A part has a history, a delay or a clip, or an unknown function.
+    UserError: A part has a clip, a delay even at best, or an unknown function.
   """
   manager = env.observation_manager
   names, dims = manager.active_terms["actor"], manager.group_obs_term_dim["actor"]
@@ -267,8 +274,12 @@ def _observations(env: ManagerBasedRlEnv) -> tuple[Observation, ...]:
 def _observation(
   env: ManagerBasedRlEnv, name: str, cfg: ObservationTermCfg, size: int
 ) -> Observation:
-  if cfg.history_length > 1 or cfg.delay_max_lag or cfg.clip is not None:
-    raise _unsupported(f"observation '{name}' with a history, a delay or a clip")
+  # A delay that is drawn is a disturbance of training, as noise is.
+  if cfg.delay_min_lag or cfg.clip is not None:
+    raise _unsupported(f"observation '{name}' with a clip or a constant delay")
+  frames = max(1, cfg.history_length)
+  if frames > 1 and not cfg.flatten_history_dim:
+    raise _unsupported(f"observation '{name}' with a history that is not flattened")
   sensor = ""
   if cfg.func is mdp.builtin_sensor:
     sensor = cfg.params["sensor_name"].removeprefix("robot/")
@@ -289,7 +300,9 @@ def _observation(
   if isinstance(trained, UniformNoiseCfg):
     noise = (float(cast(Any, trained.n_min)), float(cast(Any, trained.n_max)))
   scale = _broadcast(1.0 if cfg.scale is None else cfg.scale, 1)
-  return Observation(name, source, size, unit, frame, scale, noise, sensor)
+  return Observation(
+    name, source, size // frames, unit, frame, scale, noise, sensor, frames
+  )
 
 
 def _command(env: ManagerBasedRlEnv) -> tuple[Component, ...]:

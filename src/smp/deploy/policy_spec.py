@@ -19,9 +19,9 @@ from smp.utils.schema import read_as
 
 KEY = "smp"
 """Name of the metadata entry."""
-FORMAT = 2
+FORMAT = 3
 """Increased when an older reader would misunderstand the file."""
-_FORMATS = (1, FORMAT)
+_FORMATS = (1, 2, FORMAT)
 """Formats that can be read."""
 _KINDS_OF_FORMAT_1 = {
   "direction": DIRECTION,
@@ -58,12 +58,16 @@ class Joints:
 
 @dataclass(frozen=True)
 class Observation:
-  """A part of the observation vector; the parts are concatenated in order."""
+  """A part of the observation vector; the parts are concatenated in order.
+
+  With a history the frames of a part follow one another, then comes the next part.
+  """
 
   name: str
   source: str
   """Origin of the value: see `smp.deploy.mujoco_robot.SOURCES`; or "command"."""
-  size: int
+  size: Annotated[int, Field(gt=0)]
+  """Number of values of one frame."""
   unit: str
   frame: str
   scale: tuple[float, ...]
@@ -72,6 +76,14 @@ class Observation:
   """Range of the uniform noise that training added before scaling the value."""
   sensor: str = ""
   """Name of the model's sensor, where ``source`` is "sensor"."""
+  history_length: Annotated[int, Field(gt=0)] = 1
+  """Frames in the vector, one per control step, oldest first, this step's last. Before
+  there are as many, the first one is repeated."""
+
+  @property
+  def width(self) -> int:
+    """Return the number of values in the observation vector, all frames together."""
+    return self.size * self.history_length
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,7 @@ class PolicySpec:
   @property
   def observation_size(self) -> int:
     """Return the size of the observation vector."""
-    return sum(part.size for part in self.observations)
+    return sum(part.width for part in self.observations)
 
   def dumps(self) -> str:
     """Return the metadata as JSON."""
@@ -140,13 +152,14 @@ class PolicySpec:
       raise UserError(f"metadata '{KEY}' is not JSON") from error
     found = table.get("format") if isinstance(table, dict) else None
     if found not in _FORMATS or isinstance(found, bool):
-      known = " and ".join(map(str, _FORMATS))
+      known = ", ".join(map(str, _FORMATS))
       raise UserError(
         f"metadata '{KEY}' has format {found!r}, this version reads {known}; export "
         "the policy again"
       )
     if found == 1:
       _upgrade(table)
+    table["format"] = FORMAT
     spec = read_as(PolicySpec, table, f"metadata '{KEY}'")
     _check(spec)
     return spec
@@ -154,7 +167,6 @@ class PolicySpec:
 
 def _upgrade(table: dict[str, Any]) -> None:
   """Add the entries that format 1 left implicit."""
-  table["format"] = FORMAT
   parts = table.get("command")
   for part in parts if isinstance(parts, list) else ():
     if not isinstance(part, dict):

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from smp.deploy.disturbances import Pusher
 from smp.deploy.fixed_command import Command, heading
+from smp.deploy.history import History
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
+from smp.deploy.safety import Safety
 from smp.errors import UserError
 from smp.utils.files import atomic_path
+
+STAND_HEIGHT = 0.3
+"""How far a stand lifts the robot for its soft start, m."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +53,62 @@ class Rollout:
     robot: The robot, made for the same policy.
     noise: Observation noise as a multiple of training's.
     seed: Seed of the noise.
+    pusher: Pushes the robot; None: nobody does.
+    safety: Stands between policy and motors; None: nothing does.
   """
 
   def __init__(
-    self, policy: OnnxPolicy, robot: Robot, noise: float = 0.0, seed: int = 0
+    self,
+    policy: OnnxPolicy,
+    robot: Robot,
+    noise: float = 0.0,
+    seed: int = 0,
+    pusher: Pusher | None = None,
+    safety: Safety | None = None,
   ) -> None:
     self.policy, self.robot = policy, robot
+    self._pusher, self.safety = pusher, safety
     self._random = np.random.default_rng(seed)
     parts = robot.spec.observations
     ranges = [(np.array(p.noise)[:, None] * np.array(p.scale), p.size) for p in parts]
     spread = [np.broadcast_to(each, (2, size)) for each, size in ranges]
     self._noise = noise * np.concatenate(spread, axis=1)
+    self._history = History(parts)
     self._rows: list[tuple[np.ndarray, ...]] = []
 
   def reset(self, start: State | None = None) -> None:
     """Clear the recording and begin at ``start``, by default the default pose."""
     self._rows.clear()
+    self._history.clear()
     self.robot.reset(start)
+    if self._pusher is not None:
+      self._pusher.reset()
+    if self.safety is not None:
+      self._soft_start(self.safety)
+
+  def _soft_start(self, safety: Safety) -> None:
+    """Lead the joints to the default pose on a stand, then set the robot on its feet."""
+    robot = self.robot
+    held = robot.data.qpos[:7].copy()
+    held[2] += STAND_HEIGHT
+    robot.data.qvel[:6], robot.data.qpos[:7], robot.held = 0.0, held, held
+    safety.begin(robot.data.qpos[robot.joint_q])
+    while not safety.wants_policy() and not safety.reason:
+      self._drive(safety, None)
+    on_feet, joints = robot.default_state(), robot.data.qpos[7:].copy()
+    robot.held = None
+    robot.data.qpos[:7], robot.data.qpos[7:] = on_feet.qpos[:7], joints
+    robot.data.qvel[:6], robot.data.time = 0.0, 0.0
+    robot.refresh()
+
+  def _drive(self, safety: Safety, target: np.ndarray | None) -> None:
+    """Advance by one control step with the targets that the safety layer lets through."""
+    robot = self.robot
+    data = robot.data
+    measured = data.qpos[robot.joint_q], data.qvel[robot.joint_v], data.qpos[3:7]
+    command = safety.step(*measured, target)
+    robot.set_gains(command.kp, command.kd)
+    robot.drive(command.target)
 
   def step(self) -> None:
     """Observe, act, and advance by one action.
@@ -72,9 +117,10 @@ class Rollout:
       UserError: The action is not finite.
     """
     robot = self.robot
-    observation = robot.observe()
+    frame = robot.observe()
     if self._noise.any():
-      observation += self._random.uniform(*self._noise).astype(np.float32)
+      frame += self._random.uniform(*self._noise).astype(np.float32)
+    observation = self._history.push(frame)
     action = self.policy(observation)
     if not np.isfinite(action).all():
       raise UserError(
@@ -84,7 +130,13 @@ class Rollout:
     command = robot.command.observe(robot.data.qpos)
     now = np.array(robot.data.time)
     self._rows.append((now, *robot.state(), action, observation, command))
-    robot.step(action)
+    if self._pusher is not None:
+      self._pusher(robot)
+    if self.safety is None:
+      robot.step(action)
+    else:
+      robot.action[:] = action
+      self._drive(self.safety, robot.targets(action))
 
   def forget(self) -> None:
     """Clear the recording that `log` returns."""

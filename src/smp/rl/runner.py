@@ -17,6 +17,7 @@ from typing import Any, cast
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 
+from smp.deploy.deploy_file import deploy_path
 from smp.deploy.onnx_export import FILE_NAME, export_policy
 from smp.deploy.policy_spec import PolicySpec
 from smp.errors import UserError, one_line
@@ -134,6 +135,7 @@ class CheckpointedRunner:
       print(f"[WARN] {policy}: not exported ({detail}); training continues")
     else:
       self._upload(str(policy))
+      self._upload(str(deploy_path(policy)))
 
   def export(self, path: Path, actor: Actor | None = None) -> PolicySpec:
     """Write the actor as ONNX to ``path``, by default the one in training.

@@ -31,6 +31,11 @@ JOINT_NAMES: tuple[str, ...] = (
 
 NUM_JOINTS = len(JOINT_NAMES)
 
+MOTOR_NAMES = JOINT_NAMES
+"""The joints by index of their motors in ``motor_cmd`` and ``motor_state`` of Unitree's
+SDK, for the G1 with 29 motors: legs, waist, arms, the left before the right. It is the
+model's order; the ankles in pitch and roll, which is the SDK's mode PR."""
+
 ROOT_BODY = "pelvis"
 FLOOR = "floor"
 
