@@ -12,7 +12,7 @@ import pytest
 import torch
 from mjlab.tasks.registry import load_env_cfg
 
-from smp.cli import evaluate, export, package_policy, play, train
+from smp.cli import compare_simulators, evaluate, export, package_policy, play, train
 from smp.errors import UserError
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.policy_file import read_policy
@@ -144,10 +144,14 @@ def test_it_is_evaluated_without_being_told(checkpoint: Path, tmp_path, monkeypa
 
 
 @slow
-def test_it_is_exported_without_being_told(checkpoint: Path, tmp_path: Path):
+def test_it_is_exported_and_compared_without_being_told(
+  checkpoint: Path, tmp_path: Path, capsys
+):
   file = tmp_path / "policy.onnx"
   call(export.main, TASK, "--checkpoint-file", checkpoint, "--output", file)
-  assert file.is_file()
+  options = "--speed 1 --seconds 0.2 --starts 1".split()
+  call(compare_simulators.main, file, *options)
+  assert "environment / plain MuJoCo" in capsys.readouterr().out
 
 
 @slow
