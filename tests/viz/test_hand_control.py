@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,44 @@ def test_sticks_span_the_range(command: Command):
   stick(1, 32767, kind=1)  # A button.
   take_event(control, b"short")
   assert list(command.values.values()) == before
+
+
+def test_a_terminal_and_a_gamepad_are_read_until_they_end(
+  command: Command, monkeypatch
+):
+  """The read ends where the device does."""
+  inside, outside = os.pipe()
+  os.write(outside, b"wwa")
+  os.close(outside)
+  monkeypatch.setattr(sys, "stdin", os.fdopen(inside, "rb"))
+  control, end = HandControl(command), threading.Event()
+  hand_control._read_keys(control, end)
+  assert command.values["vx"] == pytest.approx((0.6,))
+  assert command.values["vy"] == pytest.approx((0.06,))
+  inside, outside = os.pipe()
+  os.write(outside, struct.pack("IhBB", 0, -32767, 2, 1))
+  os.close(outside)
+  hand_control._read_gamepad(control, end, inside)
+  assert command.values["vx"] == (3.0,)
+  os.close(inside)
+  hand_control._read_gamepad(control, end, inside)  # Unplugged.
+
+
+def test_keys_come_at_once_and_the_terminal_is_left_as_it_was(
+  command: Command, monkeypatch
+):
+  pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+  ours, theirs = pty.openpty()
+  monkeypatch.setattr(sys, "stdin", os.fdopen(theirs, "rb"))
+  before = termios.tcgetattr(theirs)
+  with steered(command, True, False):
+    assert not termios.tcgetattr(theirs)[3] & termios.ICANON
+    os.write(ours, b"w")
+    end = time.monotonic() + 20.0
+    while command.values["vx"] == (0.0,) and time.monotonic() < end:
+      os.sched_yield()
+  assert command.values["vx"] == pytest.approx((0.3,))
+  assert termios.tcgetattr(theirs) == before
 
 
 def test_what_is_not_there_is_one_line(command: Command, tmp_path: Path, monkeypatch):

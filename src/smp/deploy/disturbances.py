@@ -28,7 +28,7 @@ class Disturbances:
   """Differences from training; the default is none."""
 
   delay: float = 0.0
-  """Time from a measurement to its action at the motors, ms."""
+  """Time from a measurement to its action at the motors, ms, in physics steps of 5 ms."""
 
   friction: float | None = None
   """Coefficient of sliding friction of feet and floor. Default: that of training."""

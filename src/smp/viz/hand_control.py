@@ -134,9 +134,8 @@ def _raw_terminal() -> Iterator[None]:
 
 
 def _read_keys(control: HandControl, end: threading.Event) -> None:
-  while not end.is_set():
-    if select.select([sys.stdin], [], [], 0.1)[0]:
-      control.press(os.read(sys.stdin.fileno(), 1).decode(errors="replace"))
+  for key in _bytes_of(sys.stdin.fileno(), 1, end):
+    control.press(key.decode(errors="replace"))
 
 
 def _open_gamepad(stack: contextlib.ExitStack) -> int:
@@ -151,10 +150,19 @@ def _open_gamepad(stack: contextlib.ExitStack) -> int:
 
 
 def _read_gamepad(control: HandControl, end: threading.Event, handle: int) -> None:
-  while not end.is_set():
-    with contextlib.suppress(OSError):  # Unplugged, or closed at the end.
+  for event in _bytes_of(handle, _EVENT.size, end):
+    take_event(control, event)
+
+
+def _bytes_of(handle: int, size: int, end: threading.Event) -> Iterator[bytes]:
+  """Yield what comes from a device until the end, or until the device is gone."""
+  with contextlib.suppress(OSError):  # Unplugged, or closed at the end.
+    while not end.is_set():
       if select.select([handle], [], [], 0.1)[0]:
-        take_event(control, os.read(handle, _EVENT.size))
+        found = os.read(handle, size)
+        if not found:
+          return
+        yield found
 
 
 def take_event(control: HandControl, event: bytes) -> None:
