@@ -221,6 +221,20 @@ def test_a_log_holds_what_the_policy_saw_and_did(acting: Path, tmp_path: Path):
   np.testing.assert_array_equal(run(rollout, 0.5, start).qpos, log.qpos)
 
 
+def test_a_command_may_change_on_the_way(acting: Path, tmp_path: Path, capsys):
+  log = tmp_path / "log.npz"
+  changes = ("0.1:speed=2", "0.06:speed=0.5", "0.1:facing=90", "9:speed=1")
+  sim2sim(Sim2SimCfg(acting, changes=changes, seconds=0.2, log=log))
+  assert "error" not in capsys.readouterr().out
+  command = np.load(log)["command"]
+  names = [part.name for part in OnnxPolicy(acting).spec.command]
+  speed = command[:, 2 * names.index("direction") + 2]  # After the direction's two.
+  np.testing.assert_allclose(speed, 3 * [1.0] + 2 * [0.5] + 5 * [2.0])
+  facing = command[:, -2:]
+  np.testing.assert_allclose(facing[:5], np.tile([1.0, 0.0], (5, 1)), atol=0.05)
+  np.testing.assert_allclose(facing[5:], np.tile([0.0, 1.0], (5, 1)), atol=0.2)
+
+
 def test_a_history_holds_the_last_frames_oldest_first(tmp_path: Path):
   """Each part's own length; before the beginning, the first frame."""
   lengths = {"joint_pos": 3, "command": 2}
@@ -453,6 +467,10 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path):
     ({"command": ("speed=1,2",)}, "--speed 1 2: give 1 numbers (m/s)"),
     ({"command": ("speed",)}, "--command speed: write NAME=VALUE"),
     ({"command": ("speed=1", "speed=2")}, "--command speed=2: speed is given twice"),
+    ({"changes": ("speed=1",)}, "--changes speed=1: write SECONDS:NAME=VALUE"),
+    ({"changes": ("-1:speed=1",)}, "--changes -1:speed=1: write SECONDS"),
+    ({"changes": ("1:goal=1,2",)}, "--goal: Smp-Test-G1 takes"),
+    ({"changes": ("1:speed=1",), "report": True}, "--changes: leave out --report"),
     ({"seconds": 0.0}, "--seconds 0"),
     ({"noise": -1.0}, "--noise -1"),
     ({"seed": -1}, "--seed -1"),

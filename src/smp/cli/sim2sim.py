@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +27,7 @@ from smp.errors import UserError
 SECONDS = 20.0
 """Default length of a run, s of simulated time."""
 VIDEOS = (".mp4", ".gif")
+Changes = list[tuple[float, dict[str, tuple[float, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Sim2SimCfg(Disturbances):
   command: tuple[str, ...] = ()
   """Command, such as speed=1.5 or goal=2,3. Each component of the policy's command is
   an option of its own too: name the policy before --help to see them."""
+
+  changes: tuple[str, ...] = ()
+  """Changes of the command on the way: SECONDS:NAME=VALUE, as in 3:vx=1 6:vx=0."""
 
   seconds: float | None = None
   """Simulated time, s. Default: 20; a viewer runs until closed."""
@@ -101,6 +106,7 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
   policy = OnnxPolicy(cfg.policy)
   spec = policy.spec
   command = Command(spec, given_values(cfg.command))
+  changes = read_changes(cfg.changes, command)
   robot = Robot(spec, command, visual=cfg.viewer != "none")
   disturb(robot, cfg)
   start = read_start(cfg.start, robot.default_state()) if cfg.start else None
@@ -111,7 +117,7 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
   if note:
     print(f"note: {note}")
   if cfg.viewer == "none":
-    _run(cfg, rollout, start)
+    _run(cfg, rollout, start, changes)
   else:
     _watch(cfg, rollout, start)
 
@@ -120,6 +126,11 @@ def _check(cfg: Sim2SimCfg) -> None:
   """Raise an error for options that exclude each other, before anything takes time."""
   check_bounds(cfg)
   asked = cfg.video or cfg.log or cfg.report or cfg.seconds is not None
+  if cfg.changes and (cfg.report or cfg.viewer != "none"):
+    raise UserError(
+      "--changes: leave out --report, whose figures are of one command, and the viewer, "
+      "which takes the command from you"
+    )
   if cfg.viewer != "none" and asked:
     raise UserError(
       f"--viewer {cfg.viewer} runs until it is closed; leave out --video, --log, "
@@ -151,9 +162,43 @@ def _watch(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
       serve(session, rollout.robot.spec.task, cfg.host, cfg.port)
 
 
-def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
+def read_changes(words: Sequence[str], command: Command) -> Changes:
+  """Return times, s, in order, with the values by component that hold from then on.
+
+  Args:
+    words: SECONDS:NAME=VALUE each.
+    command: The command at the beginning.
+
+  Raises:
+    UserError: A word has another form, or the task takes no such command.
+  """
+  found: list[tuple[float, dict[str, tuple[float, ...]]]] = []
+  for word in words:
+    seconds, _, given = word.partition(":")
+    try:
+      at = float(seconds)
+    except ValueError:
+      at = math.nan
+    if not 0.0 <= at < math.inf:
+      raise UserError(f"--changes {word}: write SECONDS:NAME=VALUE, as in 3:vx=1")
+    found.append((at, given_values([given])))
+    command.changed(found[-1][1])
+  return sorted(found, key=lambda change: change[0])
+
+
+def _run(
+  cfg: Sim2SimCfg, rollout: Rollout, start: State | None, changes: Changes
+) -> None:
   """Run without a display, as fast as possible."""
   from rich.progress import Progress
+
+  command, step_s, left = rollout.robot.command, rollout.robot.step_s, list(changes)
+  values: list[dict[str, tuple[float, ...]]] = []
+
+  def before_step() -> None:
+    while left and left[0][0] <= len(values) * step_s + 1e-9:
+      command.values = command.changed(left.pop(0)[1])
+    values.append(command.values)
 
   seconds = SECONDS if cfg.seconds is None else cfg.seconds
   rollout.reset(start)
@@ -161,7 +206,7 @@ def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
   with Progress(transient=True) as progress:
     bar = progress.add_task("running", total=round(seconds / rollout.robot.step_s))
     begin = time.perf_counter()
-    log = run(rollout, seconds, start, lambda: progress.advance(bar))
+    log = run(rollout, seconds, start, lambda: progress.advance(bar), before_step)
     took = time.perf_counter() - begin
   if cfg.log is not None:
     write_log(cfg.log, log, rollout.robot)
@@ -169,10 +214,11 @@ def _run(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
   if cfg.video is not None:
     from smp.viz.policy_viewer import write_video
 
-    write_video(rollout.robot.spec, rollout.robot.command, log, cfg.video)
+    write_video(rollout.robot.spec, command, log, cfg.video, values)
     print(f"wrote {cfg.video}")
   for line in summary(rollout, log, took):
-    print(line)
+    if not (changes and "error" in line):  # Errors are to the last command alone.
+      print(line)
   if cfg.report:
     print_report(report(log, rollout.robot))
 

@@ -49,14 +49,23 @@ class Command:
           f"{spec.task}: this version has no command component of kind '{part.kind}' "
           f"('{part.name}'); use the version that exported the policy"
         )
-    settable = {part.name: part for part in spec.command if part.settable}
+    self._task = spec.task
     self.values = {part.name: part.default for part in spec.command}
+    self.values = self.changed(given)
+
+  def changed(self, given: Mapping[str, Values]) -> dict[str, Values]:
+    """Return the values by name of component with those of ``given`` in their place.
+
+    Raises:
+      UserError: The task has no such component, or a value is impossible.
+    """
+    settable = {part.name: part for part in self.parts if part.settable}
     for name, value in given.items():
       if name not in settable:
         takes = ", ".join(f"--{each}" for each in settable) or "no command"
-        raise UserError(f"--{name}: {spec.task} takes {takes}")
+        raise UserError(f"--{name}: {self._task} takes {takes}")
       _check(settable[name], value)
-      self.values[name] = value
+    return {**self.values, **given}
 
   def observe(self, qpos: np.ndarray) -> np.ndarray:
     """Return the policy's observation (C,) of the command at ``qpos`` (36,)."""

@@ -158,10 +158,12 @@ def run(
   seconds: float,
   start: State | None = None,
   after_step: Callable[[], None] = lambda: None,
+  before_step: Callable[[], None] = lambda: None,
 ) -> Log:
   """Run for ``seconds`` of simulated time, or until the physics diverges."""
   rollout.reset(start)
   for _ in range(max(1, round(seconds / rollout.robot.step_s))):
+    before_step()
     rollout.step()
     if rollout.diverged:
       break

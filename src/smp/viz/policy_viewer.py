@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,8 +248,21 @@ def serve(session: Session, title: str, host: str, port: int) -> None:
   browser.serve(lambda server: PolicyPage(server, session, title), host, port)
 
 
-def write_video(spec: PolicySpec, command: Command, log: Log, path: Path) -> None:
+def write_video(
+  spec: PolicySpec,
+  command: Command,
+  log: Log,
+  path: Path,
+  values: Sequence[dict[str, tuple[float, ...]]] = (),
+) -> None:
   """Write a log as a video; the camera follows the robot.
+
+  Args:
+    spec: The policy.
+    command: The command, which is drawn.
+    log: The recording.
+    path: The video.
+    values: Values of the command in each step; empty: they do not change.
 
   Raises:
     UserError: There is no OpenGL library to render with, or the file cannot be written.
@@ -266,7 +280,9 @@ def write_video(spec: PolicySpec, command: Command, log: Log, path: Path) -> Non
     make_renderer(model, VIDEO_SIZE) as renderer,
     open_video(path, VIDEO_SIZE, spec.control_hz / stride) as writer,
   ):
-    for pose in track(log.qpos[::stride], "rendering", transient=True):
+    for step in track(range(0, len(log.qpos), stride), "rendering", transient=True):
+      pose = log.qpos[step]
+      command.values = values[step] if values else command.values
       data.qpos[:] = pose
       mujoco.mj_kinematics(model, data)
       mujoco.mj_comPos(model, data)
