@@ -10,6 +10,8 @@ import mujoco
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from smp.deploy.controller import Controller, gravity, targets
 from smp.deploy.deploy_file import (
@@ -284,3 +286,24 @@ def test_observations_in_another_order_are_seen(written: Path):
   written.write_text(yaml.safe_dump(table, sort_keys=False))
   with pytest.raises(UserError, match="stand in another order"):
     check_against(read_deploy(written), robot_policy(VELOCITY), written)
+
+
+@settings(
+  max_examples=60,
+  deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.integers(0, 10**6), st.binary(min_size=0, max_size=6), st.integers(0, 40))
+def test_a_damaged_file_is_refused_in_a_line_or_sound(
+  written: Path, place: int, bytes_put: bytes, cut: int
+):
+  """Whatever is overwritten, cut out, or put in."""
+  whole = write_deploy(robot_policy(VELOCITY), written.with_name("x.onnx")).read_bytes()
+  at = place % len(whole)
+  written.write_bytes(whole[:at] + bytes_put + whole[at + cut :])
+  try:
+    deploy = read_deploy(written)
+  except UserError as error:
+    assert "\n" not in str(error)
+  else:
+    assert len(deploy.joint_names) == 29

@@ -6,6 +6,7 @@ code that looks for the mistakes.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
@@ -18,14 +19,17 @@ import mujoco
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from smp.cli.check_log import CheckLogCfg, check, lines, main
 from smp.cli.sim2sim import Sim2SimCfg, sim2sim
-from smp.deploy.deploy_file import write_deploy
+from smp.deploy.deploy_file import describe_deploy, write_deploy
 from smp.deploy.log_check import Check
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.policy_spec import KEY, PolicySpec
+from smp.deploy.robot_log import read_log
 from smp.errors import UserError
 from smp.utils.components import scalar
 from tests.deploy_fakes import g1_policy, robot_policy, write_policy
@@ -544,3 +548,30 @@ def test_other_bad_input_is_one_line(policy: OnnxPolicy, tmp_path: Path):
   short = Controller(policy).run(measured()[:40])
   with pytest.raises(UserError, match="a log of 40 rows is too short"):
     check_found(policy, tmp_path, short)
+
+
+@settings(
+  max_examples=60,
+  deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.integers(0, 10**7), st.binary(min_size=0, max_size=6), st.integers(0, 300))
+def test_a_damaged_log_is_refused_in_a_line_or_sound(
+  policy: OnnxPolicy, tmp_path: Path, place: int, put: bytes, cut: int
+):
+  path, deploy = tmp_path / "log.npz", describe_deploy(SPEC)
+  np.savez(path, **recorded(policy))
+  whole = path.read_bytes()
+  at = place % len(whole)
+  path.write_bytes(whole[:at] + put + whole[at + cut :])
+  try:
+    log = read_log(path, deploy)
+  except UserError as error:
+    assert "\n" not in str(error)
+  else:
+    assert np.isfinite(log.signals.joint_pos).all() and log.action.shape[1] == 29
+
+
+@functools.cache
+def recorded(policy: OnnxPolicy) -> dict[str, Any]:
+  return Controller(policy).run(measured())

@@ -104,7 +104,7 @@ class Watched(Robot):
       now = {int(pair.max()) for pair in self.data.contact.geom}
       self.landed += len(now - self._touching)
       self._touching = now
-    self._refresh()
+    self.refresh()
 
   def _upright(self) -> list[int]:
     """The contacts of upright capsules with the floor."""
