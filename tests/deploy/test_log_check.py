@@ -389,6 +389,7 @@ def test_a_right_controller_agrees(policy: OnnxPolicy, tmp_path: Path):
   assert text[-1] == "the log is what the policy would have done" and len(text) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_named(policy: OnnxPolicy, tmp_path: Path, name: str):
   arrays = MISTAKES[name](policy).run(measured())

@@ -46,6 +46,7 @@ SMALL = {
 MISSING = (
   (r"wandb|upload\.py", "needs a login at W&B"),
   (r"--viewer native", "needs a display"),
+  (r"--keys", "needs a terminal"),
   (
     r"PUBLISHED|published|pretrained_|TWIN",
     "needs a file of the published reproduction",
