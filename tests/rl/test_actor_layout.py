@@ -172,7 +172,7 @@ def test_the_option_is_for_tasks_of_this_project(monkeypatch):
 
 def test_events_are_left_out_by_name():
   config = train.default_config("Smp-Velocity-G1", has_gpu=False)
-  config = replace(config, without_events=("payload", "actuator_delay"))
+  config = replace(config, without_events="payload,actuator_delay")
   before = set(config.env.events)
   train._leave_out_events(config)
   assert before - set(config.env.events) == {"payload", "actuator_delay"}

@@ -82,8 +82,8 @@ class TrainArgs(TrainConfig):
   sensor of a G1 measures, and observes five frames in place of one. ``task``: as the
   task defines it. Checkpoints remember it."""
 
-  without_events: tuple[str, ...] = ()
-  """Names of pushes and randomisations to leave out: ``[payload,actuator_delay]``."""
+  without_events: str = ""
+  """Names of pushes and randomisations to leave out, as in payload,actuator_delay."""
 
   curriculum: bool | None = None
   """Begin without pushes and with low top speeds, which grow with success. Default:
@@ -366,7 +366,7 @@ def _leave_out_events(config: TrainArgs) -> None:
   Raises:
     UserError: The task has no such event.
   """
-  for name in config.without_events:
+  for name in filter(None, config.without_events.split(",")):
     if config.env.events.pop(name, None) is None:
       known = ", ".join(config.env.events)
       raise UserError(
