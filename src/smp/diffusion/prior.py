@@ -102,15 +102,18 @@ class MotionPrior(nn.Module):
     if not style.named():
       return self
     weights = label_weights(style, self.styles, self.spec)
-    denoiser = self.denoiser
-    if isinstance(denoiser, BlendedDenoiser):
-      denoiser = denoiser.denoisers()[0]
     prior = copy.copy(self)
     # A copy of a module shares its tables of parameters and modules.
-    prior._modules = {**self._modules, "denoiser": styled(denoiser, weights)}
+    prior._modules = {**self._modules, "denoiser": styled(self.network(), weights)}
     prior.style = style
     prior.reference = self._style_reference(style)
     return prior.requires_grad_(False)
+
+  def network(self) -> Denoiser:
+    """Return the denoiser; of a composition, that of one of its labels."""
+    if isinstance(self.denoiser, BlendedDenoiser):
+      return self.denoiser.denoisers()[0]
+    return self.denoiser
 
   def _style_reference(self, style: StyleCfg) -> Reference | None:
     """Return the reference errors of a style, or of two, by their share of features."""
