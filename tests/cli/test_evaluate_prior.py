@@ -42,6 +42,8 @@ from smp.motion.features import SLICES, VelocityKind, decode, g1_spec, window_ve
 from smp.motion.rotations import HeadingKind
 from smp.paths import NORM_STATS
 from smp.utils.rows import evenly_spaced
+from tests.diffusion.test_styles import make_prior as make_styled_prior
+from tests.diffusion.test_styles import windows as styled_windows
 
 JOINTS = SLICES["joint_pos"]
 
@@ -544,3 +546,31 @@ def test_bad_input_ends_with_code_2_and_one_line(tmp_path: Path, capsys):
   assert ended.value.code == 2
   error = capsys.readouterr().err
   assert error.startswith("error: --others") and error.count("\n") == 1
+
+
+# Styles.
+
+
+def test_by_style_prints_and_writes_the_confusion_matrix(tmp_path, capsys):
+  path, folder = tmp_path / "p.safetensors", tmp_path / "npz"
+  make_styled_prior().save(path)
+  folder.mkdir()
+  for split, seed in (("train", 1), ("val", 2)):
+    save_windows(
+      folder / f"{split}.npz",
+      styled_windows(12, seed).numpy(),
+      g1_spec(),
+      clip=split,
+      stride=1,
+      mirrored=np.zeros(12, bool),
+      split=split,  # type: ignore[arg-type]
+      styles=["run", "walk", ""] * 4,
+    )
+  out = tmp_path / "styles.json"
+  words = f"{path} --by-style --windows {folder} --json {out} --draws 1"
+  cli.main(words.split())
+  (report,) = json.loads(out.read_text())["styles"]
+  assert [each["style"] for each in report["styles"]] == ["run", "walk"]
+  assert [each["windows"] for each in report["styles"]] == [4, 4]
+  printed = capsys.readouterr().out
+  assert "held-out clips" in printed and "own label lowest" in printed

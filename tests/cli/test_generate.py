@@ -18,6 +18,7 @@ from smp.paths import resolve_prior
 from smp.robots import g1
 from smp.viz.offscreen import MotionBatch, OffscreenRenderer, direction, facing
 from tests.cli.test_cli import can_render
+from tests.diffusion.test_styles import make_prior
 
 
 def type_in(monkeypatch, words: str) -> None:
@@ -62,6 +63,7 @@ def lying() -> np.ndarray:
     ("loco --output x.png --seconds .1", "--seconds is 0.1, expected 0 .* least 0.2"),
     ("loco --output x.png --overlap 0", "overlap is 0, expected 1 to 9"),
     ("loco --output x.png --overlap 10", "overlap is 10, expected 1 to 9"),
+    ("loco --output x.png --style run", "style 'run': this prior has no styles"),
     ("loco --port 70000", "--port is 70000, expected 0 .any. to 65535"),
     ("loco --host no.such.host.invalid", "--host no.such.host.invalid: cannot listen"),
   ],
@@ -73,6 +75,27 @@ def test_bad_input_is_one_line(monkeypatch, tmp_path, words, message):
     generate.main()
   assert "\n" not in str(caught.value)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_style_of_the_prior_is_what_is_sampled(monkeypatch, tmp_path):
+  path = tmp_path / "p.safetensors"
+  make_prior().save(path)
+  sampled = []
+
+  def keep(_cfg, prior, _seed) -> MotionBatch:
+    sampled.append(prior)
+    raise UserError("enough")
+
+  monkeypatch.setattr(generate, "sample", keep)
+  for words in ("--style run", "--style run --style-upper walk --style-weight 2", ""):
+    type_in(monkeypatch, f"{path} --output {tmp_path}/x.png {words}")
+    with pytest.raises(UserError, match="enough"):
+      generate.main()
+  titles = [prior.style.title() for prior in sampled]
+  assert titles == ["run", "walk over run x 2", "no style"]
+  type_in(monkeypatch, f"{path} --output {tmp_path}/x.png --style wlak")
+  with pytest.raises(UserError, match="did you mean 'walk'"):
+    generate.main()
 
 
 # What is shown.

@@ -139,7 +139,7 @@ def test_evaluation_does_not_disturb_training(data: TrainData, cfg: PretrainCfg)
 
 def test_draws_share_windows_but_not_noise(data: TrainData, cfg: PretrainCfg):
   trainer = Trainer(data, replace(cfg, batch_size=5, draws=3))
-  x, t, eps = trainer._draw_batch()
+  x, t, eps, _ = trainer._draw_batch()
   clean = remove_noise(trainer.noise_schedule, x, eps, t).view(3, 5, 10, FEATURES)
   reachable = (t < 40).view(3, 5).all(0)
   torch.testing.assert_close(
@@ -167,7 +167,7 @@ def test_running_average_becomes_the_prior(data: TrainData, cfg: PretrainCfg):
   torch.testing.assert_close(trainer.ema.proj_in.weight, expected.detach())
   for _ in range(5):
     trainer.train_step()
-  prior = trainer.prior().denoiser.proj_in.weight
+  prior = trainer.prior().network().proj_in.weight
   assert torch.equal(prior, trainer.ema.proj_in.weight)
   assert not torch.equal(prior, trainer.denoiser.proj_in.weight)
 
@@ -209,9 +209,9 @@ def test_best_and_last_weights_are_kept(data: TrainData, cfg: PretrainCfg):
   best = MotionPrior.load(cfg.output)
   last = MotionPrior.load(cfg.folder() / "last.safetensors")
   assert best.info["step"] == 10 and last.info["step"] == 20
-  assert not torch.equal(best.denoiser.proj_in.weight, last.denoiser.proj_in.weight)
+  assert not torch.equal(best.network().proj_in.weight, last.network().proj_in.weight)
   torch.testing.assert_close(
-    last.denoiser.proj_in.weight, trainer.denoiser.proj_in.weight.detach()
+    last.network().proj_in.weight, trainer.denoiser.proj_in.weight.detach()
   )
 
 

@@ -135,6 +135,70 @@ def test_short_clips_are_skipped_with_a_warning(folder, tmp_path, capsys):
   assert "short" in capsys.readouterr().err
 
 
+# Styles.
+
+
+def test_labels_of_clips_and_ranges_reach_the_windows(folder, tmp_path):
+  clips = [
+    {"clip": "clip0", "style": "walk"},
+    {"clip": "clip1"},
+    {
+      **{"clip": "clip2", "ranges": [[0, 20]], "split": "val", "mirror": True},
+      "styles": {"crouch": [[50, 70], [70, 90]], "run": [[20, 50]]},
+    },
+  ]
+  motions = write_yaml(tmp_path / "m.yaml", {"clips": clips})
+  cfg = convert.ConvertCfg(
+    input_dir=folder, output_dir=tmp_path / "npz", motions=motions, workers=1
+  )
+  convert.convert(cfg)
+  found = dataset.load_windows([tmp_path / "npz"])
+  assert found.styles == ("crouch", "run", "walk")
+  # Rows to frames to windows: 20 rows are 32 frames, which are 23 windows.
+  ranges = [(99, 2)], [(65, -1)], [(32, -1), (32, 0), (32, 0), (49, 1)]
+  expected = [
+    np.repeat(label, (frames - WINDOW + 1) * times)
+    for times, clip in zip((1, 1, 2), ranges, strict=True)
+    for frames, label in clip
+  ]
+  np.testing.assert_array_equal(found.style_index, np.concatenate(expected))
+  val = found.select_styles("val")
+  assert len(val) == len(found.select("val"))
+  assert set(val) == {-1, 0, 1} and set(found.select_styles("train")) == {-1, 2}
+  with np.load(tmp_path / "npz" / "clip2.npz") as npz:
+    assert npz["ranges"].tolist() == [[0, 20], [50, 70], [70, 90], [20, 50]]
+
+
+def test_without_labels_there_are_no_styles(folder, tmp_path):
+  cfg = convert.ConvertCfg(input_dir=folder, output_dir=tmp_path, workers=1)
+  convert.convert(cfg)
+  found = dataset.load_windows([tmp_path])
+  assert found.styles == () and not len(found.style_index)
+  assert not len(found.select_styles("train"))
+  with np.load(tmp_path / "clip0.npz") as npz:
+    assert "styles" not in npz
+
+
+@pytest.mark.parametrize("labels", [np.zeros(3, np.int64), np.array(["run"])])
+def test_labels_of_another_kind_are_refused(folder, tmp_path, labels):
+  cfg = convert.ConvertCfg(input_dir=folder, output_dir=tmp_path, workers=1)
+  convert.convert(cfg)
+  path = tmp_path / "clip0.npz"
+  with np.load(path) as npz:
+    arrays = dict(npz)
+  np.savez(path, **arrays, styles=labels)
+  with pytest.raises(UserError, match="'styles' does not have one name per window"):
+    dataset.load_windows([path])
+
+
+def test_the_shipped_styles_are_each_in_both_splits():
+  motions = dataset.load_motions(MOTIONS / "styles.yaml")
+  assert len(motions.styles) >= 6
+  for split in ("train", "val"):
+    found = {s for entry in motions.clips if entry.split == split for s in entry.styles}
+    assert found == set(motions.styles)
+
+
 # Bad input.
 
 
@@ -192,6 +256,14 @@ def test_folders_and_options_are_checked(folder, tmp_path, capsys, monkeypatch):
     ({"clips": [{"clip": "clip0", "split": "test"}]}, "expected 'train' or 'val'"),
     ({"clips": ["clip0", "clip0"]}, "listed twice"),
     (["clip0"], "'key: value' lines"),
+    ({"clips": [{"clip": "clip0", "style": "Run fast"}]}, "'Run fast' is no name"),
+    ({"clips": [{"clip": "clip0", "styles": {"run": []}}]}, "'run' has no ranges"),
+    ({"clips": [{"clip": "clip0", "styles": {"run": [[9, 3]]}}]}, "stop > start"),
+    ({"clips": [{"clip": "clip0", "styles": {"run": [[0, 61]]}}]}, "after its 60 rows"),
+    (
+      {"styles": {"walk": ""}, "clips": [{"clip": "clip0", "style": "wlak"}]},
+      "style 'wlak' is not among 'styles'; did you mean 'walk'",
+    ),
   ],
 )
 def test_motion_sets_are_checked(folder, tmp_path, capsys, data, message):

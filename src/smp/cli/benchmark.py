@@ -264,7 +264,7 @@ def _bounds(
   dtype, kind = products_in(precision)
   with float32_products(kind):
     rates = measure_rates(device, dtype, min(options.seconds, 1.0))
-  steps, denoiser = style.losses.shape[1], prior.denoiser
+  steps, denoiser = style.losses.shape[1], prior.network()
   compute = 1e3 * score_flops(denoiser, robots * steps) / rates.flops
   memory = 1e3 * score_bytes(denoiser, robots, steps) / rates.bytes
   roofline = max(compute, memory)

@@ -18,6 +18,7 @@ from rich.table import Table
 from smp import paths
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
+from smp.evaluation.prior.by_style import StyleReport, evaluate_styles
 from smp.evaluation.prior.comparison import NOTE, SEEN, markdown, side_by_side
 from smp.evaluation.prior.eval_windows import HELD_OUT, OWN, EvalWindows, kind_of
 from smp.evaluation.prior.judge import (
@@ -74,6 +75,10 @@ class Options:
 
   join: tuple[Path, ...] = ()
   """JSON of earlier runs, whose priors come first in the Markdown table."""
+
+  by_style: bool = False
+  """Of priors with styles: report only the errors by style, and which label has the
+  lowest error on the windows of which style."""
 
   device: str = "cpu"
 
@@ -155,6 +160,40 @@ def print_tables(reports: Sequence[PriorReport], console: Console) -> None:
     console.print(NOTE)
 
 
+def print_styles(report: StyleReport, console: Console) -> None:
+  """Print the errors by style and the confusion matrix."""
+  of = "held-out" if report.split == "val" else "training"
+  title = (
+    f"{report.prior}: median SDS loss and the label of the lowest error, {of} clips"
+  )
+  table = Table("windows of", title=title)
+  labels = list(report.styles[0].lowest)
+  for name in ("windows", "own label", "no label", *labels):
+    table.add_column(name, justify="right")
+  for error in report.styles:
+    shares = (f"{100 * error.lowest[label]:.0f} %" for label in labels)
+    table.add_row(
+      *(error.style, str(error.windows)),
+      *(f"{error.labelled:.4f}", f"{error.unlabelled:.4f}", *shares),
+    )
+  console.print(table)
+  console.print(f"own label lowest: {100 * report.accuracy():.1f} % (mean over styles)")
+
+
+def report_styles(options: Options, priors: dict[str, MotionPrior]) -> None:
+  """Evaluate, print and write the results by style."""
+  windows, how = load_windows(options.windows), options.how
+  reports = [
+    evaluate_styles(name, prior, windows, how.windows_per_bin, how.draws, how.seed)
+    for name, prior in priors.items()
+  ]
+  console = Console() if sys.stdout.isatty() else Console(width=240)
+  for report in reports:
+    print_styles(report, console)
+  content = [report.to_dict() for report in reports]
+  _write(options.json, json.dumps({"styles": content}, indent=2) + "\n")
+
+
 def warn_of_seen(report: PriorReport) -> None:
   """Warn of the clips that this prior was trained on, which do not test it."""
   for name, clips in report.seen.items():
@@ -215,6 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   files = [paths.resolve_prior(name) for name in options.priors]
   names = _names(options, files)
   priors = [MotionPrior.load(file).to(options.device) for file in files]
+  if options.by_style:
+    report_styles(options, dict(zip(names, priors, strict=True)))
+    return
   sets = load_sets(options)
   others = load_others(options.others, sets)
   data = EvaluationData(sets, load_stats(options.stats), others)

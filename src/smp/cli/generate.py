@@ -13,6 +13,7 @@ import tyro
 
 from smp.diffusion.inpainting import OVERLAP, RESAMPLE, check_overlap, generate_motion
 from smp.diffusion.prior import MotionPrior
+from smp.diffusion.styles import StyleCfg
 from smp.errors import UserError
 from smp.motion.features import MotionState, decode, qpos_of
 from smp.motion.head import Head
@@ -36,6 +37,9 @@ class GenerateCfg:
   """Show what a prior generates: in the browser, or as a picture or video.
 
   Example: uv run scripts/generate.py loco --seconds 4 --output loco.gif
+
+  Of a prior with styles: uv run scripts/generate.py styles --style run --style-upper
+  guarded --output guarded_run.png
 
   Samples windows or long motions. A .png is a film strip, .mp4 and .gif are videos.
   """
@@ -68,6 +72,18 @@ class GenerateCfg:
   resample: int = RESAMPLE
   """Repetitions of each denoising step of a long motion, for seams that fit."""
 
+  style: str | None = None
+  """Style of a prior that has several; default: all of them, without a label."""
+
+  style_upper: str | None = None
+  """Style of the upper body (waist, arms, torso), if another than ``style``."""
+
+  style_lower: str | None = None
+  """Style of the lower body (legs, root), if another than ``style``."""
+
+  style_weight: float = 1.0
+  """w of classifier-free guidance: 0 ignores the style, above 1 exaggerates it."""
+
   seed: int = 0
 
   host: str = "localhost"
@@ -97,6 +113,11 @@ class GenerateCfg:
       )
 
   @property
+  def styles(self) -> StyleCfg:
+    """Return the choice of styles."""
+    return StyleCfg(self.style, self.style_upper, self.style_lower, self.style_weight)
+
+  @property
   def suffix(self) -> str:
     """Return the suffix of the file to write, in lower case."""
     return "" if self.output is None else self.output.suffix.lower()
@@ -116,7 +137,7 @@ def generate(cfg: GenerateCfg) -> None:
     UserError: The options or the prior are invalid, or nothing can be rendered.
   """
   cfg.check()
-  prior = MotionPrior.load(resolve_prior(cfg.prior))
+  prior = MotionPrior.load(resolve_prior(cfg.prior)).with_style(cfg.styles)
   check_overlap(prior, cfg.overlap)
   shortest = prior.spec.window / prior.spec.fps
   if 0.0 < cfg.length < shortest:
@@ -132,7 +153,8 @@ def generate(cfg: GenerateCfg) -> None:
     _write_strip(cfg, gallery)
   else:
     video(gallery.qpos, cfg.output, prior.spec.fps)
-  print(f"{gallery.title} -> {cfg.output}")
+  title = f"{cfg.styles.title()}: " if cfg.styles.named() else ""
+  print(f"{title}{gallery.title} -> {cfg.output}")
 
 
 def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> MotionBatch:

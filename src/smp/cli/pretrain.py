@@ -73,6 +73,9 @@ def load_data(cfg: PretrainCfg) -> TrainData:
     q_high=torch.from_numpy(stats.q_high),
     spec=windows.spec,
     description=describe(windows),
+    styles=windows.styles,
+    train_labels=torch.from_numpy(windows.select_styles("train")),
+    val_labels=torch.from_numpy(windows.select_styles("val")),
   )
 
 
@@ -85,9 +88,20 @@ def describe(windows: WindowSet) -> list[dict[str, Any]]:
       "windows": int(np.sum(windows.clip_index == i)),
       "mirrored": int(np.sum(windows.mirrored[windows.clip_index == i])),
       "stride": windows.stride,
+      **_styles_of(windows, i),
     }
     for i, clip in enumerate(windows.clips)
   ]
+
+
+def _styles_of(windows: WindowSet, clip: int) -> dict[str, dict[str, int]]:
+  """Return the number of windows of each style in a clip, if there are any."""
+  if not windows.styles:
+    return {}
+  found = windows.style_index[windows.clip_index == clip]
+  counts = np.bincount(found[found >= 0], minlength=len(windows.styles))
+  pairs = zip(windows.styles, counts, strict=True)
+  return {"styles": {style: int(count) for style, count in pairs if count}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     f"[INFO] {len(data.train)} training and {len(data.val)} held-out windows, "
     f"{cfg.batch_size * cfg.draws} noised windows a step"
   )
+  if data.styles:
+    print(f"[INFO] styles: {', '.join(data.styles)}")
   logger = make_logger(
     cfg.logger, cfg.folder(), cfg.wandb_project, cfg.output.stem, to_plain(cfg)
   )

@@ -147,15 +147,17 @@ def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
   Raises:
     UserError: names the file and row of bad input.
   """
-  clip, doubts = load_clip(path, cfg.source(), cfg.accept_doubtful, entry.ranges)
-  for start, stop in entry.ranges:
+  labelled = entry.labelled()
+  ranges = tuple(rows for rows, _ in labelled)
+  clip, doubts = load_clip(path, cfg.source(), cfg.accept_doubtful, ranges)
+  for start, stop in ranges:
     if stop > len(clip):
       raise UserError(
         f"{path}: range [{start}, {stop}] of clip '{entry.clip}' ends after its "
         f"{len(clip)} rows"
       )
   parts, skipped = [], 0
-  for start, stop in entry.ranges or ((0, len(clip)),):
+  for (start, stop), style in labelled or [((0, len(clip)), entry.style)]:
     moved = clip.cut(start, stop)
     # Splines need two frames; a window needs far more.
     if len(moved) > 1:
@@ -168,7 +170,7 @@ def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
       windows = clip_windows(
         turned, cfg.window_size, cfg.stride, cfg.heading, cfg.velocity
       )
-      parts.append((windows.numpy(), mirrored))
+      parts.append((windows.numpy(), mirrored, style))
   done = (skipped, len(clip) / clip.fps, clip.fps, tuple(doubts))
   if not parts:
     return Converted(entry.clip, 0, *done)
@@ -178,16 +180,17 @@ def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
     heading=cfg.heading,
     velocity=cfg.velocity,
   )
-  windows = np.concatenate([part for part, _ in parts])
+  windows = np.concatenate([part for part, _, _ in parts])
   save_windows(
     cfg.output_dir / f"{entry.clip}.npz",
     windows,
     spec,
     clip=entry.clip,
     stride=cfg.stride,
-    mirrored=np.concatenate([np.full(len(p), m) for p, m in parts]),
+    mirrored=np.concatenate([np.full(len(p), m) for p, m, _ in parts]),
     split=entry.split,
-    ranges=entry.ranges,
+    ranges=ranges,
+    styles=[style for p, _, style in parts for _ in p],
   )
   return Converted(entry.clip, len(windows), *done)
 

@@ -8,6 +8,7 @@ Variants Improve Transformer, 2020).
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import cast
 
@@ -20,6 +21,8 @@ BASE = 10000.0
 """Ratio of the slowest to the fastest sinusoid, for timesteps and for positions."""
 FEED_FORWARD_FACTOR = 4
 NORM_EPS = 1e-5
+LABEL_STD = 0.02
+"""Standard deviation of the embeddings of labels before training."""
 MODULATIONS = 6
 """Shift, scale and gate, for the attention and for the feed-forward of a block."""
 
@@ -65,9 +68,15 @@ class AdaLNSingle(nn.Module):
     self.timestep_embedder = TimestepEmbedder(dim)
     self.linear = nn.Linear(dim, MODULATIONS * dim)
 
-  def forward(self, t: Tensor) -> Tensor:
-    """Return the shared modulation (B, 6, D) of timesteps ``t`` (B,)."""
-    modulation = self.linear(F.silu(self.timestep_embedder(t)))
+  def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
+    """Return the shared modulation (B, 6, D) of timesteps ``t`` (B,).
+
+    ``label`` (B, D) or (D,) is added to the embedding of the timestep.
+    """
+    embedding = self.timestep_embedder(t)
+    if label is not None:
+      embedding = embedding + label
+    modulation = self.linear(F.silu(embedding))
     return modulation.unflatten(-1, (MODULATIONS, -1))
 
 
@@ -145,7 +154,16 @@ class Denoiser(nn.Module):
   """Network that predicts the noise in windows of ``feature_dim`` numbers a frame.
 
   ``forward(x, t)`` is `forward_modulated` with `time_modulation`. Call the two apart
-  where the timesteps are known beforehand: the modulation depends on nothing else.
+  where the timesteps are known beforehand: the modulation depends on nothing else, but
+  the label of a conditional denoiser.
+
+  A denoiser of ``num_styles`` labels is class-conditional: the embedding of a label is
+  added to that of the timestep (Peebles and Xie), and one more embedding stands for no
+  label, for classifier-free guidance (Ho and Salimans, 2022). Labels are 0 to
+  num_styles - 1; num_styles is "no label".
+
+  Attributes:
+    label: The label that `time_modulation` takes where none is given.
   """
 
   positions: Tensor
@@ -157,8 +175,11 @@ class Denoiser(nn.Module):
     d_model: int = 128,
     nhead: int = 4,
     num_layers: int = 2,
+    num_styles: int = 0,
   ):
     super().__init__()
+    self.num_styles = num_styles
+    self.label = num_styles
     self.feature_dim = feature_dim
     self.window = window
     self.d_model = d_model
@@ -173,14 +194,36 @@ class Denoiser(nn.Module):
     self.register_buffer(
       "positions", sinusoidal_positions(window, d_model), persistent=False
     )
+    # Last, so that the other weights begin as those of an unconditional denoiser.
+    if num_styles:
+      self.label_embedding = nn.Embedding(num_styles + 1, d_model)
+      nn.init.normal_(self.label_embedding.weight, std=LABEL_STD)
 
-  def forward(self, x: Tensor, t: Tensor) -> Tensor:
-    """Return the noise (B, W, F) predicted in ``x`` (B, W, F) at timesteps ``t`` (B,)."""
-    return self.forward_modulated(x, self.time_modulation(t))
+  def with_label(self, label: int) -> Denoiser:
+    """Return a copy that takes ``label`` where none is given."""
+    if not 0 <= label <= self.num_styles:
+      raise ValueError(f"label {label} of a denoiser with {self.num_styles} styles")
+    labelled = copy.deepcopy(self)
+    labelled.label = label
+    return labelled
 
-  def time_modulation(self, t: Tensor) -> Tensor:
-    """Return the modulation (num_layers, B, 6, D) of all blocks at ``t`` (B,)."""
-    shared = self.adaln_single(t)
+  def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Return the noise (B, W, F) predicted in ``x`` (B, W, F) at timesteps ``t`` (B,).
+
+    ``labels`` (B,) int64 are those of the windows; None: `label`.
+    """
+    return self.forward_modulated(x, self.time_modulation(t, labels))
+
+  def time_modulation(self, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Return the modulation (num_layers, B, 6, D) of all blocks at ``t`` (B,).
+
+    ``labels`` (B,) int64 are added; None: `label`.
+    """
+    embedded = None
+    if self.num_styles:
+      table = self.label_embedding.weight
+      embedded = table[self.label if labels is None else labels]
+    shared = self.adaln_single(t, embedded)
     tables = torch.stack(
       [cast(Block, block).scale_shift_table[0] for block in self.blocks]
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,14 @@ from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.diffusion.reference import REFERENCE_KEY, Reference
 from smp.diffusion.sds import Precision, SdsLoss
+from smp.diffusion.styles import (
+  BlendedDenoiser,
+  StyleCfg,
+  blend,
+  body_masks,
+  label_weights,
+  styled,
+)
 from smp.errors import UserError
 from smp.motion.dataset import MIN_SPAN
 from smp.motion.features import FeatureSpec
@@ -27,7 +36,11 @@ from smp.utils.files import atomic_path
 from smp.utils.schema import Size, read_as
 
 FORMAT_VERSION = 1
+STYLES_VERSION = 2
+"""Version of the format for priors with styles, which earlier programs cannot read."""
 METADATA_KEY = "smp_prior"
+STYLES_KEY, STYLE_REFERENCES_KEY = "styles", "style_reference_errors"
+"""Fields of the metadata of a prior with styles."""
 SCORED_TIMESTEPS = (8, 15, 22)
 """Timesteps of the reward and of evaluation: neither all signal nor all noise."""
 
@@ -43,6 +56,9 @@ class MotionPrior(nn.Module):
     info: Provenance in plain JSON types: training data, config, git revision, licence,
       history of the losses.
     reference: Reference errors on motion of its kind, if they were measured; else None.
+    styles: Names of the styles, in the order of the labels; empty: unconditional.
+    style_references: Reference errors of styles, on their own motion under their label.
+    style: The styles that it is used with (`with_style`).
   """
 
   q_low: Tensor
@@ -57,9 +73,15 @@ class MotionPrior(nn.Module):
     num_timesteps: int,
     info: dict[str, Any] | None = None,
     reference: Reference | None = None,
+    styles: Sequence[str] = (),
+    style_references: Mapping[str, Reference] | None = None,
   ):
     super().__init__()
-    self.denoiser = denoiser
+    if denoiser.num_styles != len(styles):
+      raise ValueError(f"{len(styles)} names for {denoiser.num_styles} styles")
+    self.denoiser: Denoiser | BlendedDenoiser = denoiser
+    self.styles, self.style = tuple(styles), StyleCfg()
+    self.style_references = dict(style_references or {})
     self.schedule = CosineSchedule(num_timesteps)
     self.register_buffer("q_low", q_low.detach().float().clone())
     self.register_buffer("q_high", q_high.detach().float().clone())
@@ -67,6 +89,44 @@ class MotionPrior(nn.Module):
     self.info = info or {}
     self.reference = reference
     self.eval().requires_grad_(False)
+
+  def with_style(self, style: StyleCfg) -> MotionPrior:
+    """Return this prior under a choice of styles; everything else stays the same.
+
+    Without a choice it is this prior. Sampling, scores and reference errors of the
+    result are those of the styles. It is for use, not to be saved.
+
+    Raises:
+      UserError: There is no such style, or the prior is unconditional.
+    """
+    if not style.named():
+      return self
+    weights = label_weights(style, self.styles, self.spec)
+    prior = copy.copy(self)
+    # A copy of a module shares its tables of parameters and modules.
+    prior._modules = {**self._modules, "denoiser": styled(self.network(), weights)}
+    prior.style = style
+    prior.reference = self._style_reference(style)
+    return prior.requires_grad_(False)
+
+  def network(self) -> Denoiser:
+    """Return the denoiser; of a composition, that of one of its labels."""
+    if isinstance(self.denoiser, BlendedDenoiser):
+      return self.denoiser.denoisers()[0]
+    return self.denoiser
+
+  def _style_reference(self, style: StyleCfg) -> Reference | None:
+    """Return the reference errors of a style, or of two, by their share of features."""
+    upper, lower = (
+      self.reference if name is None else self.style_references.get(name)
+      for name in style.parts()
+    )
+    if upper is None or lower is None or upper is lower:
+      return lower if upper is not None else None
+    share = float(body_masks(self.spec)[0].mean())
+    pairs = zip(upper.median, lower.median, strict=True)
+    median = tuple(share * a + (1.0 - share) * b for a, b in pairs)
+    return replace(lower, median=median)
 
   # Units.
 
@@ -147,8 +207,10 @@ class MotionPrior(nn.Module):
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Write the prior as safetensors, with its description as JSON in the metadata."""
-    description = {
-      "format_version": FORMAT_VERSION,
+    if isinstance(self.denoiser, BlendedDenoiser):
+      raise ValueError("a composition is saved as the prior that it is made from")
+    description: dict[str, Any] = {
+      "format_version": STYLES_VERSION if self.styles else FORMAT_VERSION,
       "spec": self.spec.to_dict(),
       "d_model": self.denoiser.d_model,
       "nhead": self.denoiser.nhead,
@@ -156,6 +218,11 @@ class MotionPrior(nn.Module):
       "num_timesteps": self.schedule.num_timesteps,
       "info": self.info,
     }
+    if self.styles:
+      description[STYLES_KEY] = list(self.styles)
+      description[STYLE_REFERENCES_KEY] = {
+        name: each.to_dict() for name, each in self.style_references.items()
+      }
     if self.reference is not None:
       description[REFERENCE_KEY] = self.reference.to_dict()
     tensors = {
@@ -185,6 +252,7 @@ class MotionPrior(nn.Module):
         d_model=parsed.d_model,
         nhead=parsed.nhead,
         num_layers=parsed.num_layers,
+        num_styles=len(parsed.styles),
       ),
       torch.zeros(sum(spec.feature_dims)),
       torch.zeros(sum(spec.feature_dims)),
@@ -192,6 +260,8 @@ class MotionPrior(nn.Module):
       parsed.num_timesteps,
       parsed.info,
       parsed.reference_error,
+      parsed.styles,
+      parsed.style_reference_errors,
     )
     check_tensors(path, tensors, prior.state_dict())
     prior.load_state_dict(tensors)
@@ -221,8 +291,15 @@ def _write(
     temporary.write_bytes(content)
 
 
-def _sampler(denoiser: Denoiser, modulation: Tensor) -> EpsModel:
+def _sampler(denoiser: Denoiser | BlendedDenoiser, modulation: Tensor) -> EpsModel:
   """Return the fastest function for predicted noise, one timestep at a time."""
+  if isinstance(denoiser, BlendedDenoiser):
+    parts, weights = denoiser.denoisers(), denoiser.weights
+    each = [
+      _sampler(part, own)
+      for part, own in zip(parts, modulation.chunk(len(parts)), strict=True)
+    ]
+    return lambda x, t: blend(weights, (predict(x, t) for predict in each))
   if not usable(denoiser):
     return lambda x, t: denoiser.forward_modulated(x, modulation[:, t : t + 1])
   fused = FusedDenoiser(denoiser)
@@ -293,6 +370,8 @@ class _Description:
   num_timesteps: Size
   info: dict[str, Any] = field(default_factory=dict)
   reference_error: Reference | None = None
+  styles: tuple[str, ...] = ()
+  style_reference_errors: dict[str, Reference] = field(default_factory=dict)
 
 
 def _parse(path: Path, description: Any) -> _Description:
@@ -301,14 +380,19 @@ def _parse(path: Path, description: Any) -> _Description:
   if not isinstance(description, dict):
     raise UserError(f"{path}: metadata '{METADATA_KEY}' is not a table; {fix}")
   version = description.get("format_version")
-  if version != FORMAT_VERSION:
+  if version not in (FORMAT_VERSION, STYLES_VERSION):
     raise UserError(
-      f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}; "
+      f"{path}: format_version is {version}, this program reads {FORMAT_VERSION} and "
+      f"{STYLES_VERSION}; "
       "use the matching version of the program or train again"
     )
   parsed = read_as(_Description, description, f"{path}: metadata", fix)
   if parsed.reference_error is not None:
     parsed.reference_error.check(f"{path}: metadata", parsed.num_timesteps)
+  for each in parsed.style_reference_errors.values():
+    each.check(f"{path}: metadata", parsed.num_timesteps)
+  if len(set(parsed.styles)) != len(parsed.styles):
+    raise UserError(f"{path}: metadata '{STYLES_KEY}' names a style twice; {fix}")
   check_heads(str(path), parsed.d_model, parsed.nhead)
   return parsed
 

@@ -22,9 +22,9 @@ _CHUNK = 256
 _TIMESTEPS_AT_ONCE = 10
 
 
-def choose_windows(count: int) -> Tensor:
-  """Return the indices (n,) of the windows to measure among ``count``."""
-  return evenly_spaced(count, REFERENCE_WINDOWS)
+def choose_windows(count: int, most: int = REFERENCE_WINDOWS) -> Tensor:
+  """Return the indices (n,) of at most ``most`` windows to measure among ``count``."""
+  return evenly_spaced(count, most)
 
 
 def clips_of(prior: MotionPrior) -> dict[str, str]:

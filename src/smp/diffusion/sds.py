@@ -26,13 +26,14 @@ from torch import Tensor, nn
 from smp.diffusion.ddpm import CosineSchedule
 from smp.diffusion.denoiser import NORM_EPS, Block, Denoiser
 from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
+from smp.diffusion.styles import BlendedDenoiser, blend
 from smp.errors import UserError
 
 
 class Scorable(Protocol):
   """Part of a motion prior that the SDS loss is computed from."""
 
-  denoiser: Denoiser
+  denoiser: Denoiser | BlendedDenoiser
   schedule: CosineSchedule
   q_low: Tensor
 
@@ -108,7 +109,7 @@ class SdsLoss(nn.Module):
   @torch.no_grad()
   def forward(self, features: Tensor, noise: Tensor) -> Tensor:
     """Return errors (N, K) of raw ``features`` (N, W, F) under ``noise`` (K, N, W, F)."""
-    if isinstance(self._predict, _OnCpu):
+    if on_cpu(self._predict):
       with torch_on_one_thread():
         return self._score(features, noise)
     return self._score(features, noise)
@@ -129,7 +130,7 @@ F), float32. The caller may change the result until the next call."""
 
 
 def make_predictor(
-  denoiser: Denoiser, timesteps: Tensor, precision: Precision
+  denoiser: Denoiser | BlendedDenoiser, timesteps: Tensor, precision: Precision
 ) -> Predictor:
   """Return the fastest denoiser for a device, at fixed timesteps.
 
@@ -141,6 +142,9 @@ def make_predictor(
   Raises:
     UserError: float16 is asked for, and its range is too small for this denoiser.
   """
+  if isinstance(denoiser, BlendedDenoiser):
+    parts = [make_predictor(p, timesteps, precision) for p in denoiser.denoisers()]
+    return _Blended(parts, denoiser.weights)
   if timesteps.is_cuda or precision in HALF:
     return FoldedDenoiser(denoiser, timesteps, precision)
   with torch.no_grad():
@@ -180,6 +184,22 @@ class _OnCpu:
     if self._out.shape != x.shape:
       self._out = torch.empty_like(x)
     return self._fused(x, self._modulation, out=self._out)
+
+
+class _Blended:
+  """Weighted sum of the predictors of several labels (`smp.diffusion.styles`)."""
+
+  def __init__(self, parts: Sequence[Predictor], weights: Tensor) -> None:
+    self.parts, self._weights = parts, weights.clone()
+
+  def __call__(self, x: Tensor) -> Tensor:
+    return blend(self._weights, (predict(x) for predict in self.parts))
+
+
+def on_cpu(predictor: Predictor) -> bool:
+  """Return whether a predictor is compiled C on the CPU."""
+  parts = predictor.parts if isinstance(predictor, _Blended) else [predictor]
+  return all(isinstance(part, _OnCpu) for part in parts)
 
 
 MAX_ATTENDED = 65_535

@@ -30,6 +30,7 @@ from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior, check_heads
 from smp.diffusion.progress import Report
 from smp.diffusion.reference import Reference
 from smp.diffusion.reference_errors import choose_windows, measure_reference
+from smp.diffusion.styles import StyleCfg
 from smp.diffusion.training_state import (
   MAY_DIFFER,
   STATE_VERSION,
@@ -46,6 +47,8 @@ from smp.utils.tensor_files import save_tensors
 _EVAL_SEED = 20_000
 """Seed of the evaluation noise, the same in every evaluation of every run."""
 _EVAL_CHUNK = 512
+STYLE_REFERENCE_WINDOWS = 256
+"""Maximum number of windows that the reference errors of a style are measured on."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ class PretrainCfg:
   num_layers: int = 2
   num_timesteps: int = NUM_TIMESTEPS
 
+  label_dropout: float = 0.1
+  """Share of windows whose style is withheld in training, so that the prior also knows
+  all of them without a label. Without effect on windows without styles."""
+
   seed: int = 0
 
   device: str = "auto"
@@ -149,6 +156,7 @@ class PretrainCfg:
     for name in ("weight_decay", "warmup_steps"):
       _require(self, name, getattr(self, name) >= 0, "0 or more")
     _require(self, "ema_decay", 0.0 <= self.ema_decay < 1.0, "at least 0, below 1")
+    _require(self, "label_dropout", 0.0 <= self.label_dropout <= 1.0, "from 0 to 1")
     enough = self.num_timesteps > max(SCORED_TIMESTEPS)
     _require(self, "num_timesteps", enough, f"more than {max(SCORED_TIMESTEPS)}")
     suffix = self.output.suffix == ".safetensors"
@@ -159,6 +167,14 @@ class PretrainCfg:
 def _require(cfg: PretrainCfg, name: str, fine: bool, expected: str) -> None:
   if not fine:
     raise UserError(f"{name} is {getattr(cfg, name)}, expected {expected}")
+
+
+MIN_STYLE_WINDOWS = 100
+"""Minimum number of training windows of a style: two seconds of motion."""
+
+
+def _no_labels() -> Tensor:
+  return torch.zeros(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,12 @@ class TrainData:
   spec: FeatureSpec
   description: list[dict[str, Any]] = field(default_factory=list)
   """One entry per clip, in JSON types, for the prior's metadata."""
+  styles: tuple[str, ...] = ()
+  """Names of the styles; empty: an unconditional prior."""
+  train_labels: Tensor = field(default_factory=_no_labels)
+  """(N,) int64, style of each window of ``train``; -1: none. Empty without styles."""
+  val_labels: Tensor = field(default_factory=_no_labels)
+  """The same of ``val``."""
 
   def check(self) -> None:
     """Raise ``UserError`` for missing windows or statistics of another length."""
@@ -188,12 +210,33 @@ class TrainData:
         f"normalisation statistics have {len(self.q_low)} features, the windows {dim}; "
         "compute them again with scripts/compute_norm_stats.py"
       )
+    for label, style in enumerate(self.styles):
+      count = int((self.train_labels == label).sum())
+      if count < MIN_STYLE_WINDOWS:
+        raise UserError(
+          f"style '{style}' has {count} training windows, expected at least "
+          f"{MIN_STYLE_WINDOWS}; give it more motion of split train, or remove its label"
+        )
+
+  def of_style(self, style: str) -> tuple[Tensor, bool]:
+    """Return the windows (n, W, F) of a style, and whether they are held out.
+
+    They are training windows where none are held out.
+    """
+    label = self.styles.index(style)
+    held_out = self.val[self.val_labels == label] if len(self.val) else self.val
+    if len(held_out):
+      return held_out, True
+    return self.train[self.train_labels == label], False
 
   def digest(self) -> str:
     """Return a hash of the numbers, which tells whether a resumed run sees the same."""
     sha = hashlib.sha256()
     for tensor in (self.train, self.val, self.q_low, self.q_high):
       sha.update(tensor.contiguous().numpy().data)
+    if self.styles:
+      sha.update(",".join(self.styles).encode())
+      sha.update(self.train_labels.contiguous().numpy().data)
     return sha.hexdigest()
 
 
@@ -248,6 +291,7 @@ class Trainer:
         d_model=cfg.d_model,
         nhead=cfg.nhead,
         num_layers=cfg.num_layers,
+        num_styles=len(data.styles),
       ).to(self.device)
     self.ema = copy.deepcopy(self.denoiser).requires_grad_(False)
     self.noise_schedule = CosineSchedule(cfg.num_timesteps).to(self.device)
@@ -259,7 +303,10 @@ class Trainer:
     )
     self.generator = torch.Generator(self.device).manual_seed(cfg.seed)
     self.windows = self.prior().normalize(data.train.to(self.device))
-    self.evaluation = Evaluation(data.val, cfg.eval_windows, cfg.num_timesteps)
+    self.labels = data.train_labels.to(self.device)
+    self.evaluation = Evaluation(
+      data.val, cfg.eval_windows, cfg.num_timesteps, data.val_labels
+    )
     self.step = 0
     self.loss_sum = torch.zeros((), device=self.device)
     self.loss_count = 0
@@ -269,11 +316,11 @@ class Trainer:
   def train_step(self) -> None:
     """Take one step of the optimiser; the loss stays on the device."""
     cfg = self.cfg
-    x, t, eps = self._draw_batch()
+    x, t, eps, labels = self._draw_batch()
     with torch.autocast(
       self.device.type, torch.bfloat16, enabled=cfg.precision == "bf16"
     ):
-      predicted = self.denoiser(x, t)
+      predicted = self.denoiser(x, t, labels)
     loss = F.l1_loss(predicted.float(), eps)
     self.optimizer.zero_grad()
     loss.backward()
@@ -286,15 +333,23 @@ class Trainer:
     self.loss_sum += loss.detach()
     self.loss_count += 1
 
-  def _draw_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw noised windows (draws * batch, W, F), their timesteps, and the noise."""
+  def _draw_batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Draw noised windows (draws * batch, W, F), their timesteps, the noise, labels.
+
+    Labels are None without styles.
+    """
     cfg = self.cfg
     options: dict[str, Any] = {"generator": self.generator, "device": self.device}
     rows = torch.randint(len(self.windows), (cfg.batch_size,), **options)
     x0 = self.windows[rows].repeat(cfg.draws, 1, 1)
     t = torch.randint(cfg.num_timesteps, (len(x0),), **options)
     eps = torch.randn(x0.shape, **options)
-    return self.noise_schedule.add_noise(x0, eps, t), t, eps
+    labels = None
+    if self.data.styles:
+      labels = with_no_label(self.labels[rows], len(self.data.styles)).repeat(cfg.draws)
+      withheld = torch.rand(len(labels), **options) < cfg.label_dropout
+      labels = labels.masked_fill(withheld, len(self.data.styles))
+    return self.noise_schedule.add_noise(x0, eps, t), t, eps, labels
 
   @torch.no_grad()
   def _update_ema(self) -> None:
@@ -332,7 +387,12 @@ class Trainer:
   def _prior_of(self, denoiser: Denoiser) -> MotionPrior:
     data = self.data
     return MotionPrior(
-      denoiser, data.q_low, data.q_high, data.spec, self.cfg.num_timesteps
+      denoiser,
+      data.q_low,
+      data.q_high,
+      data.spec,
+      self.cfg.num_timesteps,
+      styles=data.styles,
     ).to(self.device)
 
   def evaluate(self, loss: float) -> dict[str, float]:
@@ -408,6 +468,15 @@ class Trainer:
     """Write the prior with its reference errors, at the end of the training."""
     best = self._described_best()
     best.reference = self._reference(best)
+    for style in self.data.styles:
+      windows, held_out = self.data.of_style(style)
+      rows = choose_windows(len(windows), STYLE_REFERENCE_WINDOWS)
+      best.style_references[style] = measure_reference(
+        best.with_style(StyleCfg(style)),
+        windows[rows],
+        "held_out" if held_out else "training",
+        windows_in_all=len(windows),
+      )
     best.save(self.cfg.output)
 
   def _reference(self, prior: MotionPrior) -> Reference:
@@ -460,9 +529,16 @@ class Evaluation:
   run to another on the same windows.
   """
 
-  def __init__(self, val: Tensor, count: int, num_timesteps: int):
+  def __init__(
+    self,
+    val: Tensor,
+    count: int,
+    num_timesteps: int,
+    labels: Tensor | None = None,
+  ):
     rows = torch.linspace(0, max(len(val) - 1, 0), min(count, len(val))).long()
     self.windows = val[rows]
+    self.labels = labels[rows] if labels is not None and len(labels) else None
     generator = torch.Generator().manual_seed(_EVAL_SEED)
     shape = (1 + len(SCORED_TIMESTEPS), *self.windows.shape)
     self.noise = torch.randn(shape, generator=generator)
@@ -475,8 +551,9 @@ class Evaluation:
   def run(self, prior: MotionPrior) -> dict[str, float]:
     """Return the metrics of a prior on the held-out windows.
 
-    ``val_loss``: L1 loss as in training. ``val_error``: SDS loss of the reward, mean
-    over its timesteps, median over windows. ``val_error_T``: mean at timestep T.
+    ``val_loss``: L1 loss as in training, under the labels of the windows.
+    ``val_error``: SDS loss of the reward without a label, mean over its timesteps,
+    median over windows. ``val_error_T``: mean at timestep T.
     """
     device = prior.q_low.device
     score = prior.sds_loss_at(SCORED_TIMESTEPS, "float32")
@@ -486,7 +563,8 @@ class Evaluation:
       features = self.windows[part].to(device)
       noise, t = self.noise[:, part].to(device), self.t[part].to(device)
       noised = prior.schedule.add_noise(prior.normalize(features), noise[0], t)
-      off = (prior.denoiser(noised, t) - noise[0]).abs().mean(dim=(1, 2))
+      labels = self._labels(part, prior)
+      off = (prior.denoiser(noised, t, labels) - noise[0]).abs().mean(dim=(1, 2))
       losses.append(off)
       errors.append(score(features, noise[1:]))
     error = torch.cat(errors)
@@ -497,6 +575,16 @@ class Evaluation:
     for i, timestep in enumerate(SCORED_TIMESTEPS):
       values[f"val_error_{timestep}"] = float(error[:, i].mean())
     return values
+
+  def _labels(self, part: slice, prior: MotionPrior) -> Tensor | None:
+    if self.labels is None:
+      return None
+    return with_no_label(self.labels[part], len(prior.styles)).to(prior.q_low.device)
+
+
+def with_no_label(styles: Tensor, num_styles: int) -> Tensor:
+  """Return labels of styles (N,), where -1 becomes the label for none."""
+  return styles.where(styles >= 0, num_styles)
 
 
 def pretrain(

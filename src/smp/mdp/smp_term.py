@@ -11,6 +11,7 @@ from mjlab.managers import CommandTerm, CommandTermCfg
 
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.sds import Precision
+from smp.diffusion.styles import StyleCfg
 from smp.errors import UserError
 from smp.mdp import robot_state
 from smp.mdp.commands.moving_command import MovingCommand, MovingCommandCfg
@@ -46,6 +47,20 @@ class SmpTermCfg(CommandTermCfg):
   """Name of a shipped prior (``datasets/priors/NAME.safetensors``), or a path. None: no
   prior; the reward is the task's alone (``reward_mode`` ``task_only``), and episodes
   start in the robot's default pose."""
+
+  style: str | None = None
+  """Style of a prior that has several, for the reward and for the initial states. None:
+  all its styles, without a label."""
+
+  style_upper: str | None = None
+  """Style of the upper body (waist, arms, torso), if another than ``style``."""
+
+  style_lower: str | None = None
+  """Style of the lower body (legs, root), if another than ``style``."""
+
+  style_weight: float = 1.0
+  """w of classifier-free guidance: 1 is the style itself at no cost, above 1 it is
+  exaggerated; such weights, and two styles, take one evaluation more per label."""
 
   entity_name: str = "robot"
 
@@ -127,6 +142,10 @@ class SmpTermCfg(CommandTermCfg):
   # The term never resamples by time: it acts only when an episode starts.
   resampling_time_range: tuple[float, float] = (1e9, 1e9)
 
+  def styles(self) -> StyleCfg:
+    """Return the choice of styles."""
+    return StyleCfg(self.style, self.style_upper, self.style_lower, self.style_weight)
+
   def form(self) -> RewardForm:
     """Return the settings of the reward's composition."""
     return RewardForm(
@@ -162,7 +181,9 @@ class SmpTerm(CommandTerm):
     _check_order(cfg, env)
     _check_init_speeds(cfg, env)
     self.robot = cast(Entity, env.scene[cfg.entity_name])
-    self.prior = _load_prior(cfg.prior, self.robot, env.step_dt, self.device)
+    self.prior = _choose_style(
+      cfg, _load_prior(cfg.prior, self.robot, env.step_dt, self.device)
+    )
     spec = self._spec(env.step_dt)
     self.window = MotionWindow(spec, self.num_envs, self.device)
     self.style = self._make_style(spec)
@@ -426,6 +447,27 @@ def _load_prior(
   except UserError as error:
     raise UserError(f"{path} does not fit this environment: {error}") from None
   return prior.to(device)
+
+
+def _choose_style(cfg: SmpTermCfg, prior: MotionPrior | None) -> MotionPrior | None:
+  """Return the prior under the styles of the configuration.
+
+  Raises:
+    UserError: There is no prior, or it has no such style; names the file.
+  """
+  styles = cfg.styles()
+  if not styles.named():
+    return prior
+  if prior is None:
+    raise UserError(
+      f"style '{styles.title()}': there is no prior here; give --env.commands.smp.prior"
+    )
+  try:
+    chosen = prior.with_style(styles)
+  except UserError as error:
+    raise UserError(f"{resolve_prior(cast(str, cfg.prior))}: {error}") from None
+  print(f"[INFO] Style: {styles.title()}")
+  return chosen
 
 
 def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:

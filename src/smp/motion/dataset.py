@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +21,8 @@ from smp.utils.schema import read_as
 
 Split = Literal["train", "val"]
 LOW_QUANTILE, HIGH_QUANTILE = 0.01, 0.99
+STYLE_NAME = r"[a-z][a-z0-9_]*"
+"""Regular expression of the names of styles, which are options of commands."""
 MIN_SPAN = 1e-6
 """Minimum span of a feature that is not constant. Statistics give a constant feature
 the span 1, centred on its value; a prior, whose quantiles may be of other statistics,
@@ -50,6 +54,15 @@ class ClipEntry:
   """Add the mirrored motion."""
   split: Split = "train"
   """``val`` is held out for validation; a clip is never in both splits."""
+  style: str = ""
+  """Style of ``ranges``, or of the whole clip; empty: no label."""
+  styles: dict[str, tuple[Rows, ...]] = field(default_factory=dict)
+  """Further ranges by their style, for clips that show several."""
+
+  def labelled(self) -> list[tuple[Rows, str]]:
+    """Return all ranges with their styles; empty: the whole clip, of ``style``."""
+    more = [(rows, style) for style, ranges in self.styles.items() for rows in ranges]
+    return [(rows, self.style) for rows in self.ranges] + more
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,8 @@ class Motions:
   name: str
   description: str = ""
   clips: tuple[ClipEntry, ...] = ()
+  styles: dict[str, str] = field(default_factory=dict)
+  """What each style looks like, in a line; empty: the styles are not described."""
 
 
 def load_motions(path: str | Path) -> Motions:
@@ -69,7 +84,7 @@ def load_motions(path: str | Path) -> Motions:
   """
   path = Path(path)
   data = read_table(path)
-  check_keys(path, data, ("name", "description", "mirror", "clips"))
+  check_keys(path, data, ("name", "description", "mirror", "styles", "clips"))
   items = data.pop("clips", None)
   if not isinstance(items, list) or not items:
     raise UserError(f"{path}: 'clips' must be a list with at least one clip")
@@ -82,7 +97,22 @@ def load_motions(path: str | Path) -> Motions:
       f"{path}: clip '{min(twice)}' is listed twice; give it several ranges instead"
     )
   motions = read_as(Motions, {"name": path.stem, **data}, path)
+  _check_described(path, motions.styles, clips)
   return replace(motions, clips=clips)
+
+
+def _check_described(
+  path: Path, described: dict[str, str], clips: Sequence[ClipEntry]
+) -> None:
+  """Raise for a style that the set does not describe, if it describes any."""
+  for entry in clips if described else ():
+    for style in (*entry.styles, *([entry.style] if entry.style else [])):
+      if style not in described:
+        close = difflib.get_close_matches(style, described, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "add it there"
+        raise UserError(
+          f"{path}: clip '{entry.clip}': style '{style}' is not among 'styles'; {hint}"
+        )
 
 
 def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
@@ -95,7 +125,20 @@ def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
   name = f"clip '{item['clip']}'"
   check_keys(path, item, [entry.name for entry in fields(ClipEntry)], f"{name}: ")
   given = {key: value for key, value in item.items() if value is not None}
-  return read_as(ClipEntry, {"mirror": mirror, **given}, f"{path}: {name}")
+  entry = read_as(ClipEntry, {"mirror": mirror, **given}, f"{path}: {name}")
+  for style in (*entry.styles, *([entry.style] if entry.style else [])):
+    if not re.fullmatch(STYLE_NAME, style):
+      raise UserError(
+        f"{path}: {name}: style '{style}' is no name: use lower-case letters, digits "
+        "and _, and a letter first"
+      )
+  empty = [style for style, ranges in entry.styles.items() if not ranges]
+  if empty:
+    raise UserError(
+      f"{path}: {name}: style '{empty[0]}' has no ranges; give [start, stop], or 'style' "
+      "for a whole clip"
+    )
+  return entry
 
 
 # Files of windows.
@@ -117,11 +160,23 @@ class WindowSet:
   """(N,) bool, whether each window is mirrored."""
   splits: tuple[Split, ...] = field(default=())
   """Split of each clip."""
+  styles: tuple[str, ...] = ()
+  """Names of the styles, sorted; empty: no window has a label."""
+  style_index: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+  """(N,) index of each window's style; -1: no label. Empty without styles."""
+
+  def rows_of(self, split: Split) -> np.ndarray:
+    """Return which windows (N,) are of the clips of one split, as bool."""
+    chosen = [i for i, s in enumerate(self.splits) if s == split]
+    return np.isin(self.clip_index, chosen)
 
   def select(self, split: Split) -> np.ndarray:
     """Return the windows (n, W, F) of the clips of one split."""
-    chosen = [i for i, s in enumerate(self.splits) if s == split]
-    return self.windows[np.isin(self.clip_index, chosen)]
+    return self.windows[self.rows_of(split)]
+
+  def select_styles(self, split: Split) -> np.ndarray:
+    """Return the styles (n,) of `select`; empty without styles."""
+    return self.style_index[self.rows_of(split)] if self.styles else self.style_index
 
 
 def save_windows(
@@ -134,8 +189,14 @@ def save_windows(
   mirrored: np.ndarray,
   split: Split = "train",
   ranges: Sequence[tuple[int, int]] = (),
+  styles: Sequence[str] = (),
 ) -> None:
-  """Write the windows (N, W, F) of one clip as NPZ; all of it, or nothing."""
+  """Write the windows (N, W, F) of one clip as NPZ; all of it, or nothing.
+
+  ``styles`` (N) is the style of each window, "" without one. It is written if any
+  window has one.
+  """
+  labels: dict[str, Any] = {"styles": np.array(styles)} if any(styles) else {}
   with atomic_path(path) as temporary:
     np.savez(
       temporary,
@@ -153,11 +214,17 @@ def save_windows(
       split=np.array(split),
       mirrored=mirrored.astype(bool),
       ranges=np.array(ranges, dtype=np.int64).reshape(-1, 2),
+      **labels,
     )
 
 
-def _open_npz(path: Path, keys: Sequence[str], made_by: str) -> dict[str, np.ndarray]:
-  """Return the named arrays of an NPZ, without unpickling anything."""
+def _open_npz(
+  path: Path, keys: Sequence[str], made_by: str, optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+  """Return the named arrays of an NPZ, without unpickling anything.
+
+  Those of ``optional`` are left out where the file has none.
+  """
   if not path.is_file():
     raise UserError(f"{path}: no such file; write it with {made_by}")
   try:
@@ -167,7 +234,8 @@ def _open_npz(path: Path, keys: Sequence[str], made_by: str) -> dict[str, np.nda
         raise UserError(
           f"{path}: no array '{missing[0]}'; not a file of {made_by}, write it anew"
         )
-      return {key: archive[key] for key in keys}
+      there = [key for key in optional if key in archive]
+      return {key: archive[key] for key in (*keys, *there)}
   except UserError:
     raise
   except Exception as error:  # numpy parses headers as Python: many types of errors.
@@ -184,7 +252,7 @@ def load_clip_windows(path: str | Path) -> WindowSet:
   """
   path = Path(path)
   keys = ("windows", "spec", "stride", "clip", "split", "mirrored")
-  data = _open_npz(path, keys, "scripts/csv_to_npz.py")
+  data = _open_npz(path, keys, "scripts/csv_to_npz.py", optional=("styles",))
   try:
     spec = FeatureSpec.from_dict(json.loads(str(data["spec"])))
   except (ValueError, RecursionError) as error:
@@ -209,6 +277,12 @@ def load_clip_windows(path: str | Path) -> WindowSet:
     raise UserError(
       f"{path}: array 'split' is not train or val, or 'clip' not a name; write it anew"
     )
+  labels = data.get("styles", np.full(len(windows), ""))
+  if labels.shape != windows.shape[:1] or labels.dtype.kind != "U":
+    raise UserError(
+      f"{path}: array 'styles' does not have one name per window; write it anew"
+    )
+  styles, style_index = _indexed([labels])
   return WindowSet(
     windows=windows,
     spec=spec,
@@ -217,7 +291,26 @@ def load_clip_windows(path: str | Path) -> WindowSet:
     clip_index=np.zeros(len(windows), dtype=np.int64),
     mirrored=mirrored,
     splits=(cast(Split, split),),
+    styles=styles,
+    style_index=style_index,
   )
+
+
+def _indexed(labels: Sequence[np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:
+  """Return the sorted names of styles, and the index (N,) of each window's; -1: none."""
+  joined = np.concatenate(labels)
+  styles = tuple(sorted({str(name) for name in np.unique(joined)} - {""}))
+  if not styles:
+    return (), np.zeros(0, np.int64)
+  index = np.searchsorted(np.array(styles), joined)
+  return styles, np.where(joined == "", -1, index)
+
+
+def _labels(part: WindowSet) -> np.ndarray:
+  """Return the name of each window's style (N,), "" without one."""
+  if not part.styles:
+    return np.full(len(part.windows), "")
+  return np.array((*part.styles, ""))[part.style_index]
 
 
 def load_windows(paths: Sequence[str | Path]) -> WindowSet:
@@ -240,6 +333,7 @@ def load_windows(paths: Sequence[str | Path]) -> WindowSet:
       part.spec.check(sets[0].spec)
     except UserError as error:
       raise UserError(f"{path} does not go with {files[0]}: {error}") from None
+  styles, style_index = _indexed([_labels(part) for part in sets])
   return WindowSet(
     windows=np.concatenate([part.windows for part in sets]),
     spec=sets[0].spec,
@@ -250,6 +344,8 @@ def load_windows(paths: Sequence[str | Path]) -> WindowSet:
     ),
     mirrored=np.concatenate([part.mirrored for part in sets]),
     splits=tuple(part.splits[0] for part in sets),
+    styles=styles,
+    style_index=style_index,
   )
 
 

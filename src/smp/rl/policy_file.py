@@ -53,7 +53,7 @@ def save_policy(
     **{
       name: str(origin.get(name, _UNKNOWN)) for name in ("prior", "commit", "command")
     },
-    **{name: origin[name] for name in ("actor",) if name in origin},
+    **{name: origin[name] for name in ("style", "actor") if name in origin},
   }
   means = infos.get("smp", {"mean": torch.zeros(0), "count": torch.zeros(1)})
   policy = {

@@ -184,6 +184,7 @@ class CheckpointedRunner:
       if has_prior:
         self._smp_term().load_state_dict(infos["smp"])
       if resume:
+        self._compare_style(path, infos)
         self._go_on_from(loaded)
     except MISFITS as error:
       detail = one_line(error)
@@ -212,9 +213,26 @@ class CheckpointedRunner:
     return {
       "actor": ActorLayout.of(self.env.unwrapped.cfg).to_dict(),
       "prior": Path(self._smp_term().cfg.prior or "none").stem,
+      **self._style(),
       "commit": git_revision(),
       "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+
+  def _style(self) -> dict[str, str]:
+    """Return the style under which this training is, if it is under one."""
+    styles = self._smp_term().cfg.styles()
+    return {"style": styles.title()} if styles.named() else {}
+
+  def _compare_style(self, path: str, infos: dict[str, Any]) -> None:
+    """Warn of a checkpoint that was trained under another style."""
+    origin = infos.get("origin")
+    before = origin.get("style") if isinstance(origin, dict) else None
+    now = self._style().get("style")
+    if before != now:
+      print(
+        f"[WARN] {path}: trained under {shown_style(before)}, goes on under "
+        f"{shown_style(now)} (--env.commands.smp.style)"
+      )
 
   def _smp_term(self) -> SmpTerm:
     env = cast(ManagerBasedRlEnv, self.env.unwrapped)
@@ -241,6 +259,11 @@ class CheckpointedRunner:
     if not list(Path(str(self.logger.log_dir)).glob("model_*.pt")):
       return f"{stopped}, before its first checkpoint"
     return f"{stopped}; continue from its last checkpoint: {self._resume_options()}"
+
+
+def shown_style(title: str | None) -> str:
+  """Return a style for a message."""
+  return "no style" if title is None else f"style '{title}'"
 
 
 @contextmanager

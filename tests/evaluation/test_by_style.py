@@ -1,0 +1,78 @@
+"""Evaluation by style: the confusion matrix of a prior's labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from smp.errors import UserError
+from smp.evaluation.prior.by_style import evaluate_styles
+from smp.motion.dataset import WindowSet
+from smp.motion.features import g1_spec
+from tests.diffusion.test_styles import STYLES, make_prior, windows
+
+COUNT, DRAWS, SEED = 20, 2, 0
+
+
+def make_windows(styles: tuple[str, ...] = STYLES) -> WindowSet:
+  index = np.arange(60) % max(len(styles), 1)
+  return WindowSet(
+    windows=windows(60).numpy(),
+    spec=g1_spec(),
+    stride=1,
+    clips=("a", "b"),
+    clip_index=np.arange(60) // 30,
+    mirrored=np.zeros(60, bool),
+    splits=("train", "val"),
+    styles=styles,
+    style_index=index if styles else np.zeros(0, np.int64),
+  )
+
+
+def test_held_out_windows_are_counted_under_every_label():
+  report = evaluate_styles("p", make_prior(), make_windows(), COUNT, DRAWS, SEED)
+  assert report.split == "val"
+  assert [error.style for error in report.styles] == list(STYLES)
+  for error in report.styles:
+    assert error.windows == 10 and list(error.lowest) == list(STYLES)
+    assert sum(error.lowest.values()) == pytest.approx(1.0)
+  assert 0.0 <= report.accuracy() <= 1.0
+
+
+def test_exchanged_labels_exchange_the_columns():
+  prior = make_prior()
+  other = make_prior()
+  with torch.no_grad():
+    table = other.state_dict()["denoiser.label_embedding.weight"]
+    table[[0, 2]] = table[[2, 0]].clone()
+  one, two = (
+    evaluate_styles("p", each, make_windows(), COUNT, DRAWS, SEED)
+    for each in (prior, other)
+  )
+  for a, b in zip(one.styles, two.styles, strict=True):
+    assert a.lowest["crouch"] == b.lowest["walk"]
+    assert a.lowest["run"] == b.lowest["run"]
+    assert a.unlabelled == b.unlabelled
+  assert one.styles[0].labelled != two.styles[0].labelled
+
+
+def test_without_held_out_clips_the_training_clips_count():
+  data = replace(make_windows(), splits=("train", "train"))
+  report = evaluate_styles("p", make_prior(), data, COUNT, DRAWS, SEED)
+  assert report.split == "train" and report.styles[0].windows == 20
+
+
+@pytest.mark.parametrize(
+  "styles, labels, message",
+  [
+    ((), STYLES, "p has no styles"),
+    (STYLES, (), "these windows have no labels"),
+    (STYLES, ("swim",), "p has the styles crouch, run, walk, the windows swim"),
+  ],
+)
+def test_bad_input_is_one_line(styles, labels, message):
+  with pytest.raises(UserError, match=message):
+    evaluate_styles("p", make_prior(styles), make_windows(labels), COUNT, DRAWS, SEED)
