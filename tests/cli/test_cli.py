@@ -19,6 +19,7 @@ from smp.paths import resolve_prior
 from smp.rl.loading import PlayEnvCfg, build_env, load_policy
 from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.runner import CheckpointedRunner
+from smp.rl.td3 import Td3Cfg
 from smp.utils import cpu as cores
 from smp.utils import wandb_mode
 from tests import toy_training
@@ -72,6 +73,15 @@ def test_defaults_fit_the_machine():
   # mjlab's own tasks have no prior to learn under.
   config = train.default_config(MJLAB_TASK, False)
   assert isinstance(config.agent, RslRlOnPolicyRunnerCfg) and config.env.auto_reset
+
+
+def test_tasks_that_pay_late_look_further_ahead():
+  def gamma(task: str, **changes) -> float:
+    agent = train.default_config(task, False, **changes).agent
+    assert isinstance(agent, OffPolicyRunnerCfg)
+    return agent.algorithm.gamma
+
+  assert gamma("Smp-Location-G1") > gamma("Smp-Forward-G1") == Td3Cfg().gamma
 
 
 def test_the_off_policy_learner_trains_stops_in_time_and_goes_on(

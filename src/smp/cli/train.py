@@ -30,7 +30,7 @@ from smp.rl.policy_file import save_policy
 from smp.rl.runner import CheckpointedRunner
 from smp.sim.engine import check_engine, use_engine
 from smp.tasks.base import observe_without_velocity
-from smp.tasks.registry import policy_path
+from smp.tasks.registry import discount_of, policy_path
 from smp.utils.cpu import core_count, thread_count
 from smp.utils.files import check_folder
 from smp.utils.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
@@ -129,6 +129,8 @@ def default_config(task: str, has_gpu: bool, learner: str = AUTO) -> TrainArgs:
     config = replace(
       config, agent=LEARNERS[name].make_cfg(config.agent.experiment_name)
     )
+    if isinstance(config.agent, OffPolicyRunnerCfg):
+      config.agent.algorithm.gamma = discount_of(task)
   LEARNERS[name].prepare(config.env)
   if has_gpu:
     if isinstance(config.agent, OffPolicyRunnerCfg):

@@ -126,4 +126,6 @@ SPEC = TaskSpec(
   ),
   values=values,
   success="goal_reached",
+  # A goal is seconds away.
+  discount=0.99,
 )

@@ -50,6 +50,11 @@ def find_task(task: str) -> TaskSpec:
   return _SPECS[task]
 
 
+def discount_of(task: str) -> float:
+  """Return the off-policy learner's discount; a task without a specification's own."""
+  return _SPECS[task].discount if task in _SPECS else TaskSpec.discount
+
+
 def protocol_of(task: str, seconds: float | None = None) -> EvalProtocol:
   """Return the protocol of a task.
 

@@ -306,4 +306,6 @@ SPEC = TaskSpec(
   ),
   values=values,
   success="velocity_error",
+  # Falling forward earns velocity for half a second, as much as standing does.
+  discount=0.99,
 )
