@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from smp.errors import UserError
+from smp.evaluation.prior import by_style
 from smp.evaluation.prior.by_style import evaluate_styles
 from smp.motion.dataset import WindowSet
 from smp.motion.features import g1_spec
@@ -63,6 +64,26 @@ def test_without_held_out_clips_the_training_clips_count():
   data = replace(make_windows(), splits=("train", "train"))
   report = evaluate_styles("p", make_prior(), data, COUNT, DRAWS, SEED)
   assert report.split == "train" and report.styles[0].windows == 20
+
+
+def test_the_label_of_the_lowest_error_counts(monkeypatch):
+  """Of three windows, the first two are best known under their own label."""
+  errors = {
+    **{"crouch": (1.0, 2.0, 9.0), "run": (3.0, 4.0, 5.0)},
+    **{"walk": (7.0, 8.0, 6.0), None: (0.5, 0.7, 0.9)},
+  }
+
+  def known(prior, features, draws, seed):
+    rows = torch.arange(len(features)) % 3
+    return torch.tensor(errors[prior.style.style])[rows]
+
+  monkeypatch.setattr(by_style, "window_errors", known)
+  report = evaluate_styles("p", make_prior(), make_windows(), 9, DRAWS, SEED)
+  crouch, run, walk = report.styles
+  assert crouch.lowest == pytest.approx({"crouch": 2 / 3, "run": 1 / 3, "walk": 0.0})
+  assert (crouch.labelled, run.labelled, walk.labelled) == (2.0, 4.0, 7.0)
+  assert crouch.unlabelled == pytest.approx(0.7)
+  assert report.accuracy() == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
