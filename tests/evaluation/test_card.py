@@ -11,7 +11,8 @@ from smp.evaluation.policy import summary
 from smp.evaluation.policy.card import draw_curve, write_card
 
 TASK = "Smp-Forward-G1"
-CARD = {"task": TASK, "steps": 1200, "command": "train.py X --a 1"}
+ACTOR = {"terms": ["joint_pos", "command"], "history": 5}
+CARD = {"task": TASK, "steps": 1200, "command": "train.py X --a 1", "actor": ACTOR}
 
 
 def evaluation(task: str = TASK) -> dict:
@@ -36,6 +37,7 @@ def test_a_card_says_origin_licence_and_figures_with_intervals(tmp_path):
     "# Smp-Forward-G1",
     "It walks.",
     "| steps | 1200 |",
+    "| actor | joint_pos, command; 5 frames |",
     "`train.py X --a 1`",
     "CC BY-NC-ND",
     "](forward.png)",

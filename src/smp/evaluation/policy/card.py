@@ -58,6 +58,10 @@ def write_card(
 
 
 def _cell(value: Any) -> str:
+  """Return a value of a card as text; what an actor observes (`ActorLayout`) as a list."""
+  if isinstance(value, dict):
+    frames = "frame" if value["history"] == 1 else "frames"
+    value = f"{', '.join(value['terms'])}; {value['history']} {frames}"
   text = str(value).replace("|", "\\|")
   return f"`{text}`" if " --" in text else text
 
