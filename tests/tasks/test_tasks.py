@@ -22,6 +22,7 @@ from mjlab.viewer.viser import ViserTermPlotter
 
 from smp.cli.play import PlottingViewer
 from smp.diffusion.prior import MotionPrior
+from smp.episodes.metric import FAILURES
 from smp.mdp.commands import ComponentCommand
 from smp.mdp.rewards import TaskReward
 from smp.mdp.smp_term import SmpTerm, SmpTermCfg
@@ -38,6 +39,14 @@ pytestmark = pytest.mark.slow
 def test_all_tasks_are_registered():
   assert TASKS == [f"Smp-{name}-G1" for name in NAMES]
   assert set(TASKS) <= set(list_tasks())
+
+
+@pytest.mark.parametrize("spec", all_tasks(), ids=lambda spec: spec.id)
+def test_what_ends_episodes_is_counted_if_it_is_there(spec: TaskSpec):
+  terminations = spec.env_cfg().terminations
+  for name in {metric.key for metric in FAILURES} & {"root_too_low", "self_collision"}:
+    judged = name in {metric.key for metric in spec.metrics}
+    assert judged <= (name in terminations), name
 
 
 @pytest.mark.parametrize("spec", all_tasks(), ids=lambda spec: spec.id)

@@ -302,7 +302,7 @@ SPEC = TaskSpec(
       better="lower",
       short="stop (s)",
     ),
-    *FAILURES,
+    *(metric for metric in FAILURES if metric.key != SELF_COLLISION),
   ),
   values=values,
   success="velocity_error",
