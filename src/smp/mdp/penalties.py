@@ -37,7 +37,9 @@ def foot_slip(
     asset_cfg: The sites of the left and the right sole.
   """
   robot = cast(Entity, env.scene[asset_cfg.name])
-  velocity = robot.data.site_lin_vel_w[:, asset_cfg.site_ids, :2]
+  # One site at a time: a list as an index would be copied to the device in every step.
+  soles = cast(list[int], asset_cfg.site_ids)
+  velocity = torch.stack([robot.data.site_lin_vel_w[:, i, :2] for i in soles], dim=1)
   slip = velocity.square().sum(dim=-1)
   return (slip * on_floor(env, sensor_name)).sum(dim=-1)
 

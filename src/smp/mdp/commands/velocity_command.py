@@ -164,16 +164,21 @@ class VelocityCommand(MovingCommand):
   def _draw(self, count: int) -> torch.Tensor:
     """Return random commands (count, 3)."""
     cfg, device = self.cfg, self.device
-    ranges = torch.tensor(
-      (self.vx_range, self.vy_range, self.yaw_rate_range), device=device
+    # Plain numbers, column by column: a table of them would be copied to the device.
+    ranges = (self.vx_range, self.vy_range, self.yaw_rate_range)
+    shares = torch.rand(count, 3, device=device).unbind(dim=-1)
+    drawn = torch.stack(
+      [low + (high - low) * u for (low, high), u in zip(ranges, shares, strict=True)],
+      dim=-1,
     )
-    low, high = ranges.unbind(dim=-1)
-    drawn = low + (high - low) * torch.rand(count, 3, device=device)
     kind, turning, part = torch.rand(3, count, 1, device=device)
     slow = kind < cfg.rel_standing_envs + cfg.rel_slow_envs
     speed = cfg.slow_speed * part * (turning >= cfg.rel_turning_envs)
     slowly = speed * random_directions(count, device)
-    slowly = torch.minimum(torch.maximum(slowly, low[:YAW_RATE]), high[:YAW_RATE])
+    slowly = torch.stack(
+      [slowly[:, i].clamp(*ranges[i]) for i in (VX, VY)],
+      dim=-1,
+    )
     drawn[:, :YAW_RATE] = torch.where(slow, slowly, drawn[:, :YAW_RATE])
     drawn = self._feasible(drawn)
     return torch.where(kind < cfg.rel_standing_envs, torch.zeros_like(drawn), drawn)
