@@ -22,6 +22,7 @@ from smp.rl.td3 import COST_SHARE, Td3Cfg
 from smp.sim import make_env
 from smp.tasks import velocity
 from tests.conftest import small_env_cfg
+from tests.evaluation.test_episode_metrics import standing
 
 TASK = "Smp-Velocity-G1"
 FPS, SECONDS, SETTLE = 50.0, 14, 2.0
@@ -131,31 +132,10 @@ def test_episodes_start_at_the_commanded_speed():
 
 def recorded(commands: list[tuple[float, float, float]], **changes: Any) -> Trajectory:
   """Robots that stand upright and still, one for each command."""
-  steps, count = round(SECONDS * FPS), len(commands)
-  qpos = torch.zeros(steps, count, 36)
-  qpos[..., 2], qpos[..., 3] = 0.8, 1.0
-  values: dict[str, Any] = {
-    "fps": FPS,
-    "qpos": qpos,
-    "qvel": torch.zeros(steps, count, 35),
-    "action": torch.zeros(steps, count, 29),
-    "torque": torch.zeros(steps, count, 29),
-    "foot_force": torch.full((steps, count, 2), 160.0),
-    "task_reward": torch.ones(steps, count),
-    "sds_loss": torch.zeros(steps, count, 3),
-    "r_smp": torch.ones(steps, count),
-    "ended": torch.zeros(steps, count, 1, dtype=torch.bool),
-    "end_names": ("root_too_low",),
-    "command": dict(
-      zip(
-        ("vx", "vy", "yaw_rate"),
-        torch.tensor(commands).T.unsqueeze(-1),
-        strict=True,
-      )
-    ),
-    "max_reward": 1.0,
-  }
-  return Trajectory(**(values | changes))
+  names = ("vx", "vy", "yaw_rate")
+  command = dict(zip(names, torch.tensor(commands).T.unsqueeze(-1), strict=True))
+  steps = round(SECONDS * FPS)
+  return standing(steps, len(commands), **{"command": command, **changes})
 
 
 def judged(trajectory: Trajectory) -> dict[str, torch.Tensor]:

@@ -50,15 +50,17 @@ FAILURES = (
 )
 """Metrics of a task whose episodes end with a failure, as in `smp.tasks.base`."""
 
+VELOCITY_ERROR = Metric(
+  "velocity_error",
+  "velocity error",
+  "m/s",
+  "task",
+  better="lower",
+  short="v error (m/s)",
+)
+
 TRACKING = (
-  Metric(
-    "velocity_error",
-    "velocity error",
-    "m/s",
-    "task",
-    better="lower",
-    short="v error (m/s)",
-  ),
+  VELOCITY_ERROR,
   Metric("speed", "achieved speed", "m/s", "task", short="speed (m/s)", signed=True),
   Metric(
     "speed_spread", "spread of speed within an episode", "m/s", "task", better="lower"

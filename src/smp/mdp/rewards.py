@@ -50,6 +50,10 @@ def smp_reward(env: ManagerBasedRlEnv) -> torch.Tensor:
   return SmpTerm.of(env).compose_prior()
 
 
+LOW_SPEED = 2.0
+"""Commanded speed, m/s, below which ``low_speed_scale`` takes part."""
+
+
 def task_weight(env: ManagerBasedRlEnv) -> float:
   """Return the sum of the weights of the task rewards: the most that a step earns."""
   manager = env.reward_manager
@@ -62,7 +66,7 @@ def track_velocity(
   command_name: str,
   scale: float,
   low_speed_scale: float | None = None,
-  low_speed: float = 2.0,
+  low_speed: float = LOW_SPEED,
 ) -> torch.Tensor:
   """Return exp(-scale * |v_cmd - v_xy|^2) (N,); 0 while moving against the command.
 
@@ -89,7 +93,7 @@ def track_yaw_rate(
   command_name: str,
   scale: float,
   low_speed_scale: float | None = None,
-  low_speed: float = 2.0,
+  low_speed: float = LOW_SPEED,
 ) -> torch.Tensor:
   """Return exp(-scale * (w_cmd - w_z)^2) (N,), of the pelvis about world z, rad/s.
 

@@ -13,7 +13,7 @@ from mjlab.tasks.velocity.mdp import self_collision_cost
 from torch import Tensor
 
 from smp.episodes import episode_metrics
-from smp.episodes.metric import FAILURES, Metric
+from smp.episodes.metric import FAILURES, VELOCITY_ERROR, Metric
 from smp.episodes.protocol import (
   COMMAND,
   PUSH,
@@ -246,14 +246,7 @@ SPEC = TaskSpec(
     {COMMAND: "command", PUSH: push_axis(f"{PUSH_SPEED:g} m/s")},
   ),
   metrics=(
-    Metric(
-      "velocity_error",
-      "velocity error",
-      "m/s",
-      "task",
-      better="lower",
-      short="v error (m/s)",
-    ),
+    VELOCITY_ERROR,
     Metric(
       "yaw_rate_error",
       "yaw rate error",
