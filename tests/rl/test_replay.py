@@ -122,6 +122,16 @@ def test_only_the_last_steps_are_kept_and_none_crosses_the_seam():
   torch.testing.assert_close(batch.next_obs[:, 0], times + 2.5)
 
 
+def test_a_batch_splits_into_parts_that_are_all_of_it():
+  size = 4
+  whole = Batch(*(torch.rand(3 * size, 2) for _ in fields(Batch)))
+  parts = whole.split(size)
+  assert [len(part.reward) for part in parts] == 3 * [size]
+  for field in fields(Batch):
+    joined = torch.cat([getattr(part, field.name) for part in parts])
+    torch.testing.assert_close(joined, getattr(whole, field.name), rtol=0, atol=0)
+
+
 def test_too_few_steps_are_no_batch():
   with pytest.raises(ValueError, match="2 steps stored, 3 needed"):
     filled(2).sample(4, 3, GAMMA, MU, TASK)
