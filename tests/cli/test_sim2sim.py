@@ -221,10 +221,16 @@ def test_a_log_holds_what_the_policy_saw_and_did(acting: Path, tmp_path: Path):
   np.testing.assert_array_equal(run(rollout, 0.5, start).qpos, log.qpos)
 
 
-def test_a_command_may_change_on_the_way(acting: Path, tmp_path: Path, capsys):
-  log = tmp_path / "log.npz"
+def test_a_command_may_change_on_the_way(
+  acting: Path, tmp_path: Path, capsys, monkeypatch
+):
+  log, filmed = tmp_path / "log.npz", []
+  monkeypatch.setattr(policy_viewer, "write_video", lambda *a: filmed.extend(a[-1]))
   changes = ("0.1:speed=2", "0.06:speed=0.5", "0.1:facing=90", "9:speed=1")
-  sim2sim(Sim2SimCfg(acting, changes=changes, seconds=0.2, log=log))
+  sim2sim(
+    Sim2SimCfg(acting, changes=changes, seconds=0.2, log=log, video=Path("f.gif"))
+  )
+  assert [values["speed"][0] for values in filmed] == 3 * [1.0] + 2 * [0.5] + 5 * [2.0]
   assert "error" not in capsys.readouterr().out
   command = np.load(log)["command"]
   names = [part.name for part in OnnxPolicy(acting).spec.command]
