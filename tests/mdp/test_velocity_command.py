@@ -13,7 +13,11 @@ from smp.errors import UserError
 from smp.mdp.commands import VelocityCommand, VelocityCommandCfg
 from smp.mdp.commands.common import from_heading_frame, in_heading_frame
 from smp.mdp.metrics import velocity_error, yaw_rate_error
-from smp.mdp.rewards import track_velocity, track_yaw_rate
+from smp.mdp.rewards import (
+  track_velocity,
+  track_velocity_and_yaw_rate,
+  track_yaw_rate,
+)
 from tests.fakes import fake_env
 
 MANY = 20_000
@@ -209,6 +213,26 @@ def test_the_same_error_costs_more_at_a_slow_command(reward: Any):
   assert found[0] == pytest.approx(math.exp(-4.0 * 0.09))
   assert found[0] < found[1] < found[2]
   assert found[2] == pytest.approx(math.exp(-0.09))
+
+
+def test_the_errors_of_velocity_and_yaw_rate_add_up_in_one_exponent():
+  env, command = with_command(4)
+  command.values[:, 0] = 3.0
+  env.sim_data.qvel[:, 0] = torch.tensor([3.0, 2.5, 3.0, 2.5])
+  env.sim_data.qvel[:, 5] = torch.tensor([0.0, 0.0, 0.5, 0.5])
+  options = {"low_speed_scale": 6.0, "low_speed_yaw_scale": 4.0}
+  reward = track_velocity_and_yaw_rate(
+    cast(Any, env), "command", scale=1.0, yaw_scale=0.4, **options
+  )
+  expected = torch.tensor([0.0, -0.25, -0.1, -0.35]).exp()
+  torch.testing.assert_close(reward, expected)
+  # At a command of zero the scales are the low ones.
+  command.values[:] = 0.0
+  env.sim_data.qvel[:, 0], env.sim_data.qvel[:, 5] = 0.1, 0.5
+  reward = track_velocity_and_yaw_rate(
+    cast(Any, env), "command", scale=1.0, yaw_scale=0.4, **options
+  )
+  torch.testing.assert_close(reward, torch.full((4,), math.exp(-0.06 - 1.0)))
 
 
 def test_rewards_lie_between_zero_and_one():

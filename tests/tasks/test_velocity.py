@@ -15,10 +15,10 @@ from smp.episodes.protocol import COMMAND, assign
 from smp.episodes.trajectory import Trajectory
 from smp.evaluation.policy import recording
 from smp.mdp.commands import VelocityCommandCfg
-from smp.mdp.rewards import TaskReward
-from smp.mdp.smp_term import SmpTermCfg
+from smp.mdp.rewards import TaskReward, track_velocity_and_yaw_rate
+from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.rl.off_policy import extra_weights, prepare_env_cfg, value_range
-from smp.rl.td3 import COST_SHARE, Td3Cfg
+from smp.rl.td3 import COST_SHARE, DEFAULT_SHARE, DEFAULT_SHARE_SCALE, Td3Cfg
 from smp.sim import make_env
 from smp.tasks import velocity
 from tests.conftest import small_env_cfg
@@ -92,16 +92,18 @@ def test_costs_are_outside_of_the_composition(env):
 @pytest.mark.slow
 def test_the_atoms_begin_below_zero_where_there_are_costs(env):
   low, high = value_range(env, Td3Cfg())
-  assert high == pytest.approx(0.7) and low == pytest.approx(-COST_SHARE * high)
+  best = DEFAULT_SHARE ** (SmpTerm.of(env).cfg.sds_scale / DEFAULT_SHARE_SCALE)
+  assert DEFAULT_SHARE < best < 1.0
+  assert high == pytest.approx(best) and low == pytest.approx(-COST_SHARE * high)
   assert value_range(env, Td3Cfg(value_range=(0.0, 0.5))) == (0.0, 0.5)
   manager = env.reward_manager
   weights = {name: manager.get_term_cfg(name).weight for name in extra_weights(env)}
   try:
     for name in weights:
       manager.get_term_cfg(name).weight = 0.0
-    assert value_range(env, Td3Cfg()) == pytest.approx((0.0, 0.7))
+    assert value_range(env, Td3Cfg()) == pytest.approx((0.0, best))
     manager.get_term_cfg("torque").weight = 0.1
-    assert value_range(env, Td3Cfg()) == pytest.approx((0.0, 0.77))
+    assert value_range(env, Td3Cfg()) == pytest.approx((0.0, 1.1 * best))
   finally:
     for name, weight in weights.items():
       manager.get_term_cfg(name).weight = weight
@@ -206,10 +208,10 @@ def test_commands_of_the_evaluation_are_ones_that_are_trained():
   assert len(set(labels)) == len(labels)
 
 
-def test_task_rewards_are_the_two_that_track():
+def test_one_task_reward_tracks_velocity_and_yaw_rate():
   rewards = load_env_cfg(TASK).rewards
-  tasks = [name for name, term in rewards.items() if term.func is TaskReward]
-  assert tasks == ["track_velocity", "track_yaw_rate"]
+  tasks = [term for term in rewards.values() if term.func is TaskReward]
+  assert [term.params["task"] for term in tasks] == [track_velocity_and_yaw_rate]
 
 
 # Stopping.

@@ -34,6 +34,7 @@ from smp.mdp.rewards import (
   reach_goal,
   smp_reward,
   track_velocity,
+  track_velocity_and_yaw_rate,
 )
 from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.mdp.terminations import root_too_low
@@ -65,5 +66,6 @@ __all__ = [
   "reach_goal",
   "root_too_low",
   "track_velocity",
+  "track_velocity_and_yaw_rate",
   "velocity_error",
 ]

@@ -107,6 +107,23 @@ def track_yaw_rate(
   return torch.exp(-scales * error.square())
 
 
+def track_velocity_and_yaw_rate(
+  env: ManagerBasedRlEnv,
+  command_name: str,
+  scale: float,
+  yaw_scale: float,
+  low_speed_scale: float | None = None,
+  low_speed_yaw_scale: float | None = None,
+) -> torch.Tensor:
+  """Return `track_velocity` times `track_yaw_rate` (N,): both errors in one exponent.
+
+  In a sum, a robot that stands earns all of the yaw rate's part under most commands.
+  The scales without ``yaw`` are those of the velocity.
+  """
+  velocity = track_velocity(env, command_name, scale, low_speed_scale)
+  return velocity * track_yaw_rate(env, command_name, yaw_scale, low_speed_yaw_scale)
+
+
 def _scales(
   speed: torch.Tensor, scale: float, low_speed_scale: float | None, low_speed: float
 ) -> float | torch.Tensor:

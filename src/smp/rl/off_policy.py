@@ -27,7 +27,13 @@ from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.mdp.symmetry import action_mirror, observation_mirror
 from smp.rl.replay import ReplayBuffer, Step
 from smp.rl.runner import CheckpointedRunner
-from smp.rl.td3 import COST_SHARE, DEFAULT_SHARE, Td3, Td3Cfg
+from smp.rl.td3 import (
+  COST_SHARE,
+  DEFAULT_SHARE,
+  DEFAULT_SHARE_SCALE,
+  Td3,
+  Td3Cfg,
+)
 from smp.utils.quiet import quiet
 from smp.utils.tensor_files import load_tensors, save_tensors
 
@@ -464,7 +470,9 @@ def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
   smp_term = SmpTerm.of(env)
   form, extra = smp_term.cfg.form(), extra_weights(env).values()
   most = form.max_reward(task_weight(env)) + sum(w for w in extra if w > 0.0)
-  high = (DEFAULT_SHARE if form.mode == "product" else 1.0) * most
+  # The best motions keep their mean SDS loss: r_smp grows as w_s shrinks.
+  best = DEFAULT_SHARE ** (form.sds_scale / DEFAULT_SHARE_SCALE)
+  high = (best if form.mode == "product" else 1.0) * most
   low = -COST_SHARE * high if any(w < 0.0 for w in extra) else 0.0
   return low, high
 

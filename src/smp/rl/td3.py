@@ -98,9 +98,9 @@ class Td3Cfg:
   """Compute the products of the updates in bfloat16 on processors that have it."""
 
 
-DEFAULT_SHARE = 0.7
+DEFAULT_SHARE, DEFAULT_SHARE_SCALE = 0.7, 6.0
 """Share of the largest reward that the atoms span in ``product``, where the prior's
-reward stays well below 1."""
+reward stays well below 1; at this w_s."""
 COST_SHARE = 0.25
 """How far the atoms go below 0 where costs may make returns negative, as a share of
 their upper end."""

@@ -58,7 +58,7 @@ class VelocityCommandCfg(MovingCommandCfg):
   rel_slow_envs: float = 0.2
 
   starts: ClassVar[dict[str, Range]] = {
-    "vx": (0.0, 1.0),
+    "vx": (0.0, 2.0),
     "vy": (-0.2, 0.2),
     "yaw_rate": (-0.5, 0.5),
   }
