@@ -220,7 +220,10 @@ def test_updates_on_a_gpu_are_graphs_that_learn_as_a_processor_does(gpu):
   there = make(cfg, tuple(Mirror(f.index.cuda(), f.sign.cuda()) for f in flips), "cuda")
   there.load_state_dict(plain.state_dict())
   before, losses = 0, {}
-  for step in range(12):
+  for step in range(18):
+    if step == 9:  # Both graphs exist, and keep to the optimizers' former state.
+      for each in (plain, there):
+        each.load_state_dict(copy.deepcopy(initial))
     for each in (plain, there):
       batch = some_batch(reward=torch.full((64,), 0.1 * step))
       batch = Batch(**{k: v.to(each.device) for k, v in vars(batch).items()})
