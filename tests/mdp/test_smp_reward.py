@@ -35,8 +35,9 @@ class Step(StyleStep):
 def make(device: str = "cpu", robots: int = ROBOTS, **options) -> Step:
   prior = MotionPrior.load(resolve_prior("loco")).to(device)
   precision = options.pop("precision", "float32")
+  score_steps = options.pop("score_steps", 1)
   style = SmpReward(
-    sds_loss_fn=prior.sds_loss_at(SCORED_TIMESTEPS, precision),
+    sds_loss_fn=prior.sds_loss_at(SCORED_TIMESTEPS, precision, score_steps),
     normalizer=SdsNormalizer(len(SCORED_TIMESTEPS), 1e9).to(device),
     timesteps=SCORED_TIMESTEPS,
     sds_scale=SDS_SCALE,
@@ -207,9 +208,16 @@ def test_a_compiler_may_ask_how_exact_products_are(monkeypatch):
 # On a GPU, a simulated one where there is none (see tests/simulated_gpu.py).
 
 
-@pytest.mark.parametrize("precision", get_args(Precision)[1:])
-def test_the_captured_graph_computes_what_the_eager_path_does(gpu, precision):
-  eager, captured = make("cuda", precision=precision), make("cuda", precision=precision)
+@pytest.mark.parametrize(
+  "precision, score_steps",
+  [*((each, 1) for each in get_args(Precision)[1:]), ("tf32", 3)],
+)
+def test_the_captured_graph_computes_what_the_eager_path_does(
+  gpu, precision, score_steps
+):
+  eager, captured = (
+    make("cuda", precision=precision, score_steps=score_steps) for _ in range(2)
+  )
   captured.prepare()
   assert captured._graph is not None
   for step in poses(15):
@@ -225,8 +233,9 @@ def test_the_captured_graph_computes_what_the_eager_path_does(gpu, precision):
   )
 
 
-def test_a_step_never_waits_for_the_device(gpu):
-  term = make("cuda", robots=64)
+@pytest.mark.parametrize("score_steps", [1, 3])
+def test_a_step_never_waits_for_the_device(gpu, score_steps):
+  term = make("cuda", robots=64, score_steps=score_steps)
   term.prepare()
   steps = [[part.cuda() for part in step] for step in poses(3, robots=64)]
   eager = copy.copy(term)

@@ -2,22 +2,28 @@
 
 Formulas: Ho et al., Denoising Diffusion Probabilistic Models (2020); the cosine
 schedule is from Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models
-(2021). Timesteps count from 0 (least noise) to T - 1.
+(2021); deterministic steps are those of Song et al., Denoising Diffusion Implicit
+Models (2021). Timesteps count from 0 (least noise) to T - 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from smp.errors import UserError
 
 NUM_TIMESTEPS = 50
 OFFSET = 0.008
 """Offset s of the cosine schedule, which keeps the first noise levels away from zero.
 """
 MAX_BETA = 0.999
+STRIDE = 2
+"""Timesteps from one step of multi-step score matching to the next."""
 
 EpsModel = Callable[[Tensor, int], Tensor]
 """Maps (noised x, one timestep for all of x) to the predicted noise, shaped like x."""
@@ -100,3 +106,73 @@ def ddpm_sample(
       noise = torch.randn(shape, generator=generator, device=device)
       x = x + schedule.posterior_std[t] * noise
   return x
+
+
+@dataclass(frozen=True)
+class ScoreStep:
+  """A step of multi-step score matching, for K windows that began at K timesteps.
+
+  With f the noise predicted in x, it leads to keep * x + add * f.
+  """
+
+  timesteps: Tensor
+  """(K,) where the step is."""
+  weight: Tensor
+  """(K, 1, 1, 1) weight of f in the error; the weights of all steps sum to 1."""
+  keep: Tensor
+  """(K, 1, 1, 1)."""
+  add: Tensor
+  """(K, 1, 1, 1)."""
+
+
+def score_path(
+  schedule: CosineSchedule, timesteps: Sequence[int], count: int
+) -> list[ScoreStep]:
+  """Return the steps of multi-step score matching, DDIM steps without noise.
+
+  From a window noised to timestep t they lead through t - 2, t - 4, ... and from the
+  last to a clean window x'. With x_t = a_t x_0 + s_t eps, the noise that x' implies is
+  eps' = (x_t - a_t x') / s_t, and its error is eps' - eps = (a_t / s_t) (x_0 - x'). So
+  one step is the SDS loss, and more have its units.
+
+  DDIM adds (c_u - c_t) f to x / a from t to u, with c = s / a (equation 13 of Song et
+  al.). So eps' is a mean of the noises predicted on the way, each weighted by its share
+  of c_t, which is what `ScoreStep.weight` says.
+
+  The SMP paper (Mu et al., arXiv 2512.03028) takes three such steps of stride 2 for
+  styles that conflict. Its released code has none, and this form of the error is ours.
+
+  Args:
+    schedule: The noise schedule.
+    timesteps: K of them, where the windows are noised to.
+    count: Number of steps, at least 1.
+
+  Raises:
+    UserError: There is no step, or there are more than timesteps to the clean window.
+  """
+  most = min(timesteps) // STRIDE + 1
+  if not 1 <= count <= most:
+    raise UserError(
+      f"score_steps is {count}, expected 1 to {most}: they are {STRIDE} timesteps apart "
+      f"and the first is at timesteps {tuple(timesteps)}"
+    )
+  device = schedule.betas.device
+  at = [
+    torch.tensor([t - STRIDE * step for t in timesteps], device=device)
+    for step in range(count)
+  ]
+  signal = [schedule.signal[t].view(-1, 1, 1, 1) for t in at]
+  noise = [schedule.noise[t].view(-1, 1, 1, 1) for t in at]
+  ratio = [s / a for s, a in zip(noise, signal, strict=True)]
+  # The last step is to the clean window, signal 1 and noise 0.
+  signal.append(torch.ones_like(signal[0]))
+  ratio.append(torch.zeros_like(ratio[0]))
+  return [
+    ScoreStep(
+      timesteps=at[i],
+      weight=(ratio[i] - ratio[i + 1]) / ratio[0],
+      keep=signal[i + 1] / signal[i],
+      add=signal[i + 1] * (ratio[i + 1] - ratio[i]),
+    )
+    for i in range(count)
+  ]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample
+from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample, score_path
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.diffusion.reference import REFERENCE_KEY, Reference
@@ -162,13 +162,17 @@ class MotionPrior(nn.Module):
       return self.denormalize(ddpm_sample(predict, shape, self.schedule, generator))
 
   def sds_loss_at(
-    self, timesteps: Sequence[int], precision: Precision = "auto"
+    self,
+    timesteps: Sequence[int],
+    precision: Precision = "auto",
+    score_steps: int = 1,
   ) -> SdsLoss:
     """Return `denoising_error` at timesteps fixed beforehand, which is faster.
 
     The loss computes on the device that the prior is on now, with its present weights.
+    With more ``score_steps`` than 1 it is `multi_step_error`.
     """
-    return SdsLoss(self, timesteps, precision)
+    return SdsLoss(self, timesteps, precision, score_steps)
 
   @torch.no_grad()
   def denoising_error(
@@ -202,6 +206,38 @@ class MotionPrior(nn.Module):
     modulation = self.denoiser.time_modulation(timesteps).unsqueeze(2)
     predicted = self.denoiser.forward_modulated(noised, modulation)
     return (predicted - noise).square().mean(dim=(-2, -1)).transpose(0, 1)
+
+  @torch.no_grad()
+  def multi_step_error(
+    self, features: Tensor, timesteps: Sequence[int], noise: Tensor, score_steps: int
+  ) -> Tensor:
+    """Return the error of the clean windows that several DDIM steps lead to.
+
+    It is in the units of `denoising_error`, which it is for one step; see
+    `smp.diffusion.ddpm.score_path`.
+
+    Args:
+      features: Windows (N, W, F), raw units.
+      timesteps: K of them, in [0, T).
+      noise: (K, N, W, F) standard normal.
+      score_steps: Number of steps; the last must be at a timestep.
+
+    Returns:
+      (N, K): mean over W and F of (signal / noise of the timestep * (clean window -
+      window))^2, normalised windows.
+    """
+    steps = score_path(self.schedule, timesteps, score_steps)
+    signal, noise_scale = (
+      level[steps[0].timesteps].view(-1, 1, 1, 1)
+      for level in (self.schedule.signal, self.schedule.noise)
+    )
+    window = self.normalize(features)
+    x = signal * window + noise_scale * noise
+    for step in steps:
+      modulation = self.denoiser.time_modulation(step.timesteps).unsqueeze(2)
+      x = step.keep * x + step.add * self.denoiser.forward_modulated(x, modulation)
+    error = signal / noise_scale * (x - window)
+    return error.square().mean(dim=(-2, -1)).transpose(0, 1)
 
   # Files.
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smp.diffusion.ddpm import CosineSchedule
+from smp.diffusion.ddpm import CosineSchedule, score_path
 from smp.diffusion.denoiser import NORM_EPS, Block, Denoiser
 from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.diffusion.styles import BlendedDenoiser, blend
@@ -60,7 +60,7 @@ def products_in(precision: str) -> tuple[torch.dtype, Literal["ieee", "tf32"]]:
 
 
 class SdsLoss(nn.Module):
-  """`MotionPrior.denoising_error` at fixed timesteps.
+  """`MotionPrior.denoising_error` at fixed timesteps, or `multi_step_error`.
 
   It never synchronises with the host, never branches on values, and from the second
   call with the same number of windows allocates nothing of its own, so it fits a CUDA
@@ -71,18 +71,27 @@ class SdsLoss(nn.Module):
     prior: The prior.
     timesteps: K of them, each within the prior's schedule.
     precision: See `Precision`.
+    score_steps: Steps of multi-step score matching (`smp.diffusion.ddpm.score_path`).
 
   Raises:
-    UserError: A timestep is outside the schedule, or there is no such precision.
+    UserError: A timestep is outside the schedule, there is no such precision, or there
+      are too many steps.
   """
 
   signal: Tensor
   noise_scale: Tensor
   gain: Tensor
   offset: Tensor
+  weight: Tensor
+  keep: Tensor
+  add: Tensor
 
   def __init__(
-    self, prior: Scorable, timesteps: Sequence[int], precision: Precision = "auto"
+    self,
+    prior: Scorable,
+    timesteps: Sequence[int],
+    precision: Precision = "auto",
+    score_steps: int = 1,
   ):
     super().__init__()
     count = prior.schedule.num_timesteps
@@ -92,24 +101,30 @@ class SdsLoss(nn.Module):
         f"timesteps {tuple(timesteps)}: give at least one, each from 0 to {count - 1}"
       )
     device = prior.q_low.device
-    steps = torch.tensor(tuple(timesteps), device=device)
+    path = score_path(prior.schedule, timesteps, score_steps)
+    steps = path[0].timesteps
     gain, offset = prior.affine()
     buffers = {
       "signal": prior.schedule.signal[steps].view(-1, 1, 1, 1),
       "noise_scale": prior.schedule.noise[steps].view(-1, 1, 1, 1),
       "gain": gain,
       "offset": offset,
+      "weight": torch.stack([step.weight for step in path]),
+      "keep": torch.stack([step.keep for step in path]),
+      "add": torch.stack([step.add for step in path]),
     }
     for name, value in buffers.items():
       self.register_buffer(name, value.clone(), persistent=False)
     self.precision = resolve_precision(precision, device)
-    self._predict = make_predictor(prior.denoiser, steps, self.precision)
+    self._predictors = [
+      make_predictor(prior.denoiser, step.timesteps, self.precision) for step in path
+    ]
     self._noised = torch.empty(0)
 
   @torch.no_grad()
   def forward(self, features: Tensor, noise: Tensor) -> Tensor:
     """Return errors (N, K) of raw ``features`` (N, W, F) under ``noise`` (K, N, W, F)."""
-    if on_cpu(self._predict):
+    if all(map(on_cpu, self._predictors)):
       with torch_on_one_thread():
         return self._score(features, noise)
     return self._score(features, noise)
@@ -123,10 +138,27 @@ class SdsLoss(nn.Module):
     error = self._predict(noised).sub_(noise).square_()
     return error.mean(dim=(-2, -1)).transpose(0, 1)
 
+  def _predict(self, x: Tensor) -> Tensor:
+    """Return the noise predicted in ``x`` (K, N, W, F), which several steps change."""
+    first, *others = self._predictors
+    total = first(x)
+    if not others:
+      return total
+    x.mul_(self.keep[0]).addcmul_(total, self.add[0])
+    total.mul_(self.weight[0])
+    last = len(others)
+    for i, predict in enumerate(others, 1):
+      predicted = predict(x)
+      total.addcmul_(predicted, self.weight[i])
+      if i < last:
+        x.mul_(self.keep[i]).addcmul_(predicted, self.add[i])
+    return total
+
 
 Predictor = Callable[[Tensor], Tensor]
 """Maps (K, N, W, F), each group at its own timestep, to the predicted noise (K, N, W,
-F), float32. The caller may change the result until the next call."""
+F), float32. The caller may change the result until the next call, and each predictor
+has a result of its own."""
 
 
 def make_predictor(

@@ -62,6 +62,11 @@ class SmpTermCfg(CommandTermCfg):
   """w of classifier-free guidance: 1 is the style itself at no cost, above 1 it is
   exaggerated; such weights, and two styles, take one evaluation more per label."""
 
+  score_steps: int = 1
+  """Steps of multi-step score matching: 1 is the SDS loss; more follow the prior from
+  the noised window through timesteps that are 2 apart, and compare where that ends with
+  the window. For styles that conflict. Each step takes an evaluation."""
+
   entity_name: str = "robot"
 
   timesteps: tuple[int, ...] = SCORED_TIMESTEPS
@@ -217,7 +222,7 @@ class SmpTerm(CommandTerm):
     if self.prior is None:
       return NoStyle(self.num_envs, self.device)
     return SmpReward(
-      sds_loss_fn=self.prior.sds_loss_at(cfg.timesteps, cfg.precision),
+      sds_loss_fn=self.prior.sds_loss_at(cfg.timesteps, cfg.precision, cfg.score_steps),
       normalizer=_make_normalizer(cfg, self.prior).to(self.device),
       timesteps=cfg.timesteps,
       sds_scale=cfg.sds_scale,
