@@ -18,7 +18,6 @@ from tensordict import TensorDict
 
 from smp.cli.train import interrupt
 from smp.cli.train import main as train_main
-from smp.diffusion.styles import StyleCfg
 from smp.errors import run
 from smp.mdp.composition import RewardForm
 from smp.mdp.sds_normalizer import SdsNormalizer
@@ -36,7 +35,7 @@ class ToySmpTerm:
   """The reward's memory, at its real size."""
 
   def __init__(self) -> None:
-    self.cfg = SimpleNamespace(prior="loco", styles=StyleCfg)
+    self.cfg = SimpleNamespace(prior="loco", style_title=lambda: None)
     self.prior = object()
     self.normalizer = SdsNormalizer(3, 5e7)
     shapes = {"root_pos": 3, "root_quat": 4, "joint_pos": 29}
@@ -104,7 +103,7 @@ class OffPolicyToyEnv(ToyEnv):
     smp_term: Any = self.smp_term
     form = RewardForm("product", 6.0, 0.5, 0.5)
     smp_term.cfg = SimpleNamespace(
-      prior="loco", timesteps=(1, 2, 3), form=lambda: form, styles=StyleCfg
+      prior="loco", timesteps=(1, 2, 3), form=lambda: form, style_title=lambda: None
     )
     smp_term.task_reward = smp_term.floor = torch.zeros(ENVS)
     smp_term.style = SimpleNamespace(

@@ -24,7 +24,7 @@ from smp.deploy.policy_spec import PolicySpec
 from smp.deploy.rollout import read_start
 from smp.errors import UserError
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
-from smp.rl.actor_layout import ActorLayout
+from smp.rl.actor_layout import ActorLayout, leave_out_prior
 from smp.rl.loading import CPU_GSI_BUFFER_SIZE
 from smp.sim.engine import make_env
 from smp.utils.quiet import quiet
@@ -98,6 +98,7 @@ def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
 def _environment(cfg: CompareSimulatorsCfg, spec: PolicySpec) -> RslRlVecEnvWrapper:
   env_cfg = undisturbed(load_env_cfg(spec.task, play=True))
   _observed_by(spec).apply(env_cfg)
+  leave_out_prior(env_cfg)
   env_cfg.seed = cfg.seed
   smp_term = env_cfg.commands[SMP_TERM]
   assert isinstance(smp_term, SmpTermCfg)
@@ -110,7 +111,8 @@ def _environment(cfg: CompareSimulatorsCfg, spec: PolicySpec) -> RslRlVecEnvWrap
 def _observed_by(spec: PolicySpec) -> ActorLayout:
   """Return what a policy observes, which may differ from what its task defines."""
   names = tuple(part.name for part in spec.observations)
-  return ActorLayout(names, max(part.history_length for part in spec.observations))
+  frames = max(part.history_length for part in spec.observations)
+  return ActorLayout(names, frames, spec.styles)
 
 
 def _table(found: list[Agreement]) -> Table:

@@ -75,6 +75,9 @@ class EvaluateArgs(WandbRunArgs):
   prior: str | None = None
   """Another prior than the task's, if the policy was trained with one."""
 
+  style: str | None = None
+  """Style, of policies that observe one. Default: drawn for each episode."""
+
   output_dir: Path | None = None
   """Folder for evaluation.json and report.html. Default: a folder beside the
   checkpoint."""
@@ -302,7 +305,7 @@ def run_policy(
         policy.statistics(),
         machine,
         args.prior,
-        None if policy.file is None else ActorLayout.read(policy.file),
+        None if policy.file is None else ActorLayout.read(policy.file, args.style),
         show,
       )
     )
@@ -384,6 +387,7 @@ def collect(
     "seeds": list(args.all_seeds()),
     "num_envs": args.num_envs,
     "prior": args.prior,
+    "style": args.style,
     "data": None if data is None else data.about(),
     "strips": note,
     "figures": {

@@ -79,7 +79,9 @@ def export_checkpoint(task: str, checkpoint: Path, output: Path) -> PolicySpec:
   trained = load_trained(checkpoint, task)
   with quiet():
     layout = ActorLayout.read(checkpoint)
-    play = PlayEnvCfg(engine="native", device="cpu", threads=1, actor=layout)
+    play = PlayEnvCfg(
+      engine="native", device="cpu", threads=1, actor=layout, observations_alone=True
+    )
     env = build_env(task, play)
     try:
       check_fit(trained.actor.sizes, env, checkpoint)

@@ -46,6 +46,13 @@ class PlayArgs(WandbRunArgs):
   """Show the SDS loss under the prior in this artifact: ORG/PROJECT/ARTIFACT[:VERSION].
   The newest version unless one is named. Default: the prior of the task."""
 
+  prior: str | None = None
+  """Another prior than the task's, by name or path, if the policy was trained with
+  one. A policy of several styles needs its own."""
+
+  style: str | None = None
+  """Style, of a policy that observes one. Default: another in each episode."""
+
   num_envs: int = 1
 
   device: str | None = None
@@ -231,8 +238,10 @@ def play_env_cfg(
   """
   layout = None
   if checkpoint is not None and is_smp_task(task):
-    layout = ActorLayout.read(checkpoint)
-  prior = None if args.wandb_prior is None else str(fetch_prior(args.wandb_prior))
+    layout = ActorLayout.read(checkpoint, args.style)
+  prior = args.prior
+  if args.wandb_prior is not None:
+    prior = str(fetch_prior(args.wandb_prior))
   return PlayEnvCfg(
     num_envs=args.num_envs,
     device=args.device,

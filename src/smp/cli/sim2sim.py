@@ -23,6 +23,7 @@ from smp.deploy.robot_log import write_log
 from smp.deploy.rollout import Log, Rollout, figures, read_start, run
 from smp.deploy.safety import Safety
 from smp.errors import UserError
+from smp.utils.names import check_style
 
 SECONDS = 20.0
 """Default length of a run, s of simulated time."""
@@ -48,6 +49,9 @@ class Sim2SimCfg(Disturbances):
 
   changes: tuple[str, ...] = ()
   """Changes of the command on the way: SECONDS:NAME=VALUE, as in 3:vx=1 6:vx=0."""
+
+  style: str | None = None
+  """Style, of a policy that observes one; default: the first it was trained with."""
 
   seconds: float | None = None
   """Simulated time, s. Default: 20; a viewer runs until closed."""
@@ -108,6 +112,9 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
   command = Command(spec, given_values(cfg.command))
   changes = read_changes(cfg.changes, command)
   robot = Robot(spec, command, visual=cfg.viewer != "none")
+  if cfg.style is not None:
+    check_style(cfg.style, spec.styles, cfg.policy.name)
+    robot.style = cfg.style
   disturb(robot, cfg)
   start = read_start(cfg.start, robot.default_state()) if cfg.start else None
   safety = Safety(describe_deploy(spec, cfg.policy.name)) if cfg.safety else None

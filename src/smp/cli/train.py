@@ -20,6 +20,7 @@ from mjlab.scripts.train import TrainConfig, launch_training
 from smp.cli.task_argument import task_from_argv
 from smp.errors import UserError
 from smp.mdp.curriculums import CLIMB, add_curriculum
+from smp.mdp.observations import observe_styles
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.checkpoint import newest_checkpoint
@@ -208,6 +209,7 @@ def main() -> None:
     if config.engine != "warp":
       print(cpu_outlook(threads, off_policy))
   _choose_actor(task, config)
+  observe_styles(config.env)
   _leave_out_events(config)
   _begin_gently(config, off_policy)
   config = choose_checkpoint(config)

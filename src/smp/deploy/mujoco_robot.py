@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from smp.deploy.fixed_command import Command
-from smp.deploy.policy_spec import Observation, Physics, PolicySpec
+from smp.deploy.policy_spec import STYLE, Observation, Physics, PolicySpec
 from smp.errors import UserError
 from smp.robots import g1
 
@@ -137,6 +137,7 @@ class Robot:
     action: The last action (A,); zero at the beginning.
     delay_steps: Physics steps before targets take effect; the default pose until then.
     gain_scale: Factor on the gains that the motors are told.
+    style: The style that the policy is told, one of the policy's; "" if it has none.
     held: Pose (7,) at which a stand holds the pelvis; None: it is free.
   """
 
@@ -161,6 +162,7 @@ class Robot:
     self._offset = np.array(joints.action_offset)
     self._scale = np.array(joints.action_scale)
     self.action = np.zeros(len(joints.names))
+    self.style = spec.styles[0] if spec.styles else ""
     self.delay_steps, self._waiting = 0, list[tuple[int, np.ndarray]]()
     self.gain_scale = 1.0
     self.held: np.ndarray | None = None
@@ -288,11 +290,16 @@ class Robot:
     """Return the last action (A,)."""
     return self.action
 
+  def style_one_hot(self) -> np.ndarray:
+    """Return 1 at the place of the style, else 0 (S,)."""
+    return np.array([float(name == self.style) for name in self.spec.styles])
+
 
 SOURCES: dict[str, Callable[[Robot], np.ndarray]] = {
   "projected_gravity": Robot.projected_gravity,
   "joint_pos": Robot.joint_pos,
   "joint_vel": Robot.joint_vel,
   "last_action": Robot.last_action,
+  STYLE: Robot.style_one_hot,
 }
 """Parts of the observation by ``source``, in addition to sensor and command."""

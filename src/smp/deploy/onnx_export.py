@@ -24,6 +24,7 @@ from smp.deploy.deploy_file import write_deploy
 from smp.deploy.policy_spec import (
   FORMAT,
   KEY,
+  STYLE,
   Joints,
   Observation,
   Physics,
@@ -31,6 +32,7 @@ from smp.deploy.policy_spec import (
 )
 from smp.errors import UserError
 from smp.mdp.commands import ComponentCommand
+from smp.mdp.observations import style_one_hot
 from smp.mdp.smp_term import SmpTerm
 from smp.mdp.terminations import root_too_low
 from smp.utils.components import Component
@@ -79,6 +81,7 @@ _SOURCES = {
   mdp.joint_vel_rel: ("joint_vel", "rad/s", ""),
   mdp.last_action: ("last_action", "1", ""),
   mdp.generated_commands: ("command", "", "see command"),
+  style_one_hot: (STYLE, "1", ""),
 }
 _SENSOR_UNITS = {
   mujoco.mjtSensor.mjSENS_GYRO: "rad/s",
@@ -300,8 +303,12 @@ def _observation(
   if isinstance(trained, UniformNoiseCfg):
     noise = (float(cast(Any, trained.n_min)), float(cast(Any, trained.n_max)))
   scale = _broadcast(1.0 if cfg.scale is None else cfg.scale, 1)
+  choices = ()
+  if source == STYLE:
+    choices = SmpTerm.of(env).cfg.names()
+    frame = f"which of {', '.join(choices)}"
   return Observation(
-    name, source, size // frames, unit, frame, scale, noise, sensor, frames
+    name, source, size // frames, unit, frame, scale, noise, sensor, frames, choices
   )
 
 

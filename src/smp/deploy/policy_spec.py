@@ -17,6 +17,8 @@ from smp.errors import UserError
 from smp.utils.components import DIRECTION, KINDS, POINT, SCALAR, Component
 from smp.utils.schema import read_as
 
+STYLE = "style"
+"""Source of the observation of a style."""
 KEY = "smp"
 """Name of the metadata entry."""
 FORMAT = 3
@@ -79,6 +81,8 @@ class Observation:
   history_length: Annotated[int, Field(gt=0)] = 1
   """Frames in the vector, one per control step, oldest first, this step's last. Before
   there are as many, the first one is repeated."""
+  choices: tuple[str, ...] = ()
+  """Meaning of the values where one is 1 and the others are 0: the policy's styles."""
 
   @property
   def width(self) -> int:
@@ -133,6 +137,12 @@ class PolicySpec:
   def observation_size(self) -> int:
     """Return the size of the observation vector."""
     return sum(part.width for part in self.observations)
+
+  @property
+  def styles(self) -> tuple[str, ...]:
+    """Return the styles that the policy tells apart; empty: it observes none."""
+    found = [part.choices for part in self.observations if part.source == STYLE]
+    return found[0] if found else ()
 
   def dumps(self) -> str:
     """Return the metadata as JSON."""
@@ -198,6 +208,8 @@ def _check(spec: PolicySpec) -> None:
   for part in spec.observations:
     fits = len(part.scale) in (1, part.size)
     require(fits, f"'{part.name}' has {len(part.scale)} scales, not 1 or {part.size}")
+    found, due = len(part.choices), part.size if part.source == STYLE else 0
+    require(found == due, f"'{part.name}' has {found} choices, not {due}")
   seen = [part.size for part in spec.observations if part.source == "command"]
   given = sum(part.size for part in spec.command)
   require(sum(seen) == given, f"the command has {given} values, observed {sum(seen)}")

@@ -139,8 +139,9 @@ def score_path(
   al.). So eps' is a mean of the noises predicted on the way, each weighted by its share
   of c_t, which is what `ScoreStep.weight` says.
 
-  The SMP paper (Mu et al., arXiv 2512.03028) takes three such steps of stride 2 for
-  styles that conflict. Its released code has none, and this form of the error is ours.
+  Source: the SMP paper (Mu et al., arXiv 2512.03028) takes three such steps of stride 2
+  for styles that conflict. Its released code (MimicKit, ``ESM_SDS_loss``) takes the
+  noise implied by the clean window too, after its one step.
 
   Args:
     schedule: The noise schedule.

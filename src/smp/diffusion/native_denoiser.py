@@ -29,7 +29,7 @@ from smp.utils.native_code import LaunchPool
 
 _MAX_ROWS = 16
 """Maximum padding in rows; at least as large as R in the C code."""
-_BLOCK = 4
+BLOCK = 4
 """Windows that pass the network together, so that weights are read once for all."""
 
 
@@ -81,7 +81,7 @@ class FusedDenoiser:
         raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {want}")
     if not x.is_contiguous() or not out.is_contiguous() or out.shape != x.shape:
       raise ValueError("x and out must be contiguous and of one shape")
-    call = {"groups": groups, "each": each, "block": min(_BLOCK, max(each, 1))}
+    call = {"groups": groups, "each": each, "block": min(BLOCK, max(each, 1))}
     call |= {"input": x.data_ptr(), "output": out.data_ptr()}
     call["modulation"] = modulation.data_ptr()
     with self._lock:
@@ -110,7 +110,7 @@ class FusedDenoiser:
     """Return a thread's job, its recorded launch, and its scratch memory."""
     d = self._denoiser
     padded = self._out.shape[0] * TILE
-    rows = _BLOCK * d.window + _MAX_ROWS
+    rows = BLOCK * d.window + _MAX_ROWS
     widest = max(3 * d.d_model, self._inner, padded, d.feature_dim)
     scratch = torch.zeros(rows * (2 * d.d_model + widest))
     values = {

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from smp.diffusion.ddpm import CosineSchedule, EpsModel, ddpm_sample, score_path
 from smp.diffusion.denoiser import Denoiser
+from smp.diffusion.labelled import WindowLabels
 from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.diffusion.reference import REFERENCE_KEY, Reference
 from smp.diffusion.sds import Precision, SdsLoss
@@ -166,13 +167,15 @@ class MotionPrior(nn.Module):
     timesteps: Sequence[int],
     precision: Precision = "auto",
     score_steps: int = 1,
+    labels: WindowLabels | None = None,
   ) -> SdsLoss:
     """Return `denoising_error` at timesteps fixed beforehand, which is faster.
 
     The loss computes on the device that the prior is on now, with its present weights.
-    With more ``score_steps`` than 1 it is `multi_step_error`.
+    With more ``score_steps`` than 1 it is `multi_step_error`. With ``labels`` each
+    window is judged under its own, and the prior must be under no style.
     """
-    return SdsLoss(self, timesteps, precision, score_steps)
+    return SdsLoss(self, timesteps, precision, score_steps, labels)
 
   @torch.no_grad()
   def denoising_error(

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from smp.diffusion.ddpm import CosineSchedule, score_path
 from smp.diffusion.denoiser import NORM_EPS, Block, Denoiser
+from smp.diffusion.labelled import LabelledOnCpu, WindowLabels, modulation_table
 from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
 from smp.diffusion.styles import BlendedDenoiser, blend
 from smp.errors import UserError
@@ -72,6 +73,7 @@ class SdsLoss(nn.Module):
     timesteps: K of them, each within the prior's schedule.
     precision: See `Precision`.
     score_steps: Steps of multi-step score matching (`smp.diffusion.ddpm.score_path`).
+    labels: The label of each window; None: that of the prior.
 
   Raises:
     UserError: A timestep is outside the schedule, there is no such precision, or there
@@ -92,6 +94,7 @@ class SdsLoss(nn.Module):
     timesteps: Sequence[int],
     precision: Precision = "auto",
     score_steps: int = 1,
+    labels: WindowLabels | None = None,
   ):
     super().__init__()
     count = prior.schedule.num_timesteps
@@ -117,7 +120,12 @@ class SdsLoss(nn.Module):
       self.register_buffer(name, value.clone(), persistent=False)
     self.precision = resolve_precision(precision, device)
     self._predictors = [
-      make_predictor(prior.denoiser, step.timesteps, self.precision) for step in path
+      make_predictor(prior.denoiser, step.timesteps, self.precision)
+      if labels is None
+      else make_labelled_predictor(
+        prior.denoiser, step.timesteps, self.precision, labels
+      )
+      for step in path
     ]
     self._noised = torch.empty(0)
 
@@ -187,6 +195,37 @@ def make_predictor(
   return lambda x: denoiser.forward_modulated(x, modulation)
 
 
+def make_labelled_predictor(
+  denoiser: Denoiser | BlendedDenoiser,
+  timesteps: Tensor,
+  precision: Precision,
+  labels: WindowLabels,
+) -> Predictor:
+  """Return the fastest denoiser for windows that have labels of their own.
+
+  Labels cannot be folded into weights, so on a GPU it is the plain denoiser; 16-bit
+  products are TF32 there.
+
+  Args:
+    denoiser: The denoiser, on the device, without a choice of labels.
+    timesteps: (K,), on the device.
+    precision: Any but "auto".
+    labels: The labels of the windows.
+  """
+  if isinstance(denoiser, BlendedDenoiser):
+    raise ValueError("windows have labels, and the denoiser has some too")
+  if usable(denoiser):
+    predictor = LabelledOnCpu(denoiser, timesteps, labels)
+  else:
+    predictor = _Labelled(denoiser, timesteps, precision, labels)
+  if labels.weight == 1.0:
+    return predictor
+  none = denoiser.with_label(denoiser.num_styles)
+  parts = [predictor, make_predictor(none, timesteps, precision)]
+  shares = torch.tensor([[labels.weight], [1.0 - labels.weight]])
+  return _Blended(parts, shares.to(timesteps.device))
+
+
 def resolve_precision(precision: str, device: torch.device) -> Precision:
   """Return the precision that a device computes in.
 
@@ -218,6 +257,27 @@ class _OnCpu:
     return self._fused(x, self._modulation, out=self._out)
 
 
+class _Labelled:
+  """`Denoiser` with the modulation of each window's own label."""
+
+  def __init__(
+    self,
+    denoiser: Denoiser,
+    timesteps: Tensor,
+    precision: Precision,
+    labels: WindowLabels,
+  ) -> None:
+    self._denoiser, self._index = copy.deepcopy(denoiser), labels.index
+    self._table = modulation_table(denoiser, timesteps, labels.choices)
+    _, self._matmul = products_in(precision)
+
+  def __call__(self, x: Tensor) -> Tensor:
+    with float32_products(self._matmul):
+      return self._denoiser.forward_modulated(
+        x, self._table.index_select(2, self._index)
+      )
+
+
 class _Blended:
   """Weighted sum of the predictors of several labels (`smp.diffusion.styles`)."""
 
@@ -231,7 +291,7 @@ class _Blended:
 def on_cpu(predictor: Predictor) -> bool:
   """Return whether a predictor is compiled C on the CPU."""
   parts = predictor.parts if isinstance(predictor, _Blended) else [predictor]
-  return all(isinstance(part, _OnCpu) for part in parts)
+  return all(isinstance(part, (_OnCpu, LabelledOnCpu)) for part in parts)
 
 
 MAX_ATTENDED = 65_535

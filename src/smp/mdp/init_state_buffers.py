@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,23 +64,25 @@ class InitStateBuffer:
     """Return the number of windows."""
     return self.root_pos.shape[0]
 
-  def draw(self, count: int, weights: torch.Tensor | None = None) -> torch.Tensor:
+  def draw(
+    self,
+    count: int,
+    weights: torch.Tensor | None = None,
+    styles: torch.Tensor | None = None,
+  ) -> torch.Tensor:
     """Return indices (count,) of windows drawn with replacement.
 
     Args:
       count: Number of draws.
       weights: (count, size) unnormalised probability of each window in each draw; None:
         uniform.
+      styles: (count,) style that each window is to have; ignored in this class.
     """
+    del styles
     device = self.root_pos.device
     if weights is None:
       return torch.randint(self.size, (count,), device=device)
-    # Inverse transform sampling: one random number per row, looked up in the cumulative
-    # weights. torch.multinomial draws a number for each weight and is 20 times slower.
-    bounds = weights.cumsum(dim=-1)
-    at = torch.rand(count, 1, device=device) * bounds[:, -1:]
-    index = torch.searchsorted(bounds, at, right=True).squeeze(-1)
-    return index.clamp(max=self.size - 1)
+    return _draw_weighted(weights)
 
   def windows(self, index: torch.Tensor) -> MotionState:
     """Return the windows (n, W, ...) of the indices ``index`` (n,)."""
@@ -111,6 +114,16 @@ class InitStateBuffer:
     )
     way = self.root_pos[slots, -1, :2] - self.root_pos[slots, 0, :2]
     self.velocity[slots] = way * (self._spec.fps / (self._spec.window - 1))
+
+
+def _draw_weighted(weights: torch.Tensor) -> torch.Tensor:
+  """Return a column (n,) of each row of ``weights`` (n, P), drawn by them."""
+  # Inverse transform sampling: one random number per row, looked up in the cumulative
+  # weights. torch.multinomial draws a number for each weight and is 20 times slower.
+  bounds = weights.cumsum(dim=-1)
+  at = torch.rand(len(weights), 1, device=weights.device) * bounds[:, -1:]
+  index = torch.searchsorted(bounds, at, right=True).squeeze(-1)
+  return index.clamp(max=weights.shape[1] - 1)
 
 
 class FallenStateBuffer(InitStateBuffer):
@@ -342,7 +355,8 @@ class GsiBuffer(InitStateBuffer):
 
   def load_state_dict(self, state: dict[str, Any]) -> bool:
     """Restore a saved buffer; return False, changing nothing, if the size differs."""
-    if state["root_pos"].shape != self.root_pos.shape:
+    saved = state.get("root_pos")
+    if saved is None or saved.shape != self.root_pos.shape:
       return False
     self.root_pos.copy_(state["root_pos"])
     self.root_quat.copy_(state["root_quat"])
@@ -350,3 +364,80 @@ class GsiBuffer(InitStateBuffer):
     self._derive(torch.arange(self.size, device=self.root_pos.device))
     self._next = int(state["next"])
     return True
+
+
+class StyledGsiBuffer(InitStateBuffer):
+  """The GSI buffer of environments with styles of their own: a part for each style.
+
+  Args:
+    priors: The prior under each style, by the name of the style.
+    kinematics: Of the robot.
+    size: Windows of all parts together; rounded up to a multiple of their number.
+    device: Device of the windows.
+    repair: See `GsiBuffer`.
+    max_head_height: See `GsiBuffer`.
+  """
+
+  def __init__(
+    self,
+    priors: Mapping[str, MotionPrior],
+    kinematics: Kinematics,
+    size: int,
+    device: str | torch.device,
+    repair: bool = True,
+    max_head_height: float | None = None,
+  ) -> None:
+    self._each = math.ceil(size / len(priors))
+    spec = next(iter(priors.values())).spec
+    super().__init__(self._each * len(priors), spec, kinematics, device)
+    self.parts: dict[str, GsiBuffer] = {}
+    for style, prior in priors.items():
+      part = GsiBuffer(prior, kinematics, self._each, device, repair, max_head_height)
+      first = len(self.parts) * self._each
+      # The windows of a part are rows of the whole.
+      for name in ("root_pos", "root_quat", "joint_pos", "ee_pos", "velocity"):
+        setattr(part, name, getattr(self, name)[first : first + self._each])
+      self.parts[style] = part
+
+  @property
+  def report(self) -> str:
+    """Return what happened to the sampled windows of each style."""
+    return "; ".join(f"{name}: {part.report}" for name, part in self.parts.items())
+
+  def draw(
+    self,
+    count: int,
+    weights: torch.Tensor | None = None,
+    styles: torch.Tensor | None = None,
+  ) -> torch.Tensor:
+    """Return indices (count,) of windows, each of the style in ``styles`` (count,).
+
+    Styles are places in the order of the priors; None: all windows of all styles.
+    """
+    if styles is None:
+      return super().draw(count, weights)
+    if weights is None:
+      place = torch.randint(self._each, (count,), device=self.root_pos.device)
+    else:
+      rows = torch.arange(count, device=styles.device)
+      place = _draw_weighted(weights.unflatten(1, (-1, self._each))[rows, styles])
+    return styles * self._each + place
+
+  def refresh(self, count: int) -> None:
+    """Replace the oldest windows of each style, ``count`` of them together."""
+    for part in self.parts.values():
+      part.refresh(min(math.ceil(count / len(self.parts)), self._each))
+
+  def state_dict(self) -> dict[str, Any]:
+    """Return the state of each part for a checkpoint, by style."""
+    return {"styles": {name: part.state_dict() for name, part in self.parts.items()}}
+
+  def load_state_dict(self, state: dict[str, Any]) -> bool:
+    """Restore a saved buffer; return False, changing nothing, if it does not fit."""
+    saved = state.get("styles")
+    if not isinstance(saved, dict) or list(saved) != list(self.parts):
+      return False
+    shape = next(iter(self.parts.values())).root_pos.shape
+    if any(each["root_pos"].shape != shape for each in saved.values()):
+      return False
+    return all(part.load_state_dict(saved[name]) for name, part in self.parts.items())

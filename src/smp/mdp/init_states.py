@@ -50,7 +50,10 @@ class InitStates(Protocol):
   generated: InitStateBuffer
 
   def draw(
-    self, count: int, weights: torch.Tensor | None = None
+    self,
+    count: int,
+    weights: torch.Tensor | None = None,
+    styles: torch.Tensor | None = None,
   ) -> tuple[MotionState, torch.Tensor]:
     """Return windows (count, W, ...) and their modes (count,) in `INIT_MODES`."""
     ...
@@ -87,7 +90,10 @@ class InitStateSampler:
     self.generated, self.fallen, self.share = generated, fallen, share
 
   def draw(
-    self, count: int, weights: torch.Tensor | None = None
+    self,
+    count: int,
+    weights: torch.Tensor | None = None,
+    styles: torch.Tensor | None = None,
   ) -> tuple[MotionState, torch.Tensor]:
     """Return windows (count, W, ...) and their kinds (count,) in `INIT_MODES`.
 
@@ -95,8 +101,9 @@ class InitStateSampler:
       count: Number of episodes that start.
       weights: (count, generated windows) unnormalised probability of each window for
         each episode, such as `init_speed_weights`; None: uniform.
+      styles: (count,) style of each episode, where each has its own.
     """
-    state = self.generated.windows(self.generated.draw(count, weights))
+    state = self.generated.windows(self.generated.draw(count, weights, styles))
     device = state.root_pos_w.device
     kind = torch.zeros(count, dtype=torch.long, device=device)
     if self.fallen is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.distributed
@@ -39,6 +40,8 @@ class SdsNormalizer(nn.Module):
   the windows of all.
   """
 
+  fixed = False
+  """Whether the scale is the prior's own."""
   mean: torch.Tensor
   count: torch.Tensor
   _shared: torch.Tensor
@@ -94,6 +97,22 @@ class SdsNormalizer(nn.Module):
     """Return μ of each timestep (K,), float32, at least ``MU_FLOOR``."""
     return self.mean.clamp(min=MU_FLOOR).float()
 
+  def mu(self) -> torch.Tensor:
+    """Return μ of each timestep (K,): `scale`."""
+    return self.scale()
+
+  def spread(self, error: torch.Tensor) -> torch.Tensor:
+    """Return the losses that belong to `scale`: ``error`` (N, K) itself."""
+    return error
+
+  def gather(self, losses: torch.Tensor) -> torch.Tensor:
+    """Return the SDS losses (N, K) of the result of `spread`."""
+    return losses
+
+  def log(self) -> Iterator[tuple[str, torch.Tensor]]:
+    """Return μ (K,) by the end of its name in the log."""
+    yield "", self.scale()
+
   def forward(self, error: torch.Tensor) -> torch.Tensor:
     """Return SDS losses (N, K) divided by their running means (N, K)."""
     return error / self.scale()
@@ -107,6 +126,8 @@ class ReferenceSdsNormalizer(SdsNormalizer):
   ``count`` is 1, so that a training that resumes from the checkpoint with a running
   mean starts at this scale and soon leaves it.
   """
+
+  fixed = True
 
   def __init__(self, reference_error: Sequence[float]) -> None:
     super().__init__(len(reference_error), freeze_after_samples=0.0)
@@ -130,3 +151,86 @@ class ReferenceSdsNormalizer(SdsNormalizer):
       f"[WARN] checkpoint has another scale of the errors ({theirs}) than the prior's "
       f"reference ({ours}): the prior's is kept, so the reward differs from before"
     )
+
+
+class StyleNormalizers(nn.Module):
+  """The scales of environments that have styles of their own: one for each style.
+
+  So r_smp of a style is what it would be if all environments had that style. Losses
+  that say of themselves which scale is theirs have S blocks of K columns: those of an
+  environment's style hold its SDS losses, the others are 0. With the scale of each
+  style divided by S, the mean over columns of loss / scale is that over timesteps of
+  loss / μ. So whatever stores losses and composes rewards later, such as a replay
+  buffer, needs to know nothing of styles.
+
+  Args:
+    parts: The scale of each style by its name, all of one kind.
+    index: (N,) int64, the style of each environment; read in every call.
+  """
+
+  index: torch.Tensor
+
+  def __init__(self, parts: Mapping[str, SdsNormalizer], index: torch.Tensor) -> None:
+    super().__init__()
+    self._names, self._parts = tuple(parts), nn.ModuleList(parts.values())
+    self.fixed = all(part.fixed for part in parts.values())
+    # No buffer: others change it in place.
+    self.index = index
+    self._styles = torch.arange(len(parts), device=index.device)
+
+  def parts(self) -> list[SdsNormalizer]:
+    """Return the scale of each style."""
+    return [cast(SdsNormalizer, part) for part in self._parts]
+
+  @property
+  def mean(self) -> torch.Tensor:
+    """Return the means of all styles (S * K,), one after the other."""
+    return torch.cat([part.mean for part in self.parts()])
+
+  @property
+  def count(self) -> torch.Tensor:
+    """Return the number of windows of each style (S,)."""
+    return torch.cat([part.count for part in self.parts()])
+
+  def update(self, error: torch.Tensor) -> None:
+    """Add a batch of SDS losses (N, K) to the means of their styles."""
+    for style, part in enumerate(self.parts()):
+      own = (self.index == style).unsqueeze(-1)
+      # Losses that are not finite are left out.
+      part.update(error.masked_fill(~own, torch.nan))
+
+  def average_over_ranks(self) -> None:
+    """Merge what all processes have seen; see `SdsNormalizer`."""
+    for part in self.parts():
+      part.average_over_ranks()
+
+  def load(self, mean: torch.Tensor, count: torch.Tensor) -> None:
+    """Load ``mean`` (S * K,) and ``count`` (S,) of a checkpoint."""
+    parts = self.parts()
+    pairs = zip(mean.chunk(len(parts)), count.chunk(len(parts)), strict=True)
+    for part, (each, windows) in zip(parts, pairs, strict=True):
+      part.load(each, windows)
+
+  def scale(self) -> torch.Tensor:
+    """Return μ / S of all styles (S * K,)."""
+    parts = self.parts()
+    return torch.cat([part.scale() for part in parts]) / len(parts)
+
+  def mu(self) -> torch.Tensor:
+    """Return μ of each environment's style (N, K)."""
+    return torch.stack([part.scale() for part in self.parts()])[self.index]
+
+  def spread(self, error: torch.Tensor) -> torch.Tensor:
+    """Return SDS losses (N, K) in the block of their style (N, S * K)."""
+    own = (self.index.unsqueeze(-1) == self._styles).unsqueeze(-1)
+    blocks = torch.where(own, error.unsqueeze(1), torch.zeros_like(error).unsqueeze(1))
+    return blocks.flatten(1)
+
+  def gather(self, losses: torch.Tensor) -> torch.Tensor:
+    """Return the SDS losses (N, K) of the result of `spread`."""
+    return losses.unflatten(-1, (len(self._parts), -1)).sum(dim=1)
+
+  def log(self) -> Iterator[tuple[str, torch.Tensor]]:
+    """Return μ (K,) of each style by the end of its name in the log."""
+    for name, part in zip(self._names, self.parts(), strict=True):
+      yield f"_{name}", part.scale()

@@ -14,7 +14,7 @@ from torch import Tensor
 from smp.diffusion.sds import SdsLoss
 from smp.errors import one_line
 from smp.mdp.composition import smp_reward_of
-from smp.mdp.sds_normalizer import ReferenceSdsNormalizer, SdsNormalizer
+from smp.mdp.sds_normalizer import SdsNormalizer, StyleNormalizers
 
 
 class SmpReward:
@@ -24,7 +24,7 @@ class SmpReward:
 
   Args:
     sds_loss_fn: The prior's SDS losses of windows.
-    normalizer: Their scale, mu.
+    normalizer: Their scale, mu; of environments with styles of their own, all scales.
     timesteps: The K diffusion timesteps, for the names in the log.
     sds_scale: w_s in r_smp = exp(-w_s * mean over K of error / mu).
     update: Whether the scale is updated, if it is a running one.
@@ -33,14 +33,15 @@ class SmpReward:
 
   Attributes:
     reward: (N,) r_smp, in [0, 1].
-    losses: (N, K) SDS losses, not normalised.
+    losses: (N, K) SDS losses, not normalised; (N, S * K) where environments have styles
+      of their own (`StyleNormalizers`).
     noise: (K, N, W, F) noise that is added to the windows; drawn in every step.
   """
 
   def __init__(
     self,
     sds_loss_fn: SdsLoss,
-    normalizer: SdsNormalizer,
+    normalizer: SdsNormalizer | StyleNormalizers,
     timesteps: Sequence[int],
     sds_scale: float,
     update: bool,
@@ -50,11 +51,20 @@ class SmpReward:
     self.sds_loss_fn, self.normalizer = sds_loss_fn, normalizer
     self._timesteps = tuple(timesteps)
     self._sds_scale, self._update = sds_scale, update
-    steps, features = len(normalizer.mean), sds_loss_fn.gain.shape[0]
+    steps, features = len(self._timesteps), sds_loss_fn.gain.shape[0]
     device = sds_loss_fn.gain.device
     self.noise = torch.empty(steps, num_envs, window, features, device=device)
     self.reward = torch.zeros(num_envs, device=device)
-    self.losses = torch.zeros(num_envs, steps, device=device)
+    self.losses = torch.zeros(num_envs, len(normalizer.mean), device=device)
+
+  @property
+  def errors(self) -> Tensor:
+    """Return the SDS losses (N, K) of the last step, by timestep alone."""
+    return self.normalizer.gather(self.losses)
+
+  def mu(self) -> Tensor:
+    """Return mu (K,) or of each environment (N, K)."""
+    return self.normalizer.mu()
 
   def draw(self) -> None:
     """Draw the noise of a step, outside a CUDA graph as torch's generator requires."""
@@ -66,12 +76,13 @@ class SmpReward:
     error = self.sds_loss_fn(features, self.noise)
     if self._update:
       self.normalizer.update(error)
-    self.losses.copy_(error)
+    losses = self.normalizer.spread(error)
+    self.losses.copy_(losses)
     # A diverged simulation earns nothing.
-    self.reward.copy_(smp_reward_of(error, self.scale(), self._sds_scale))
+    self.reward.copy_(smp_reward_of(losses, self.scale(), self._sds_scale))
 
   def scale(self) -> Tensor:
-    """Return mu (K,)."""
+    """Return what ``losses`` are divided by: mu (K,), or (S * K,)."""
     return self.normalizer.scale()
 
   def state(self) -> list[Tensor]:
@@ -84,7 +95,10 @@ class SmpReward:
       self.normalizer.average_over_ranks()
 
   def state_dict(self) -> dict[str, Any]:
-    """Return mu: ``mean`` (K,), ``count`` (1,), and the kind ``sds_normalizer``."""
+    """Return mu: ``mean`` (K,), ``count`` (1,), and the kind ``sds_normalizer``.
+
+    With S styles these are (S * K,) and (S,).
+    """
     return {
       "mean": self.normalizer.mean,
       "count": self.normalizer.count,
@@ -95,7 +109,7 @@ class SmpReward:
     """Load mu from a checkpoint. A scale that is the prior's own stays as it is."""
     if saved["mean"].shape != self.normalizer.mean.shape:
       kept = "stay the prior's" if self._is_reference() else "start anew"
-      print(f"[WARN] checkpoint has other timesteps: means of errors {kept}")
+      print(f"[WARN] checkpoint has other timesteps or styles: means of errors {kept}")
       return
     moves = self._update and not self._is_reference()
     if moves and saved.get("sds_normalizer") == "reference":
@@ -107,16 +121,17 @@ class SmpReward:
 
   def log(self) -> dict[str, Tensor]:
     """Return mean r_smp, and the SDS loss and mu of each timestep."""
-    error = self.losses.where(self.losses.isfinite(), torch.nan).nanmean(dim=0)
-    scale = self.scale()
+    error = self.errors
+    error = error.where(error.isfinite(), torch.nan).nanmean(dim=0)
     values = {"Smp/r_smp": self.reward.mean()}
     for k, timestep in enumerate(self._timesteps):
       values[f"Smp/sds_loss_t{timestep}"] = error[k]
-      values[f"Smp/mu_t{timestep}"] = scale[k]
+      for end, scale in self.normalizer.log():
+        values[f"Smp/mu_t{timestep}{end}"] = scale[k]
     return values
 
   def _is_reference(self) -> bool:
-    return isinstance(self.normalizer, ReferenceSdsNormalizer)
+    return self.normalizer.fixed
 
   def compile(self) -> None:
     """Apply ``torch.compile`` to the denoiser; if that fails, warn and do without."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from mjlab.entity import Entity
 from mjlab.managers import CommandTerm, CommandTermCfg
 
+from smp.diffusion.labelled import WindowLabels
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.sds import Precision
-from smp.diffusion.styles import StyleCfg
+from smp.diffusion.styles import StyleCfg, find_style
 from smp.errors import UserError
 from smp.mdp import robot_state
 from smp.mdp.commands.moving_command import MovingCommand, MovingCommandCfg
@@ -21,16 +22,27 @@ from smp.mdp.composition import (
   smp_share,
   task_share,
 )
-from smp.mdp.init_state_buffers import DefaultPose, FallenStateBuffer, GsiBuffer
+from smp.mdp.env_styles import EnvStyles, split_names
+from smp.mdp.init_state_buffers import (
+  DefaultPose,
+  FallenStateBuffer,
+  GsiBuffer,
+  StyledGsiBuffer,
+)
 from smp.mdp.init_states import InitStates, InitStateSampler, init_speed_weights
 from smp.mdp.motion_window import MotionWindow
-from smp.mdp.sds_normalizer import ReferenceSdsNormalizer, SdsNormalizer
+from smp.mdp.sds_normalizer import (
+  ReferenceSdsNormalizer,
+  SdsNormalizer,
+  StyleNormalizers,
+)
 from smp.mdp.smp_reward import SmpReward
 from smp.mdp.style_reward import NoStyle, StyleReward
 from smp.mdp.style_step import StyleStep
 from smp.motion.features import FeatureSpec, g1_spec
 from smp.paths import resolve_prior
 from smp.robots import g1
+from smp.utils.names import check_style
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv
@@ -57,6 +69,14 @@ class SmpTermCfg(CommandTermCfg):
 
   style_lower: str | None = None
   """Style of the lower body (legs, root), if another than ``style``."""
+
+  styles: str | None = None
+  """Styles of which each environment draws one whenever an episode starts, as in
+  walk,run,dance. Its reward and its initial state are of that style, and actor and
+  critic observe which it is. Not together with the three options above."""
+
+  only_style: str | None = None
+  """The one of ``styles`` that all environments have, for viewing and evaluation."""
 
   style_weight: float = 1.0
   """w of classifier-free guidance: 1 is the style itself at no cost, above 1 it is
@@ -147,9 +167,38 @@ class SmpTermCfg(CommandTermCfg):
   # The term never resamples by time: it acts only when an episode starts.
   resampling_time_range: tuple[float, float] = (1e9, 1e9)
 
-  def styles(self) -> StyleCfg:
-    """Return the choice of styles."""
-    return StyleCfg(self.style, self.style_upper, self.style_lower, self.style_weight)
+  def choice(self) -> StyleCfg:
+    """Return the choice of styles for all environments; a list of one is that style.
+
+    Raises:
+      UserError: The list is malformed, or not the only choice of a style.
+    """
+    choice = StyleCfg(self.style, self.style_upper, self.style_lower, self.style_weight)
+    if self.styles is None:
+      return choice
+    if choice.named():
+      raise UserError(
+        f"styles '{self.styles}' and style '{choice.title()}': give one of them; with "
+        "styles each environment has one of the list"
+      )
+    names = split_names(self.styles)
+    return replace(choice, style=names[0]) if len(names) == 1 else choice
+
+  def names(self) -> tuple[str, ...]:
+    """Return the styles of which each environment draws one; empty: there is no list.
+
+    Raises:
+      UserError: As `choice`.
+    """
+    several = self.styles is not None and not self.choice().named()
+    return split_names(self.styles or "") if several else ()
+
+  def style_title(self) -> str | None:
+    """Return the styles in a word or few; None: there are none."""
+    choice, names = self.choice(), self.names()
+    if not names:
+      return choice.title() if choice.named() else None
+    return replace(choice, style=f"each of {', '.join(names)}").title()
 
   def form(self) -> RewardForm:
     """Return the settings of the reward's composition."""
@@ -189,6 +238,13 @@ class SmpTerm(CommandTerm):
     self.prior = _choose_style(
       cfg, _load_prior(cfg.prior, self.robot, env.step_dt, self.device)
     )
+    self._styled = _each_style(cfg, self.prior)
+    """The prior under each style, where environments have styles of their own."""
+    self.env_styles: EnvStyles | None = None
+    if cfg.names():
+      self.env_styles = EnvStyles(
+        cfg.names(), self.num_envs, self.device, cfg.only_style
+      )
     spec = self._spec(env.step_dt)
     self.window = MotionWindow(spec, self.num_envs, self.device)
     self.style = self._make_style(spec)
@@ -196,6 +252,8 @@ class SmpTerm(CommandTerm):
     self.task_reward = torch.zeros(self.num_envs, device=self.device)
     """(N,) weighted sum of the task terms of the current step, before composition."""
     self._scored_step = -1
+    self._by_style: dict[str, torch.Tensor] = {}
+    """Mean r_smp of each style in the current step, by its name in the log."""
     self.init_states: InitStates = self._make_init_states(spec)
     self.init_mode = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
     """(N,) kind of each episode's initial state in `smp.mdp.init_states.INIT_MODES`."""
@@ -221,9 +279,15 @@ class SmpTerm(CommandTerm):
     cfg = self.cfg
     if self.prior is None:
       return NoStyle(self.num_envs, self.device)
+    labels, styles = None, self.env_styles
+    if styles is not None:
+      choices = tuple(find_style(name, self.prior.styles) for name in styles.names)
+      labels = WindowLabels(styles.index, choices, cfg.style_weight)
     return SmpReward(
-      sds_loss_fn=self.prior.sds_loss_at(cfg.timesteps, cfg.precision, cfg.score_steps),
-      normalizer=_make_normalizer(cfg, self.prior).to(self.device),
+      sds_loss_fn=self.prior.sds_loss_at(
+        cfg.timesteps, cfg.precision, cfg.score_steps, labels
+      ),
+      normalizer=self._normalizer(self.prior),
       timesteps=cfg.timesteps,
       sds_scale=cfg.sds_scale,
       update=cfg.update_statistics,
@@ -231,20 +295,36 @@ class SmpTerm(CommandTerm):
       window=spec.window,
     )
 
+  def _normalizer(self, prior: MotionPrior) -> SdsNormalizer | StyleNormalizers:
+    """Return the scale of the errors, or that of each style."""
+    if self.env_styles is None:
+      return _make_normalizer(self.cfg, prior).to(self.device)
+    # All styles together have seen so many windows when they freeze.
+    share = self.cfg.freeze_after_samples / len(self._styled)
+    cfg = replace(self.cfg, freeze_after_samples=share)
+    parts = {
+      name: _make_normalizer(cfg, styled).to(self.device)
+      for name, styled in self._styled.items()
+    }
+    return StyleNormalizers(parts, self.env_styles.index)
+
   def _make_init_states(self, spec: FeatureSpec) -> InitStateSampler:
     if self.prior is None:
       robot = self.robot.data
       pose = torch.cat((robot.default_root_state[0, :7], robot.default_joint_pos[0]))
       generated = DefaultPose(pose, spec, self.window.kinematics, self.device)
     else:
-      generated = GsiBuffer(
-        self.prior,
+      options = (
         self.window.kinematics,
         self.cfg.gsi_buffer_size,
         self.device,
         self.cfg.filter_init_states,
         self.cfg.max_init_head_height,
       )
+      if self._styled:
+        generated = StyledGsiBuffer(self._styled, *options)
+      else:
+        generated = GsiBuffer(self.prior, *options)
       generated.refresh(self.cfg.gsi_buffer_size)
       print(f"[INFO] Initial states: {generated.report}")
     return InitStateSampler(
@@ -283,7 +363,7 @@ class SmpTerm(CommandTerm):
   def sds_loss(self) -> torch.Tensor:
     """Return the SDS losses of the current step (N, K), not normalised."""
     self._score_current_step()
-    return self.style.losses
+    return self.style.errors
 
   def compose_task(self, value: torch.Tensor, weight: float) -> torch.Tensor:
     """Return a task term's value (N,) as it enters the reward.
@@ -310,7 +390,10 @@ class SmpTerm(CommandTerm):
     """Restore what `state_dict` returned, so that training resumes without a jump."""
     self.load_means(saved)
     if not self.init_states.load_state_dict(saved["init_states"]):
-      print("[INFO] checkpoint has a GSI buffer of another size: keeping the fresh one")
+      print(
+        "[INFO] checkpoint has a GSI buffer of another size or other styles: keeping the "
+        "fresh one"
+      )
 
   def load_means(self, saved: dict[str, Any]) -> None:
     """Restore the normaliser state alone.
@@ -324,14 +407,20 @@ class SmpTerm(CommandTerm):
   @property
   def command(self) -> torch.Tensor:
     """Return r_smp and the SDS losses (N, 1 + K) for the viewer's plot."""
-    return torch.cat((self.style.reward.unsqueeze(-1), self.style.losses), dim=-1)
+    return torch.cat((self.style.reward.unsqueeze(-1), self.style.errors), dim=-1)
 
   def _update_metrics(self) -> None:
     """Do nothing: means over environments go to the log every step instead."""
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
     """Start episodes: write the last frame of a drawn window as the state."""
-    start, mode = self.init_states.draw(len(env_ids), self._init_weights(env_ids))
+    styles = None
+    if self.env_styles is not None:
+      self.env_styles.draw(env_ids)
+      styles = self.env_styles.index[env_ids]
+    start, mode = self.init_states.draw(
+      len(env_ids), self._init_weights(env_ids), styles
+    )
     self.init_mode[env_ids] = mode
     self.floor[env_ids] = self.cfg.min_smp_reward_fallen * (mode > 0)
     self.window.fill(env_ids, start)
@@ -385,6 +474,10 @@ class SmpTerm(CommandTerm):
     pos = robot_state.root_pos_w(self.robot) - self._env.scene.env_origins
     quat, joints = robot_state.root_quat_w(self.robot), self.robot.data.joint_pos
     self.style_step.run(pos, quat, joints)
+    if self.env_styles is not None:
+      # Now, because a reset draws other styles before the log is written.
+      means = self.env_styles.means(self.style.reward)
+      self._by_style = {f"Smp/r_smp_{name}": mean for name, mean in means.items()}
 
   def _log(self) -> None:
     log = self._env.extras["log"]
@@ -392,6 +485,7 @@ class SmpTerm(CommandTerm):
     task = self.task_reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     log["Smp/task_reward"] = task.mean()
     log.update(self.style.log())
+    log.update(self._by_style)
     ratio = self.window.amplitude / self._data_amplitude.clamp(min=1e-6)
     for i, limb in enumerate(g1.LIMBS if self.prior is not None else ()):
       log[f"Smp/amplitude_{limb}"] = ratio[i]
@@ -460,19 +554,42 @@ def _choose_style(cfg: SmpTermCfg, prior: MotionPrior | None) -> MotionPrior | N
   Raises:
     UserError: There is no prior, or it has no such style; names the file.
   """
-  styles = cfg.styles()
-  if not styles.named():
-    return prior
-  if prior is None:
+  styles, title = cfg.choice(), cfg.style_title()
+  if title is not None and prior is None and cfg.only_style is None:
     raise UserError(
-      f"style '{styles.title()}': there is no prior here; give --env.commands.smp.prior"
+      f"style '{title}': there is no prior here; give --env.commands.smp.prior"
     )
+  if prior is None or not styles.named():
+    return prior
   try:
     chosen = prior.with_style(styles)
   except UserError as error:
     raise UserError(f"{resolve_prior(cast(str, cfg.prior))}: {error}") from None
   print(f"[INFO] Style: {styles.title()}")
   return chosen
+
+
+def _each_style(cfg: SmpTermCfg, prior: MotionPrior | None) -> dict[str, MotionPrior]:
+  """Return the prior under each of the styles that environments draw from, by name.
+
+  Raises:
+    UserError: The prior has no such style (names the file), or the only one is not in
+      the list.
+  """
+  names = cfg.names()
+  if cfg.only_style is not None:
+    check_style(cfg.only_style, names, "this environment")
+  if prior is None or not names:
+    return {}
+  try:
+    for name in names:
+      find_style(name, prior.styles, "styles")
+  except UserError as error:
+    raise UserError(f"{resolve_prior(cast(str, cfg.prior))}: {error}") from None
+  print(f"[INFO] Style: {cfg.style_title()}")
+  return {
+    name: prior.with_style(StyleCfg(name, weight=cfg.style_weight)) for name in names
+  }
 
 
 def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:

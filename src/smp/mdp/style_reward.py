@@ -26,6 +26,11 @@ class StyleReward(Protocol):
   reward: Tensor
   losses: Tensor
 
+  @property
+  def errors(self) -> Tensor:
+    """Return what ``losses`` say of each environment."""
+    ...
+
   def draw(self) -> None:
     """Draw the random numbers that `score` needs."""
     ...
@@ -36,6 +41,10 @@ class StyleReward(Protocol):
 
   def scale(self) -> Tensor:
     """Return the values (K,) that the losses are divided by."""
+    ...
+
+  def mu(self) -> Tensor:
+    """Return the values, (K') or (N, K'), that ``errors`` are divided by."""
     ...
 
   def state(self) -> list[Tensor]:
@@ -75,6 +84,11 @@ class NoStyle:
     self.reward = torch.ones(num_envs, device=device)
     self.losses = torch.zeros(num_envs, 0, device=device)
 
+  @property
+  def errors(self) -> Tensor:
+    """Return ``losses``: there are none."""
+    return self.losses
+
   def draw(self) -> None:
     """Do nothing: there is no randomness."""
 
@@ -84,6 +98,10 @@ class NoStyle:
   def scale(self) -> Tensor:
     """Return an empty tensor: there are no losses."""
     return torch.ones(0, device=self.reward.device)
+
+  def mu(self) -> Tensor:
+    """Return an empty tensor: there are no losses."""
+    return self.scale()
 
   def state(self) -> list[Tensor]:
     """Return an empty list: `score` changes nothing."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smp.errors import UserError, one_line
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
-from smp.rl.actor_layout import ActorLayout
+from smp.rl.actor_layout import ActorLayout, leave_out_prior
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.policy_file import load_trained
 from smp.sim.engine import default_device, make_env
@@ -41,6 +41,8 @@ class PlayEnvCfg:
   """Another prior than the task's: a name or a path."""
   actor: ActorLayout | None = None
   """Observations of the actor; None: those of the task."""
+  observations_alone: bool = False
+  """Whether the prior of a policy of several styles may be left out."""
   terminations: bool = True
   video_size: tuple[int, int] | None = None
   """Height and width of rendered frames, pixels; None: nothing is rendered."""
@@ -56,6 +58,8 @@ def build_env(task: str, play: PlayEnvCfg) -> RslRlVecEnvWrapper:
   cfg = load_env_cfg(task, play=True)
   if play.actor is not None:
     play.actor.apply(cfg)
+  if play.observations_alone:
+    leave_out_prior(cfg)
   cfg.seed = play.seed
   cfg.scene.num_envs = play.num_envs
   if play.video_size is not None:

@@ -220,8 +220,8 @@ class CheckpointedRunner:
 
   def _style(self) -> dict[str, str]:
     """Return the style under which this training is, if it is under one."""
-    styles = self._smp_term().cfg.styles()
-    return {"style": styles.title()} if styles.named() else {}
+    title = self._smp_term().cfg.style_title()
+    return {} if title is None else {"style": title}
 
   def _compare_style(self, path: str, infos: dict[str, Any]) -> None:
     """Warn of a checkpoint that was trained under another style."""

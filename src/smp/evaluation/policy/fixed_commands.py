@@ -64,16 +64,19 @@ class FixedInitStates(InitStateSampler):
     self._kind = torch.tensor([INIT_MODES.index(k) for k in kinds], device=device)
 
   def draw(
-    self, count: int, weights: torch.Tensor | None = None
+    self,
+    count: int,
+    weights: torch.Tensor | None = None,
+    styles: torch.Tensor | None = None,
   ) -> tuple[MotionState, torch.Tensor]:
     """Draw windows (count, W, ...) and their kinds, for all environments in order.
 
-    Every window is equally likely; ``weights`` is ignored.
+    Every window of an environment's style is equally likely; ``weights`` is ignored.
     """
     del weights
     if count != len(self._kind):
       raise ValueError(f"{count} initial states for {len(self._kind)} environments")
-    window = self.generated.windows(self.generated.draw(count))
+    window = self.generated.windows(self.generated.draw(count, styles=styles))
     if self.fallen is None:
       return window, self._kind
     fallen = self.fallen.windows(self._draw_fallen(self.fallen))

@@ -248,7 +248,7 @@ class _Recorder:
       "torque": (29,),
       "foot_force": (2,),
       "task_reward": (),
-      "sds_loss": (smp_term.style.losses.shape[1],),
+      "sds_loss": (smp_term.style.errors.shape[1],),
       "r_smp": (),
     }
     shape, device = (steps, env.num_envs), env.device
