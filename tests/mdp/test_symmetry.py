@@ -101,7 +101,7 @@ class Twins:
     starts = self.smp_term.init_states
     draw = starts.draw
 
-    def twins(count: int, *_: Tensor | None) -> tuple[MotionState, Tensor]:
+    def twins(count: int, *_: Any, **__: Any) -> tuple[MotionState, Tensor]:
       state, kind = draw(count // 2)
       pairs = zip(state, mirror_state(state), strict=True)
       return MotionState(*(torch.cat(pair) for pair in pairs)), kind.repeat(2)

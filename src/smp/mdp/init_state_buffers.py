@@ -29,6 +29,9 @@ from smp.sim.fallen_states import FALLEN_POSES, sample_fallen_states
 SAMPLE_CHUNK = 1024
 """Windows sampled in one batch: bounds memory, yet keeps a GPU busy."""
 
+STYLES = "styles"
+"""Entry of a saved buffer that has a part for each style."""
+
 MAX_DRAWS = 30
 """Maximum windows sampled per window wanted; then the buffer is filled with copies."""
 
@@ -355,8 +358,7 @@ class GsiBuffer(InitStateBuffer):
 
   def load_state_dict(self, state: dict[str, Any]) -> bool:
     """Restore a saved buffer; return False, changing nothing, if the size differs."""
-    saved = state.get("root_pos")
-    if saved is None or saved.shape != self.root_pos.shape:
+    if STYLES in state or state["root_pos"].shape != self.root_pos.shape:
       return False
     self.root_pos.copy_(state["root_pos"])
     self.root_quat.copy_(state["root_quat"])
@@ -429,15 +431,27 @@ class StyledGsiBuffer(InitStateBuffer):
       part.refresh(min(math.ceil(count / len(self.parts)), self._each))
 
   def state_dict(self) -> dict[str, Any]:
-    """Return the state of each part for a checkpoint, by style."""
-    return {"styles": {name: part.state_dict() for name, part in self.parts.items()}}
+    """Return the state for a checkpoint: poses of all parts, one after the other.
+
+    ``styles`` is the position of the oldest window in the part of each style.
+    """
+    return {
+      "root_pos": self.root_pos,
+      "root_quat": self.root_quat,
+      "joint_pos": self.joint_pos,
+      "next": 0,
+      STYLES: {name: part.state_dict()["next"] for name, part in self.parts.items()},
+    }
 
   def load_state_dict(self, state: dict[str, Any]) -> bool:
     """Restore a saved buffer; return False, changing nothing, if it does not fit."""
-    saved = state.get("styles")
+    saved = state.get(STYLES)
     if not isinstance(saved, dict) or list(saved) != list(self.parts):
       return False
-    shape = next(iter(self.parts.values())).root_pos.shape
-    if any(each["root_pos"].shape != shape for each in saved.values()):
+    if state["root_pos"].shape != self.root_pos.shape:
       return False
-    return all(part.load_state_dict(saved[name]) for name, part in self.parts.items())
+    poses = ("root_pos", "root_quat", "joint_pos")
+    chunks = zip(*(state[pose].split(self._each) for pose in poses), strict=True)
+    for (name, part), own in zip(self.parts.items(), chunks, strict=True):
+      part.load_state_dict({**dict(zip(poses, own, strict=True)), "next": saved[name]})
+    return True
