@@ -199,6 +199,21 @@ def test_the_shipped_styles_are_each_in_both_splits():
     assert found == set(motions.styles)
 
 
+def test_nobody_is_seen_in_a_shipped_style_in_both_splits():
+  motions = dataset.load_motions(MOTIONS / "styles.yaml")
+  for style in motions.styles:
+    people = {
+      split: {
+        entry.clip.rpartition("_subject")[2]
+        for entry in motions.clips
+        if entry.split == split and style in entry.styles
+      }
+      for split in ("train", "val")
+    }
+    assert not people["train"] & people["val"]
+    assert len(people["train"]) >= 2
+
+
 # Bad input.
 
 
