@@ -36,6 +36,7 @@ from smp.evaluation.prior.judge import (
   window_errors,
   with_joint_noise,
 )
+from smp.evaluation.style_classifier import PARTS, StyleClassifier
 from smp.motion.clips import Clip, clip_windows
 from smp.motion.dataset import load_stats, save_windows
 from smp.motion.features import SLICES, VelocityKind, decode, g1_spec, window_velocities
@@ -574,3 +575,14 @@ def test_by_style_prints_and_writes_the_confusion_matrix(tmp_path, capsys):
   assert [each["windows"] for each in report["styles"]] == [4, 4]
   printed = capsys.readouterr().out
   assert "held-out clips" in printed and "own label lowest" in printed
+  judge = tmp_path / "c.safetensors"
+  StyleClassifier(("run", "swim", "walk"), g1_spec(), hidden=4).save(judge)
+  cli.main([*words.split(), "--style-classifier", str(judge), "--samples", "8"])
+  (report,) = json.loads(out.read_text())["styles"]
+  assert [(each["style"], each["part"]) for each in report["samples"]] == [
+    (style, part) for style in ("run", "walk") for part in PARTS
+  ]
+  assert all(each["windows"] == 8 for each in report["samples"])
+  assert "Samples of p" in capsys.readouterr().out
+  with pytest.raises(UserError, match="--style-classifier: needs --by-style"):
+    cli.main(f"{path} --windows {folder} --style-classifier {judge}".split())

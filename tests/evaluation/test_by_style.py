@@ -10,7 +10,8 @@ import torch
 
 from smp.errors import UserError
 from smp.evaluation.prior import by_style
-from smp.evaluation.prior.by_style import evaluate_styles
+from smp.evaluation.prior.by_style import evaluate_styles, sample_accuracy
+from smp.evaluation.style_classifier import StyleClassifier
 from smp.motion.dataset import WindowSet
 from smp.motion.features import g1_spec
 from tests.diffusion.test_styles import STYLES, make_prior, windows
@@ -97,3 +98,18 @@ def test_the_label_of_the_lowest_error_counts(monkeypatch):
 def test_bad_input_is_one_line(styles, labels, message):
   with pytest.raises(UserError, match=message):
     evaluate_styles("p", make_prior(styles), make_windows(labels), COUNT, DRAWS, SEED)
+
+
+def test_samples_are_judged_under_their_label(monkeypatch):
+  classifier = StyleClassifier(("run", "swim", "walk"), g1_spec(), hidden=4)
+  prior = make_prior()
+  # The labels that the judge gives: of three parts under "run", then under "walk".
+  given = iter(torch.tensor([[0, 0, 0, 2]] * 3 + [[2, 2, 1, 1]] * 3))
+  monkeypatch.setattr(classifier, "label", lambda features, part: next(given))
+  found = sample_accuracy("p", prior, classifier, 4, SEED)
+  assert [each.style for each in found] == ["run"] * 3 + ["walk"] * 3
+  assert [each.accuracy for each in found] == [0.75] * 3 + [0.5] * 3
+  assert found[3].given == {"run": 0.0, "swim": 0.5, "walk": 0.5}
+  other = StyleClassifier(("swim", "fly"), g1_spec(), hidden=4)
+  with pytest.raises(UserError, match="it has the styles swim, fly, p crouch"):
+    sample_accuracy("p", prior, other, 4, SEED)

@@ -38,6 +38,7 @@ SMALL = {
   "benchmark_engine": "--seconds 0.02 --robots 8 --warp-robots 8",
   "check_init_states": "--num-envs 8 --seconds 0.04",
   "measure_checks": "--draws 1",
+  "train_style_classifier": "--steps 5",
   "compare_simulators": "--seconds 1 --starts 1",
   "sim2sim": "--seconds 1",
 }
@@ -57,7 +58,10 @@ MISSING = (
   (r"^uv run pytest", "the gate runs the tests"),
   (r"measure_checks.*--fit", "rewrites a shipped file"),
 )
-CLIPS = r"csv_to_npz|select_|compute_norm|pretrain|datasets/npz|measure_checks"
+CLIPS = (
+  r"csv_to_npz|select_|compute_norm|pretrain|datasets/npz|measure_checks|"
+  r"style_classifier"
+)
 TRAINED = re.compile(r"logs/rsl_rl/\S*\.(?:pt|onnx)|model_\d+\.pt|\bFILE\b")
 SERVES = re.compile(r"https?://\S+:\d+|listening", re.IGNORECASE)
 SECONDS = 600.0

@@ -9,7 +9,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import tyro
@@ -20,6 +20,7 @@ from rich.table import Table
 from smp import paths
 from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
+from smp.diffusion.styles import StyleCfg
 from smp.episodes import protocol
 from smp.episodes.protocol import COMMAND, EvalProtocol
 from smp.episodes.trajectory import Trajectory, join
@@ -28,8 +29,12 @@ from smp.evaluation.policy import motion_similarity, summary
 from smp.evaluation.policy.episode_plots import render_strip, strip_frames, typical
 from smp.evaluation.policy.html_report import in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data
+from smp.evaluation.policy.style_accuracy import StyleJudge, style_judge
 from smp.tasks.registry import find_task, policy_path, protocol_of
 from smp.utils.files import atomic_path, check_folder
+
+if TYPE_CHECKING:
+  from smp.rl.actor_layout import ActorLayout
 
 Agent = Literal["trained", "zero", "random"]
 SAMPLES = 512
@@ -76,7 +81,19 @@ class EvaluateArgs(WandbRunArgs):
   """Another prior than the task's, if the policy was trained with one."""
 
   style: str | None = None
-  """Style, of policies that observe one. Default: drawn for each episode."""
+  """Style of policies that observe one (default: drawn for each episode), and the style
+  that --style-classifier judges by."""
+
+  style_classifier: Path | None = None
+  """A classifier of windows (scripts/train_style_classifier.py) that says whether the
+  motion is in the style of --style."""
+
+  style_upper: str | None = None
+  """Style of the upper body (waist, arms, torso), if another than --style. The upper and
+  the lower body are then judged each by itself."""
+
+  style_lower: str | None = None
+  """Style of the lower body (legs, root), if another than --style."""
 
   output_dir: Path | None = None
   """Folder for evaluation.json and report.html. Default: a folder beside the
@@ -93,6 +110,10 @@ class EvaluateArgs(WandbRunArgs):
 
   threads: int | None = None
   """Threads of the native engine. Default: one per core."""
+
+  def asked_style(self) -> StyleCfg:
+    """Return the style that the policy should show."""
+    return StyleCfg(self.style, self.style_upper, self.style_lower)
 
   def all_seeds(self) -> tuple[int, ...]:
     """Return the seeds to run."""
@@ -156,6 +177,7 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
     protocol.assign(steps, args.num_envs, seed)  # Raise errors before the work begins.
   if len(set(args.all_seeds())) < len(args.all_seeds()):
     raise UserError("--seeds: one is given twice; its episodes would count twice")
+  judge = style_judge(args.style_classifier, args.asked_style())
   file = run_checkpoint(task, args, args.checkpoint_file)
   if file is None and args.agent == "trained" and args.checkpoint_file is None:
     shipped = policy_path(task)
@@ -167,9 +189,9 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   data = load_data(task, args)
   with Progress(console=Console(stderr=True), transient=True) as progress:
     runs = [run_policy(task, steps, policy, args, progress) for policy in policies]
-  rows = [summarise_run(run, steps, data) for run in runs]
+  rows = [summarise_run(run, steps, data, judge) for run in runs]
   strips, note = make_strips(runs, steps, args)
-  result = collect(task, args, steps, policies, rows, data, note)
+  result = collect(task, args, steps, policies, rows, data, note, judge)
   print_tables(result)
   write(output, result, strips)
   return result
@@ -284,7 +306,6 @@ def run_policy(
 ) -> Run:
   """Run one policy with every seed."""
   from smp.evaluation.policy.recording import Machine, rollout
-  from smp.rl.actor_layout import ActorLayout
   from smp.rl.loading import load_policy
 
   machine = Machine(args.engine, args.device, args.threads)
@@ -305,7 +326,7 @@ def run_policy(
         policy.statistics(),
         machine,
         args.prior,
-        None if policy.file is None else ActorLayout.read(policy.file, args.style),
+        actor_layout(policy, args),
         show,
       )
     )
@@ -314,11 +335,29 @@ def run_policy(
   return Run(join(parts), np.concatenate(conditions), np.concatenate(seeds))
 
 
+def actor_layout(policy: Policy, args: EvaluateArgs) -> ActorLayout | None:
+  """Return what a policy observes; None without a file, or if that says nothing.
+
+  Raises:
+    UserError: The policy does not know the style asked of it. One that observes no style
+      may have been trained in one, which is then for the judge alone.
+  """
+  from smp.rl.actor_layout import ActorLayout
+
+  if policy.file is None:
+    return None
+  layout = ActorLayout.read(policy.file)
+  observes = layout is not None and layout.styles
+  if args.style_classifier is not None and not observes:
+    return layout
+  return ActorLayout.read(policy.file, args.style)
+
+
 def summarise_run(
-  run: Run, steps: EvalProtocol, data: Data | None
+  run: Run, steps: EvalProtocol, data: Data | None, judge: StyleJudge | None = None
 ) -> list[dict[str, Any]]:
   """Compute the metrics of one policy by condition."""
-  return summary.summarise(run.trajectory, run.condition, run.seed, steps, data)
+  return summary.summarise(run.trajectory, run.condition, run.seed, steps, data, judge)
 
 
 def make_strips(
@@ -367,6 +406,7 @@ def collect(
   rows: list[list[dict[str, Any]]],
   data: Data | None,
   note: str,
+  judge: StyleJudge | None = None,
 ) -> dict[str, Any]:
   """Collect the results and their description in plain JSON types."""
   return {
@@ -389,6 +429,7 @@ def collect(
     "prior": args.prior,
     "style": args.style,
     "data": None if data is None else data.about(),
+    "style_judge": None if judge is None else judge.about(),
     "strips": note,
     "figures": {
       figure.key: {
@@ -397,7 +438,7 @@ def collect(
         "group": figure.group,
         "better": figure.better,
       }
-      for figure in summary.metrics_of(task)
+      for figure in summary.metrics_of(task, () if judge is None else (*judge.asked,))
     },
     "policies": [
       {**policy.about(), "conditions": row}
@@ -413,7 +454,7 @@ def print_tables(result: dict[str, Any]) -> None:
   """Print the main metrics on the terminal: a row for each condition."""
   # A file or a pipe has no width to fit, so no column is cut.
   console = Console() if sys.stdout.isatty() else Console(width=240)
-  metrics = [f for f in summary.metrics_of(result["protocol"]["task"]) if f.short]
+  metrics = [f for f in summary.metrics_in(result) if f.short]
   for group in ("task", "naturalness"):
     shown = [f for f in metrics if (f.group == "task") == (group == "task")]
     for policy in result["policies"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from smp import paths
+from smp.cli.train_style_classifier import print_accuracy
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
-from smp.evaluation.prior.by_style import StyleReport, evaluate_styles
+from smp.evaluation.prior.by_style import StyleReport, evaluate_styles, sample_accuracy
 from smp.evaluation.prior.comparison import NOTE, SEEN, markdown, side_by_side
 from smp.evaluation.prior.eval_windows import HELD_OUT, OWN, EvalWindows, kind_of
 from smp.evaluation.prior.judge import (
@@ -28,6 +29,7 @@ from smp.evaluation.prior.judge import (
   evaluate_prior,
 )
 from smp.evaluation.prior.prior_plots import save_evaluation_picture
+from smp.evaluation.style_classifier import StyleClassifier
 from smp.motion.dataset import WindowSet, load_stats, load_windows
 from smp.utils.files import atomic_path
 
@@ -79,6 +81,10 @@ class Options:
   by_style: bool = False
   """Of priors with styles: report only the errors by style, and which label has the
   lowest error on the windows of which style."""
+
+  style_classifier: Path | None = None
+  """With --by-style: a classifier (scripts/train_style_classifier.py) that says how many
+  samples under each style look like it."""
 
   device: str = "cpu"
 
@@ -183,14 +189,21 @@ def print_styles(report: StyleReport, console: Console) -> None:
 def report_styles(options: Options, priors: dict[str, MotionPrior]) -> None:
   """Evaluate, print and write the results by style."""
   windows, how = load_windows(options.windows), options.how
+  file = options.style_classifier
+  judge = None if file is None else StyleClassifier.load(file.expanduser())
   reports = [
     evaluate_styles(name, prior, windows, how.windows_per_bin, how.draws, how.seed)
     for name, prior in priors.items()
   ]
   console = Console() if sys.stdout.isatty() else Console(width=240)
-  for report in reports:
-    print_styles(report, console)
   content = [report.to_dict() for report in reports]
+  for report, entry in zip(reports, content, strict=True):
+    print_styles(report, console)
+    if judge is not None:
+      prior = priors[report.prior]
+      found = sample_accuracy(report.prior, prior, judge, how.samples, how.seed)
+      print_accuracy(found, judge.styles, f"Samples of {report.prior}", console)
+      entry["samples"] = [asdict(each) for each in found]
   _write(options.json, json.dumps({"styles": content}, indent=2) + "\n")
 
 
@@ -254,6 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   files = [paths.resolve_prior(name) for name in options.priors]
   names = _names(options, files)
   priors = [MotionPrior.load(file).to(options.device) for file in files]
+  if options.style_classifier and not options.by_style:
+    raise UserError("--style-classifier: needs --by-style")
   if options.by_style:
     report_styles(options, dict(zip(names, priors, strict=True)))
     return

@@ -107,7 +107,9 @@ def _is_upper_ee(body: str) -> bool:
   return body in UPPER_EE
 
 
-def find_style(name: str, styles: Sequence[str], option: str = "style") -> int:
+def find_style(
+  name: str, styles: Sequence[str], option: str = "style", owner: str = "prior"
+) -> int:
   """Return the label of a style.
 
   Raises:
@@ -122,7 +124,7 @@ def find_style(name: str, styles: Sequence[str], option: str = "style") -> int:
     close = difflib.get_close_matches(name, styles, n=2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise UserError(
-      f"{option} '{name}': no style of this prior{hint} (it has {', '.join(styles)})"
+      f"{option} '{name}': no style of this {owner}{hint} (it has {', '.join(styles)})"
     )
   return styles.index(name)
 

@@ -75,7 +75,7 @@ def _evaluation(path: Path, task: str) -> list[str]:
         f"{path}: an evaluation of {result['protocol']['task']}, not of {task}"
       )
     rows = result["policies"][0]["conditions"]
-    metrics = [f for f in summary.metrics_of(task) if f.short]
+    metrics = [f for f in summary.metrics_in(result) if f.short]
     lines = ["## Evaluation", "", f"`{result['command']}`", ""]
     lines += [note.capitalize() + "." for note in result["protocol"]["notes"]]
     lines += ["95 % intervals in brackets.", ""]

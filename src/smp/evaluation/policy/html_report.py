@@ -10,7 +10,7 @@ from typing import Any
 from smp.episodes.metric import Metric
 from smp.episodes.protocol import COMMAND, PUSH
 from smp.evaluation.policy.episode_plots import COLORS, curve
-from smp.evaluation.policy.summary import ALL, metrics_of
+from smp.evaluation.policy.summary import ALL, metrics_in
 
 GROUPS = {"task": "Task", "naturalness": "Naturalness", "effort": "Effort"}
 SWEEPS = {COMMAND: "Commands", PUSH: "Pushes"}
@@ -57,7 +57,7 @@ def render_report(result: dict[str, Any], strips: dict[tuple[int, str], bytes]) 
     strips: JPEG of each policy (by index) and condition (by label).
   """
   task, policies = result["protocol"]["task"], result["policies"]
-  metrics = metrics_of(task)
+  metrics = metrics_in(result)
   body = [_head(result), _overview(metrics, policies)]
   for sweep, title in SWEEPS.items():
     axis = result["protocol"]["axes"][sweep]
@@ -255,6 +255,8 @@ def _method(result: dict[str, Any], metrics: Sequence[Metric]) -> str:
       f"<p>Distances and amplitudes are relative to {escape(data['what'])}. "
       f"{escape(data['itself'])}</p>"
     )
+  if (style := result.get("style_judge")) is not None:
+    text.append(f"<p>{escape(_of_style(style))}</p>")
   ways = {
     "rate": "Wilson interval",
     "mean": "mean over episodes, Student's t interval",
@@ -272,3 +274,14 @@ def _method(result: dict[str, Any], metrics: Sequence[Metric]) -> str:
   )
   text.append(f"<p>Created by <code>{escape(result['command'])}</code></p>")
   return "\n".join(text)
+
+
+def _of_style(style: dict[str, Any]) -> str:
+  """Return what judged the style, in words."""
+  parts = []
+  for part, asked in style["asked"].items():
+    known = style["held_out_accuracy"][part]
+    of = "" if known is None else f"; right on {100 * known:.0f} % of held-out clips"
+    seen = "the whole body" if part == "whole" else f"the {part} body alone"
+    parts.append(f"{asked}, from {seen}{of}")
+  return f"Style asked for, and judged by {style['classifier']}: {'. '.join(parts)}."

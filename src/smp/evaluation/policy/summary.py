@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +19,7 @@ from smp.evaluation import intervals
 from smp.evaluation.intervals import Interval
 from smp.evaluation.policy import motion_similarity
 from smp.evaluation.policy.motion_similarity import Data
+from smp.evaluation.policy.style_accuracy import StyleJudge, style_metrics, style_values
 from smp.robots import g1
 from smp.tasks.registry import find_task
 
@@ -126,13 +128,24 @@ ALWAYS: tuple[Metric, ...] = (
 """Metrics of every task, in addition to `RETURN` and its own."""
 
 
-def metrics_of(task: str) -> list[Metric]:
+def metrics_of(task: str, style_parts: Sequence[str] = ()) -> list[Metric]:
   """Return the metrics of a task, in order.
+
+  Args:
+    task: Its id.
+    style_parts: Parts of the body whose style was judged, if any.
 
   Raises:
     UserError: The task has no protocol.
   """
-  return [RETURN, *find_task(task).metrics, *ALWAYS]
+  return [RETURN, *find_task(task).metrics, *style_metrics(style_parts), *ALWAYS]
+
+
+def metrics_in(result: dict[str, Any]) -> list[Metric]:
+  """Return the metrics in the contents of an evaluation.json, in order."""
+  style = result.get("style_judge")
+  parts = () if style is None else tuple(style["asked"])
+  return metrics_of(result["protocol"]["task"], parts)
 
 
 # One value per episode.
@@ -241,6 +254,7 @@ def summarise(
   seed: np.ndarray,
   protocol: EvalProtocol,
   data: Data | None,
+  judge: StyleJudge | None = None,
 ) -> list[dict[str, Any]]:
   """Compute the metrics of every condition, and of all commands, in plain types.
 
@@ -250,11 +264,15 @@ def summarise(
     seed: (N,) seed that each was run with.
     protocol: The task and its conditions.
     data: Windows to compare those of the episodes with; None: there are none.
+    judge: What judges the style of the motion; None: it is not judged.
 
   Returns:
     One row per condition, and one for the whole sweep over commands.
   """
   values = episode_values(trajectory, protocol)
+  metrics = metrics_of(protocol.task, () if judge is None else tuple(judge.asked))
+  if judge is not None:
+    values |= style_values(trajectory, judge, protocol.settle)
   rows: list[dict[str, Any]] = []
   sweeps = np.array([c.sweep for c in protocol.conditions])
   chosen = [(c.sweep, c.label, c.value) for c in protocol.conditions]
@@ -262,14 +280,14 @@ def summarise(
   chosen.append((COMMAND, ALL, float("nan")))
   masks.append(sweeps[condition] == COMMAND)
   for (sweep, label, value), mask in zip(chosen, masks, strict=True):
-    metrics = _condition(trajectory, values, mask, seed, protocol, data)
+    figures = _condition(trajectory, values, mask, seed, metrics, data)
     rows.append(
       {
         "sweep": sweep,
         "label": label,
         "value": None if label == ALL else value,
         "episodes": int(mask.sum()),
-        "figures": metrics,
+        "figures": figures,
       }
     )
   return rows
@@ -280,7 +298,7 @@ def _condition(
   values: dict[str, Tensor],
   mask: np.ndarray,
   seed: np.ndarray,
-  protocol: EvalProtocol,
+  metrics: Sequence[Metric],
   data: Data | None,
 ) -> dict[str, Any]:
   choice = torch.from_numpy(mask)
@@ -289,7 +307,7 @@ def _condition(
   ours = {name: value[choice] for name, value in values.items()} | of_windows
   others = {"frechet": distance, "falls_per_minute": _falls_per_minute(part)}
   result: dict[str, Any] = {}
-  for figure in metrics_of(protocol.task):
+  for figure in metrics:
     if figure.kind == "other":
       result[figure.key] = asdict(others[figure.key])
       continue

@@ -12,6 +12,13 @@ from smp.diffusion.prior import MotionPrior
 from smp.diffusion.styles import StyleCfg
 from smp.errors import UserError
 from smp.evaluation.prior.judge import window_errors
+from smp.evaluation.prior.sample_quality import canonicalized
+from smp.evaluation.style_classifier import (
+  PARTS,
+  StyleAccuracy,
+  StyleClassifier,
+  accuracy_of,
+)
 from smp.motion.dataset import WindowSet
 from smp.utils.rows import evenly_spaced
 
@@ -110,3 +117,35 @@ def _style_error(
     float(plain.median()),
     {label: float((best == i).float().mean()) for i, label in enumerate(under)},
   )
+
+
+def sample_accuracy(
+  name: str, prior: MotionPrior, classifier: StyleClassifier, count: int, seed: int
+) -> list[StyleAccuracy]:
+  """Return how a classifier labels a prior's samples under each style, by part.
+
+  Args:
+    name: Name of the prior, for errors.
+    prior: A prior with styles; those that the classifier does not know are left out.
+    classifier: The judge.
+    count: Samples of each style.
+    seed: Seed of the samples.
+
+  Raises:
+    UserError: They have no style in common.
+  """
+  common = [style for style in classifier.styles if style in prior.styles]
+  if not common:
+    raise UserError(
+      f"--style-classifier: it has the styles {', '.join(classifier.styles)}, {name} "
+      f"{', '.join(prior.styles)}"
+    )
+  found = []
+  for style in common:
+    generator = torch.Generator(prior.q_low.device).manual_seed(seed)
+    samples = prior.with_style(StyleCfg(style)).sample(count, generator)
+    windows = canonicalized(samples.cpu(), prior.spec)
+    for part in PARTS:
+      given = classifier.label(windows, part)
+      found.append(accuracy_of(classifier, style, part, given))
+  return found
