@@ -72,6 +72,12 @@ def windows(
   )
 
 
+def mean_of(classifier: StyleClassifier, part: str) -> float:
+  found = mean_accuracy(classifier.held_out, part)
+  assert found is not None
+  return found
+
+
 @pytest.fixture(scope="module")
 def classifier() -> StyleClassifier:
   return train_classifier(windows(), STATS, QUICK)
@@ -84,7 +90,7 @@ def test_it_knows_held_out_windows_of_styles_that_differ(classifier):
     for each in rows:
       assert each.windows == 40 and sum(each.given.values()) == pytest.approx(1.0)
       assert each.low <= each.accuracy <= each.high
-    assert mean_accuracy(classifier.held_out, part) > 0.9
+    assert mean_of(classifier, part) > 0.9
   assert classifier.info["held_out_clips"]["run"] == ["a_subject2"]
 
 
@@ -97,9 +103,9 @@ def test_a_part_sees_its_own_features_alone(classifier):
 
 
 def test_a_part_without_a_difference_is_at_chance():
-  found = train_classifier(windows(UPPER_MASK, count=600), STATS, QUICK).held_out
-  assert mean_accuracy(found, UPPER) > 0.9
-  assert mean_accuracy(found, LOWER) < 0.45
+  found = train_classifier(windows(UPPER_MASK, count=600), STATS, QUICK)
+  assert mean_of(found, UPPER) > 0.9
+  assert mean_of(found, LOWER) < 0.45
 
 
 def test_the_held_out_clips_do_not_train_it(classifier):
