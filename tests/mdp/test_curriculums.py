@@ -224,10 +224,10 @@ def test_ranges_around_zero_grow_at_both_ends():
     command = env.command
     return [*command.vx_range, *command.vy_range, *command.yaw_rate_range]
 
-  assert ranges() == [0.0, 1.0, -0.2, 0.2, -0.5, 0.5]
+  assert ranges() == [0.0, 2.0, -0.2, 0.2, -0.5, 0.5]
   env.success.level = 0.5
   env.episodes(50)
-  assert ranges() == pytest.approx([-0.25, 2.0, -0.4, 0.4, -1.0, 1.0])
+  assert ranges() == pytest.approx([-0.25, 2.5, -0.4, 0.4, -1.0, 1.0])
   until_grown(env)
   assert ranges() == pytest.approx([-0.5, 3.0, -0.6, 0.6, -1.5, 1.5])
 
