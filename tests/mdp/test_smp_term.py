@@ -180,7 +180,7 @@ def test_floor_under_the_prior_where_episodes_start_fallen(fresh_env, monkeypatc
   kinds = torch.tensor([0, 1, 4, 0])
   draw = term.init_states.draw
   monkeypatch.setattr(
-    term.init_states, "draw", lambda n, weights: (draw(n, weights)[0], kinds)
+    term.init_states, "draw", lambda n, *rest: (draw(n, *rest)[0], kinds)
   )
   term._resample_command(torch.arange(4))
   term.r_smp()
