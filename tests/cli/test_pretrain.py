@@ -33,6 +33,7 @@ from smp.errors import UserError
 from smp.motion.dataset import NormStats, save_stats, save_windows
 from smp.motion.features import g1_spec
 from smp.utils.config import load_config
+from smp.utils.tensor_files import load_tensors, save_tensors
 from tests.references import remove_noise
 from tests.wandb_server import kept_artifacts
 
@@ -294,6 +295,21 @@ def test_resuming_another_run_is_refused(
   pretrain(data, cfg)
   with pytest.raises(UserError, match=message):
     pretrain(data, replace(cfg, resume=True, **change))
+
+
+def test_a_state_older_than_an_option_was_trained_with_its_default(
+  data: TrainData, cfg: PretrainCfg
+):
+  pretrain(data, cfg)
+  path = cfg.folder() / "state.pt"
+  state = load_tensors(path, "training state")
+  del state["config"]["label_dropout"]
+  save_tensors(path, state)
+  with pytest.raises(UserError, match="label_dropout 0.1, now it is 0.2"):
+    pretrain(data, replace(cfg, resume=True, label_dropout=0.2))
+  again = Trainer(data, replace(cfg, resume=True))
+  again.load()
+  assert again.step == cfg.steps
 
 
 def test_resuming_on_other_data_is_refused(data: TrainData, cfg: PretrainCfg):

@@ -353,6 +353,29 @@ def test_labels_are_withheld_with_their_probability(tmp_path: Path, dropout: flo
     assert set(labels.tolist()) == {0, 1, 2, 3}
 
 
+def test_balanced_styles_are_drawn_equally_often(tmp_path: Path):
+  data = make_data()
+  labels = torch.full_like(data.train_labels, 2)
+  labels[:12], labels[12:48], labels[48:60] = 0, 1, -1
+  rare = replace(data, train_labels=labels)
+  cfg = replace(make_cfg(tmp_path, label_dropout=0.0), batch_size=512)
+  for balanced, expected in (
+    (False, torch.tensor([12.0, 36.0, 300.0, 12.0]) / 360.0),
+    (True, torch.full((4,), 0.25)),
+  ):
+    trainer = Trainer(rare, replace(cfg, balance_styles=balanced))
+    drawn = [trainer._draw_batch()[3] for _ in range(20)]
+    labels = torch.cat([each for each in drawn if each is not None])
+    share = torch.bincount(labels, minlength=4) / len(labels)
+    assert torch.allclose(share, expected, atol=0.03)
+
+
+def test_styles_cannot_be_balanced_where_there_are_none(tmp_path: Path):
+  data = replace(make_data(), styles=())
+  with pytest.raises(UserError, match="no clip of the windows has a style"):
+    Trainer(data, make_cfg(tmp_path, balance_styles=True))
+
+
 def test_each_draw_of_a_window_has_its_label(tmp_path: Path):
   trainer = Trainer(make_data(), make_cfg(tmp_path, label_dropout=0.0))
   # Windows that are their own label, without noise at the first timestep.

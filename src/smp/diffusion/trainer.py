@@ -113,6 +113,10 @@ class PretrainCfg:
   """Share of windows whose style is withheld in training, so that the prior also knows
   all of them without a label. Without effect on windows without styles."""
 
+  balance_styles: bool = False
+  """Draw windows of every style equally often, however few there are of one. Windows
+  without a label count as a style of their own."""
+
   seed: int = 0
 
   device: str = "auto"
@@ -304,6 +308,7 @@ class Trainer:
     self.generator = torch.Generator(self.device).manual_seed(cfg.seed)
     self.windows = self.prior().normalize(data.train.to(self.device))
     self.labels = data.train_labels.to(self.device)
+    self.chances = self._equal_chances() if cfg.balance_styles else None
     self.evaluation = Evaluation(
       data.val, cfg.eval_windows, cfg.num_timesteps, data.val_labels
     )
@@ -312,6 +317,13 @@ class Trainer:
     self.loss_count = 0
     self.history: dict[str, list[float]] = {}
     self.best: dict[str, Any] = {}
+
+  def _equal_chances(self) -> Tensor:
+    """Return the chance of each window (N,) that gives each label the same share."""
+    if not self.data.styles:
+      raise UserError("balance_styles is on, but no clip of the windows has a style")
+    _, group, count = self.labels.unique(return_inverse=True, return_counts=True)
+    return 1.0 / count[group]
 
   def train_step(self) -> None:
     """Take one step of the optimiser; the loss stays on the device."""
@@ -340,7 +352,12 @@ class Trainer:
     """
     cfg = self.cfg
     options: dict[str, Any] = {"generator": self.generator, "device": self.device}
-    rows = torch.randint(len(self.windows), (cfg.batch_size,), **options)
+    if self.chances is None:
+      rows = torch.randint(len(self.windows), (cfg.batch_size,), **options)
+    else:
+      rows = torch.multinomial(
+        self.chances, cfg.batch_size, replacement=True, generator=self.generator
+      )
     x0 = self.windows[rows].repeat(cfg.draws, 1, 1)
     t = torch.randint(cfg.num_timesteps, (len(x0),), **options)
     eps = torch.randn(x0.shape, **options)
@@ -502,7 +519,9 @@ class Trainer:
     """
     path = self.cfg.folder() / "state.pt"
     state = read_state(path)
-    check_same_config(path, state["config"], to_plain(self.cfg))
+    # An option that is younger than the state was at its default.
+    trained = to_plain(PretrainCfg()) | state["config"]
+    check_same_config(path, trained, to_plain(self.cfg))
     if state["data_sha256"] != self.digest:
       raise UserError(
         f"{path}: was trained on other windows or statistics; use the same, or start "
