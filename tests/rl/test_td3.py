@@ -90,7 +90,9 @@ def test_each_environment_keeps_its_own_noise_and_some_have_none():
   cfg = Td3Cfg(hidden_dims=(8,), exploration_noise=(0.1, 0.4), noise_free_envs=3)
   alg = make(cfg)
   obs = torch.zeros(16, OBS)
-  actions = torch.stack([alg.explore(obs) for _ in range(2000)])
+  actions = torch.stack(
+    [alg.explore(obs, torch.zeros(16, CRITIC)) for _ in range(2000)]
+  )
   spread = actions.std(0)
   assert (spread[:3] == 0).all()
   torch.testing.assert_close(spread[3:, 1:], alg.noise[3:], rtol=0.1, atol=0.0)
@@ -101,6 +103,54 @@ def test_half_of_the_environments_are_never_quiet():
   cfg = Td3Cfg(hidden_dims=(8,), noise_free_envs=8)
   bound = torch.ones(1)
   assert Td3(1, 1, bound, 4, (0, 1), cfg, "cpu").num_quiet == 1
+
+
+# A teacher.
+
+
+class Taught:
+  """A teacher whose actions are known: 0.4 and the critic's first observation."""
+
+  def __call__(self, critic_obs: torch.Tensor) -> torch.Tensor:
+    first = critic_obs[:, :1].clamp(-1, 1)
+    return torch.cat((torch.full_like(first, 0.4), first), dim=-1)
+
+
+def taught(updates: int, mirrors=None) -> Td3:
+  torch.manual_seed(0)
+  cfg = replace(SMALL, teacher_updates=updates, mirror=mirrors is not None)
+  cfg = replace(cfg, learning_rate=1e-3)
+  bound, teacher = torch.tensor([1.0, 2.0]), Taught()
+  return Td3(OBS, CRITIC, bound, 16, (0.0, 1.0), cfg, "cpu", mirrors, teacher)
+
+
+def test_an_actor_learns_what_its_teacher_does():
+  """The pupil sees the teacher's observation under another name."""
+  alg = taught(600)
+  for _ in range(600):
+    critic_obs = torch.randn(64, CRITIC)
+    obs = torch.randn(64, OBS)
+    obs[:, 2] = critic_obs[:, 0]
+    losses = alg.update(some_batch(obs=obs, critic_obs=critic_obs))
+    assert set(losses) == {"critic", "target", "imitation"}
+  obs = torch.randn(500, OBS)
+  expected = Taught()(obs[:, 2:])
+  assert (alg.actor(obs) - expected).abs().mean() < 0.1
+  # From then on the critics teach.
+  assert "imitation" not in alg.update(some_batch())
+
+
+def test_half_of_the_environments_follow_the_teacher_while_it_teaches():
+  alg = taught(1)
+  obs, critic_obs = torch.zeros(16, OBS), torch.randn(16, CRITIC).clamp(-0.5, 0.5)
+  before = torch.stack([alg.explore(obs, critic_obs) for _ in range(500)]).mean(0)
+  follows = alg.follows_teacher.squeeze(1)
+  assert int(follows.sum()) == 6 and not follows[: alg.num_quiet].any()
+  wanted = torch.where(alg.follows_teacher, Taught()(critic_obs), alg.actor(obs))
+  torch.testing.assert_close(before, wanted, atol=0.06, rtol=0)
+  alg.update(some_batch())
+  after = torch.stack([alg.explore(obs, critic_obs) for _ in range(500)]).mean(0)
+  torch.testing.assert_close(after, alg.actor(obs), atol=0.06, rtol=0)
 
 
 # Learning.

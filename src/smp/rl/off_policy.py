@@ -34,6 +34,7 @@ from smp.rl.td3 import (
   Td3,
   Td3Cfg,
 )
+from smp.rl.teacher import load_teacher
 from smp.utils.quiet import quiet
 from smp.utils.tensor_files import load_tensors, save_tensors
 
@@ -59,6 +60,10 @@ class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
   refill_steps: int = 250
   """Steps of each environment after resuming without a saved buffer, before learning
   continues."""
+
+  teacher: str | None = None
+  """Policy file whose actions the actor imitates at first, of this task or of another
+  (`smp.rl.teacher`): for an actor that observes less, or a task that is hard to begin."""
 
   save_replay: bool = False
   """Write the buffer (gigabytes) when training ends or is interrupted, so that a
@@ -146,6 +151,9 @@ class OffPolicyRunner(CheckpointedRunner):
       )
       if self.alg_cfg.mirror
       else None,
+      teacher=load_teacher(train_cfg["teacher"], manager)
+      if train_cfg.get("teacher")
+      else None,
     )
     self.replay = ReplayBuffer(
       self.cfg["replay_steps"],
@@ -223,7 +231,7 @@ class OffPolicyRunner(CheckpointedRunner):
     env, smp_term = self.env.unwrapped, self._smp_term()
     actor_obs, critic_obs = obs["actor"], obs["critic"]
     self.alg.observe(actor_obs, critic_obs)
-    action = self.alg.explore(actor_obs)
+    action = self.alg.explore(actor_obs, critic_obs)
     with torch.no_grad():
       last, reward, terminated, truncated, _ = env.step(action)
       log = env.extras["log"]
@@ -351,7 +359,11 @@ class OffPolicyRunner(CheckpointedRunner):
       f"{logger.tot_timesteps / 1e6:.3f} M steps  {self.alg.updates} updates  "
       f"episode {mean:.0f} (no noise {judged:.0f})  "
       + "  ".join(f"{name} {value:.3f}" for name, value in smp.items())
-      + f"  value {losses.get('value', 0.0):.3f}"
+      + "".join(
+        f"  {name} {losses[name]:.3f}"
+        for name in ("imitation", "value")
+        if name in losses
+      )
       + f"  {self.env.num_envs * self.cfg['num_steps_per_env'] / (collecting + learning):.0f}"
       " steps/s",
       flush=True,

@@ -11,10 +11,10 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from rsl_rl.modules import EmpiricalNormalization
@@ -60,6 +60,10 @@ class Td3Cfg:
   actor_delay: int = 400
   """Updates of the critics before the first of the actor."""
 
+  teacher_updates: int = 6000
+  """Updates of the critics during which the actor imitates its teacher, if it has one;
+  half of the environments with noise follow the teacher meanwhile."""
+
   num_atoms: int = 101
 
   value_range: tuple[float, float] | None = None
@@ -98,6 +102,9 @@ class Td3Cfg:
   """Compute the products of the updates in bfloat16 on processors that have it."""
 
 
+ActorStep = Literal["wait", "imitate", "improve"]
+"""What the actor does in an update of the critics: nothing, learn from its teacher, or
+from the critics."""
 DEFAULT_SHARE, DEFAULT_SHARE_SCALE = 0.7, 6.0
 """Share of the largest reward that the atoms span in ``product``, where the prior's
 reward stays well below 1; at this w_s."""
@@ -174,6 +181,8 @@ class Td3:
     cfg: Further settings.
     device: Device to compute on.
     mirrors: Mirrors of actor observations, critic observations and actions; None: none.
+    teacher: Returns the actions (N, A) to imitate at first, for critic observations
+      (N, C); None: nothing is imitated.
   """
 
   def __init__(
@@ -186,7 +195,9 @@ class Td3:
     cfg: Td3Cfg,
     device: str | torch.device,
     mirrors: tuple[Mirror, Mirror, Mirror] | None = None,
+    teacher: Callable[[Tensor], Tensor] | None = None,
   ) -> None:
+    self.teacher = teacher
     self.cfg, self.device, self.value_range = cfg, torch.device(device), value_range
     actions = len(action_bound)
     self.spec = ActorSpec("silu", layer_norm=True, squash=True, obs_clip=OBS_CLIP)
@@ -208,9 +219,12 @@ class Td3:
     self.mirrors = mirrors if cfg.mirror else None
     self.noise = self._noise_scales(num_envs).to(device)
     self.updates = 0
-    # Static inputs of an update, and its graphs with and without the actor's part.
+    # Every other environment with noise.
+    place = torch.arange(num_envs, device=device).unsqueeze(1)
+    self.follows_teacher = (place >= self.num_quiet) & (place % 2 == 1)
+    # Static inputs of an update, and its graphs by what the actor does.
     self._inputs: tuple[Batch, Tensor] | None = None
-    self._graphs: dict[bool, Graphed] = {}
+    self._graphs: dict[ActorStep, Graphed] = {}
 
   def _optimizer(self, module: nn.Module) -> torch.optim.AdamW:
     cfg = self.cfg
@@ -239,9 +253,14 @@ class Td3:
     _update_in_place(self.critic_normalizer, critic_obs)
 
   @torch.no_grad()
-  def explore(self, obs: Tensor) -> Tensor:
-    """Return noisy actions (N, A) for observations (N, O)."""
+  def explore(self, obs: Tensor, critic_obs: Tensor) -> Tensor:
+    """Return noisy actions (N, A) for observations (N, O) and (N, C).
+
+    While the actor imitates its teacher, those of some environments are the teacher's.
+    """
     action = self.actor(obs)
+    if self.teacher is not None and self.updates < self.cfg.teacher_updates:
+      action = torch.where(self.follows_teacher, self.teacher(critic_obs), action)
     bound = self.actor.action_bound
     noisy = action + self.noise * torch.randn_like(action)
     return torch.minimum(torch.maximum(noisy, -bound), bound)
@@ -256,12 +275,12 @@ class Td3:
     """
     noise = torch.randn_like(batch.action)
     self.updates += 1
-    actor_learns = self._actor_learns()
+    actor_step = self._actor_step()
     if self.device.type == "cuda":
       self._set_inputs(batch, noise)
-      return self._graph(actor_learns)()
+      return self._graph(actor_step)()
     with bfloat16_products(self.cfg.bfloat16):
-      return self._update(batch, noise, actor_learns)
+      return self._update(batch, noise, actor_step)
 
   def _set_inputs(self, batch: Batch, noise: Tensor) -> None:
     """Copy a batch and noise to where the graphs read them."""
@@ -273,38 +292,43 @@ class Td3:
       getattr(kept, name).copy_(value)
     kept_noise.copy_(noise)
 
-  def _graph(self, actor_learns: bool) -> Graphed:
-    """Return the graph of an update, with or without the actor's part."""
-    if actor_learns not in self._graphs:
+  def _graph(self, actor_step: ActorStep) -> Graphed:
+    """Return the graph of an update in which the actor does this."""
+    if actor_step not in self._graphs:
 
       def compute() -> dict[str, Tensor]:
         assert self._inputs is not None
-        return self._update(*self._inputs, actor_learns)
+        return self._update(*self._inputs, actor_step)
 
-      self._graphs[actor_learns] = Graphed(compute)
-    return self._graphs[actor_learns]
+      self._graphs[actor_step] = Graphed(compute)
+    return self._graphs[actor_step]
 
   def _update(
-    self, batch: Batch, noise: Tensor, actor_learns: bool
+    self, batch: Batch, noise: Tensor, actor_step: ActorStep
   ) -> dict[str, Tensor]:
     """Return the losses of an update.
 
     Args:
       batch: Transitions; half of them are mirrored in place.
       noise: (B, A), standard normal.
-      actor_learns: Whether the actor is updated too.
+      actor_step: What the actor does.
     """
     batch = self._mirror_half(batch)
     obs = self.actor.normalize(batch.obs)
     critic_obs = self._normalize_critic(batch.critic_obs)
     losses = self._update_critic(batch, critic_obs, noise)
-    if actor_learns:
+    if actor_step == "imitate":
+      losses |= self._imitate(obs, batch.critic_obs)
+    elif actor_step == "improve":
       losses |= self._update_actor(obs, critic_obs)
     return losses
 
-  def _actor_learns(self) -> bool:
+  def _actor_step(self) -> ActorStep:
     cfg = self.cfg
-    return self.updates > cfg.actor_delay and self.updates % cfg.actor_interval == 0
+    if self.teacher is not None and self.updates <= cfg.teacher_updates:
+      return "imitate"
+    learns = self.updates > cfg.actor_delay and self.updates % cfg.actor_interval == 0
+    return "improve" if learns else "wait"
 
   def _normalize_critic(self, critic_obs: Tensor) -> Tensor:
     return self.critic_normalizer(critic_obs).clamp(-OBS_CLIP, OBS_CLIP)
@@ -367,12 +391,32 @@ class Td3:
     self.critic.requires_grad_(True)
     value = (logits.softmax(dim=-1) * self.atoms).sum(dim=-1).mean()
     loss = -value + self.cfg.action_penalty * output.square().mean()
+    self._step_actor(loss, self.cfg.actor_interval * self.cfg.tau)
+    return {"value": value.detach()}
+
+  def _imitate(self, obs: Tensor, critic_obs: Tensor) -> dict[str, Tensor]:
+    """Move the actor towards the teacher's actions in the states of a batch.
+
+    Half of these are the actor's own, as in DAgger (Ross et al., arXiv 1011.0686).
+
+    Args:
+      obs: (B, O), normalised.
+      critic_obs: (B, C), as observed.
+    """
+    assert self.teacher is not None
+    with torch.no_grad():
+      wanted = (self.teacher(critic_obs) / self.actor.action_bound).clamp(-1.0, 1.0)
+    loss = (torch.tanh(self.actor.mlp(obs)) - wanted).square().mean()
+    self._step_actor(loss, self.cfg.tau)
+    return {"imitation": loss.detach()}
+
+  def _step_actor(self, loss: Tensor, share: float) -> None:
+    """Reduce a loss of the actor; its target takes over ``share``."""
     self.actor_optimizer.zero_grad()
     loss.backward()
     self._clip(self.actor.mlp)
     self.actor_optimizer.step()
-    _follow(self.target_mlp, self.actor.mlp, self.cfg.actor_interval * self.cfg.tau)
-    return {"value": value.detach()}
+    _follow(self.target_mlp, self.actor.mlp, share)
 
   def _clip(self, module: nn.Module) -> None:
     if self.cfg.max_grad_norm > 0.0:

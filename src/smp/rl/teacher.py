@@ -1,0 +1,161 @@
+"""A trained policy as the teacher of an actor that observes less, or of another task.
+
+The teacher reads the observations of the critic, which are exact and complete, so it may
+know what its pupil does not, such as the velocity of the pelvis.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from mjlab.envs import ManagerBasedRlEnv
+from mjlab.tasks.registry import load_env_cfg
+from torch import Tensor, nn
+
+from smp.errors import UserError
+from smp.mdp.commands import (
+  ComponentCommandCfg,
+  LocationCommandCfg,
+  VelocityCommandCfg,
+)
+from smp.rl.actor import Actor
+from smp.rl.actor_layout import ActorLayout
+from smp.rl.policy_file import load_trained
+
+COMMAND = "command"
+GOAL_TIME = 1.2
+"""Time ahead, s: the goal of a teacher of Smp-Location-G1 is where the commanded motion
+leads in this time. To a goal that stays so far ahead of it, the shipped policy walks at
+0.44, 0.64, 0.89, 1.23, 1.59 and 2.24 m/s (0.3, 0.6, 1, 1.5, 2 and 3 m ahead)."""
+
+Translation = Callable[[Tensor], Tensor]
+"""Returns the commands of the teacher's task (N, D) for commands (N, C) of another."""
+
+
+def goal_of_velocity(command: Tensor) -> Tensor:
+  """Return where a constant velocity and yaw rate lead in `GOAL_TIME`.
+
+  It is the end of the chord of a circular arc, which leaves the present heading by half
+  of the angle that is turned through.
+
+  Args:
+    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s.
+
+  Returns:
+    (N, 2), m, in the present heading frame. The arc is taken to be as long as its chord.
+  """
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  angle = 0.5 * GOAL_TIME * yaw_rate
+  cos, sin = angle.cos(), angle.sin()
+  return GOAL_TIME * torch.stack((cos * vx - sin * vy, sin * vx + cos * vy), dim=-1)
+
+
+_TRANSLATIONS: dict[tuple[type, type], Translation] = {
+  (VelocityCommandCfg, LocationCommandCfg): goal_of_velocity,
+}
+"""By the class of the pupil's command and that of the teacher's."""
+
+
+class Teacher(nn.Module):
+  """An actor that reads its observations from those of a critic.
+
+  Args:
+    actor: The trained actor, without gradients.
+    columns: (O',) columns of the critic's observations that are the actor's before its
+      command.
+    command: Columns of the command among the critic's observations.
+    translation: Makes the actor's command of it.
+  """
+
+  columns: Tensor
+
+  def __init__(
+    self, actor: Actor, columns: Tensor, command: slice, translation: Translation
+  ) -> None:
+    super().__init__()
+    self.actor, self.command, self.translation = actor, command, translation
+    self.register_buffer("columns", columns)
+
+  def forward(self, critic_obs: Tensor) -> Tensor:
+    """Return the teacher's actions (N, A) for critic observations (N, C)."""
+    command = self.translation(critic_obs[:, self.command])
+    seen = critic_obs.index_select(-1, self.columns)
+    return self.actor(torch.cat((seen, command), dim=-1))
+
+
+def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teacher:
+  """Return the policy of a file as the teacher of an environment's actor.
+
+  Args:
+    path: A policy file, of this task or of one whose command can be made of this task's.
+    env: The environment; its critic observes one exact frame.
+
+  Raises:
+    UserError: The file is missing or damaged; or the policy observes what the critic
+      does not, or several frames; or its command cannot be made of this task's.
+  """
+  trained = load_trained(path, device=str(env.device))
+  task = trained.card.get("task")
+  if not isinstance(task, str):
+    raise UserError(
+      f"{path}: a checkpoint, which does not name its task; write a policy file of it "
+      "with scripts/package_policy.py"
+    )
+  layout = ActorLayout.read(path) or ActorLayout.of(load_env_cfg(task))
+  if layout.history > 1:
+    raise UserError(
+      f"{path}: observes {layout.history} frames; a teacher may observe one"
+    )
+  spans = critic_columns(env)
+  missing = [name for name in layout.terms if name not in spans]
+  if missing:
+    raise UserError(
+      f"{path}: observes '{missing[0]}', which the critic of this task does not"
+    )
+  if COMMAND not in layout.terms or layout.terms[-1] != COMMAND:
+    raise UserError(f"{path}: its last observation is not a command, as a teacher's is")
+  translation = _translation(path, task, env)
+  columns = [c for name in layout.terms[:-1] for c in range(*spans[name])]
+  command = slice(*spans[COMMAND])
+  said = translation(torch.zeros(1, command.stop - command.start)).shape[-1]
+  sizes = (len(columns) + said, env.action_manager.total_action_dim)
+  if (trained.actor.sizes[0], trained.actor.sizes[-1]) != sizes:
+    raise UserError(
+      f"{path}: has {trained.actor.sizes[0]} observations and {trained.actor.sizes[-1]} "
+      f"actions, expected {sizes[0]} and {sizes[1]}"
+    )
+  teacher = Teacher(trained.actor, torch.tensor(columns), command, translation)
+  return teacher.to(env.device)
+
+
+def critic_columns(env: ManagerBasedRlEnv) -> dict[str, tuple[int, int]]:
+  """Return the first and the last column plus one of each term of the critic."""
+  manager, first = env.observation_manager, 0
+  spans = {}
+  dims = cast(list[tuple[int, ...]], manager.group_obs_term_dim["critic"])
+  for name, (width,) in zip(manager.active_terms["critic"], dims, strict=True):
+    spans[name] = (first, first + width)
+    first += width
+  return spans
+
+
+def _translation(
+  path: str | os.PathLike[str], task: str, env: ManagerBasedRlEnv
+) -> Translation:
+  theirs = load_env_cfg(task).commands.get(COMMAND)
+  ours = env.cfg.commands.get(COMMAND)
+  if isinstance(theirs, ComponentCommandCfg) and type(ours) is type(theirs):
+    return _the_same
+  found = _TRANSLATIONS.get((type(ours), type(theirs)))
+  if found is None:
+    raise UserError(
+      f"{path}: a policy of {task}, whose command cannot be made of this task's"
+    )
+  return found
+
+
+def _the_same(command: Tensor) -> Tensor:
+  return command

@@ -1,0 +1,126 @@
+"""Teachers: trained policies that an actor imitates at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from mjlab.rl import RslRlVecEnvWrapper
+
+from smp.errors import UserError
+from smp.rl.actor import Actor, ActorSpec
+from smp.rl.actor_layout import ActorLayout
+from smp.rl.off_policy import prepare_env_cfg
+from smp.rl.policy_file import FORMAT
+from smp.rl.teacher import GOAL_TIME, critic_columns, goal_of_velocity, load_teacher
+from smp.sim import make_env
+from smp.utils.tensor_files import save_tensors
+from tests.conftest import small_env_cfg
+
+ACTIONS = 29
+
+
+def velocity(vx: float, vy: float = 0.0, yaw_rate: float = 0.0) -> torch.Tensor:
+  return torch.tensor([[vx, vy, yaw_rate]])
+
+
+def test_the_goal_of_a_straight_velocity_is_straight_ahead_of_it():
+  for vx, vy in ((0.0, 0.0), (1.5, 0.0), (-0.5, 0.3)):
+    expected = GOAL_TIME * torch.tensor([[vx, vy]])
+    torch.testing.assert_close(goal_of_velocity(velocity(vx, vy)), expected)
+
+
+def test_the_goal_of_a_turn_lies_at_half_the_angle_at_the_same_distance():
+  goal = goal_of_velocity(velocity(2.0, 0.0, 1.0))[0]
+  assert goal.norm() == pytest.approx(GOAL_TIME * 2.0)
+  assert float(torch.atan2(goal[1], goal[0])) == pytest.approx(0.5 * GOAL_TIME)
+
+
+def test_the_goal_of_a_mirrored_velocity_is_mirrored():
+  command = torch.randn(20, 3)
+  mirrored = goal_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
+  expected = goal_of_velocity(command) * torch.tensor([1.0, -1.0])
+  torch.testing.assert_close(mirrored, expected)
+
+
+# With an environment.
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[RslRlVecEnvWrapper]:
+  """Smp-Velocity-G1 without noise on what the actor observes."""
+  cfg = small_env_cfg("Smp-Velocity-G1", 4)
+  prepare_env_cfg(cfg)
+  cfg.observations["actor"].enable_corruption = False
+  env = RslRlVecEnvWrapper(make_env(cfg, "native", "cpu", threads=1))
+  yield env
+  env.close()
+
+
+def write_policy(
+  path: Path, task: str, width: int, layout: ActorLayout | None = None
+) -> Actor:
+  """Write a policy file of random weights; return its actor."""
+  torch.manual_seed(0)
+  spec = ActorSpec("silu", layer_norm=True, squash=True, obs_clip=10.0)
+  actor = Actor((width, 8, ACTIONS), spec)
+  card = {"task": task} | ({} if layout is None else {"actor": layout.to_dict()})
+  policy = {
+    "format": FORMAT,
+    "actor_state_dict": actor.state_dict(),
+    "actor_spec": spec.to_dict(),
+    "mean": torch.zeros(0),
+    "count": torch.zeros(1),
+    "card": card,
+  }
+  save_tensors(path, policy)
+  return actor.eval()
+
+
+PRIVILEGED = (
+  "base_lin_vel base_ang_vel projected_gravity joint_pos joint_vel actions command"
+)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_teacher_reads_the_terms_that_it_was_trained_on(env, tmp_path):
+  obs, manager = env.get_observations(), env.unwrapped.observation_manager
+  terms = manager.active_terms["critic"]
+  dims = [dim[0] for dim in manager.group_obs_term_dim["critic"]]
+  parts = dict(zip(terms, obs["critic"].split(dims, dim=-1), strict=True))
+  layout = ActorLayout(tuple(PRIVILEGED.split()), 1)
+  seen = [parts[name] for name in layout.terms]
+
+  path = tmp_path / "own.pt"
+  width = sum(part.shape[1] for part in seen)
+  actor = write_policy(path, "Smp-Velocity-G1", width, layout)
+  found = load_teacher(path, env.unwrapped)(obs["critic"])
+  torch.testing.assert_close(found, actor(torch.cat(seen, -1)))
+
+  path = tmp_path / "location.pt"
+  actor = write_policy(path, "Smp-Location-G1", width - 1)
+  seen[-1] = goal_of_velocity(parts["command"])
+  found = load_teacher(path, env.unwrapped)(obs["critic"])
+  torch.testing.assert_close(found, actor(torch.cat(seen, -1)))
+  assert sum(b - a for a, b in critic_columns(env.unwrapped).values()) == sum(dims)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("task", "width", "layout", "message"),
+  [
+    ("Smp-Getup-G1", 96, None, "its last observation is not a command"),
+    ("Smp-Steering-G1", 101, None, "whose command cannot be made of this task's"),
+    ("Smp-Location-G1", 90, None, "has 90 observations and 29 actions, expected 98"),
+    ("Smp-Location-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
+    ("Smp-Location-G1", 98, ActorLayout(("style", "command"), 1), "observes 'style'"),
+  ],
+)
+def test_what_cannot_teach_is_refused(env, tmp_path, task, width, layout, message):
+  path = tmp_path / "teacher.pt"
+  write_policy(path, task, width, layout)
+  with pytest.raises(UserError, match=message):
+    load_teacher(path, env.unwrapped)
