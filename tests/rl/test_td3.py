@@ -137,7 +137,35 @@ def test_an_actor_learns_what_its_teacher_does():
   expected = Taught()(obs[:, 2:])
   assert (alg.actor(obs) - expected).abs().mean() < 0.1
   # From then on the critics teach.
-  assert "imitation" not in alg.update(some_batch())
+  assert "value" in alg.update(some_batch()) | alg.update(some_batch())
+
+
+def test_the_pull_towards_the_teacher_halves_with_each_half_life():
+  alg = taught(10)
+  alg.updates = 7
+  assert alg.pull() == alg.cfg.teacher_weight
+  half = alg.cfg.teacher_half_life
+  for updates, share in ((10, 1.0), (10 + half, 0.5), (10 + 3 * half, 0.125)):
+    alg.updates = updates
+    assert alg.pull() == pytest.approx(share * alg.cfg.teacher_weight)
+  assert make().pull() == 0.0
+
+
+def test_a_pull_keeps_the_actor_at_its_teacher_and_none_lets_it_go():
+  """The critics, which know nothing, draw the actor away."""
+  distance = {}
+  for weight in (0.0, 100.0):
+    alg = taught(0)
+    alg.cfg = replace(alg.cfg, teacher_weight=weight)
+    for _ in range(600):
+      critic_obs = torch.randn(64, CRITIC)
+      obs = torch.randn(64, OBS)
+      obs[:, 2] = critic_obs[:, 0]
+      alg.update(some_batch(obs=obs, critic_obs=critic_obs))
+    obs = torch.randn(500, OBS)
+    off = alg.actor(obs).detach() - Taught()(obs[:, 2:])
+    distance[weight] = float(off.abs().mean())
+  assert distance[100.0] < 0.15 < distance[0.0]
 
 
 def test_half_of_the_environments_follow_the_teacher_while_it_teaches():

@@ -64,6 +64,14 @@ class Td3Cfg:
   """Updates of the critics during which the actor imitates its teacher, if it has one;
   half of the environments with noise follow the teacher meanwhile."""
 
+  teacher_weight: float = 10.0
+  """Weight of the imitation beside the critics' value when they take over; without it
+  the actor leaves at once for actions that the critics have never seen (TD3+BC, Fujimoto
+  and Gu, arXiv 2106.06860)."""
+
+  teacher_half_life: int = 4000
+  """Updates of the critics in which that weight halves."""
+
   num_atoms: int = 101
 
   value_range: tuple[float, float] | None = None
@@ -219,6 +227,8 @@ class Td3:
     self.mirrors = mirrors if cfg.mirror else None
     self.noise = self._noise_scales(num_envs).to(device)
     self.updates = 0
+    # Weight of the imitation beside the value, where a graph reads it.
+    self._pull = torch.zeros((), device=device)
     # Every other environment with noise.
     place = torch.arange(num_envs, device=device).unsqueeze(1)
     self.follows_teacher = (place >= self.num_quiet) & (place % 2 == 1)
@@ -276,6 +286,7 @@ class Td3:
     noise = torch.randn_like(batch.action)
     self.updates += 1
     actor_step = self._actor_step()
+    self._pull.fill_(self.pull())
     if self.device.type == "cuda":
       self._set_inputs(batch, noise)
       return self._graph(actor_step)()
@@ -320,8 +331,16 @@ class Td3:
     if actor_step == "imitate":
       losses |= self._imitate(obs, batch.critic_obs)
     elif actor_step == "improve":
-      losses |= self._update_actor(obs, critic_obs)
+      losses |= self._update_actor(obs, critic_obs, batch.critic_obs)
     return losses
+
+  def pull(self) -> float:
+    """Return the present weight of the imitation beside the critics' value."""
+    cfg = self.cfg
+    if self.teacher is None:
+      return 0.0
+    since = max(self.updates - cfg.teacher_updates, 0)
+    return cfg.teacher_weight * 0.5 ** (since / cfg.teacher_half_life)
 
   def _actor_step(self) -> ActorStep:
     cfg = self.cfg
@@ -383,7 +402,16 @@ class Td3:
     _follow(self.target_critic, self.critic, self.cfg.tau)
     return {"critic": loss.detach(), "target": (target * self.atoms).sum(-1).mean()}
 
-  def _update_actor(self, obs: Tensor, critic_obs: Tensor) -> dict[str, Tensor]:
+  def _update_actor(
+    self, obs: Tensor, critic_obs: Tensor, raw_critic_obs: Tensor
+  ) -> dict[str, Tensor]:
+    """Move the actor towards more value, and towards its teacher if it has one.
+
+    Args:
+      obs: (B, O), normalised.
+      critic_obs: (B, C), normalised.
+      raw_critic_obs: (B, C), as observed.
+    """
     output = self.actor.mlp(obs)
     self.critic.requires_grad_(False)
     # The critics take actions divided by the bound.
@@ -391,8 +419,13 @@ class Td3:
     self.critic.requires_grad_(True)
     value = (logits.softmax(dim=-1) * self.atoms).sum(dim=-1).mean()
     loss = -value + self.cfg.action_penalty * output.square().mean()
+    losses = {"value": value.detach()}
+    if self.teacher is not None:
+      error = self._imitation(output, raw_critic_obs)
+      loss = loss + self._pull * error
+      losses["imitation"] = error.detach()
     self._step_actor(loss, self.cfg.actor_interval * self.cfg.tau)
-    return {"value": value.detach()}
+    return losses
 
   def _imitate(self, obs: Tensor, critic_obs: Tensor) -> dict[str, Tensor]:
     """Move the actor towards the teacher's actions in the states of a batch.
@@ -403,12 +436,21 @@ class Td3:
       obs: (B, O), normalised.
       critic_obs: (B, C), as observed.
     """
+    loss = self._imitation(self.actor.mlp(obs), critic_obs)
+    self._step_actor(loss, self.cfg.tau)
+    return {"imitation": loss.detach()}
+
+  def _imitation(self, output: Tensor, critic_obs: Tensor) -> Tensor:
+    """Return the mean squared distance of actions from the teacher's, over their bound.
+
+    Args:
+      output: (B, A), the actor's before tanh.
+      critic_obs: (B, C), as observed.
+    """
     assert self.teacher is not None
     with torch.no_grad():
       wanted = (self.teacher(critic_obs) / self.actor.action_bound).clamp(-1.0, 1.0)
-    loss = (torch.tanh(self.actor.mlp(obs)) - wanted).square().mean()
-    self._step_actor(loss, self.cfg.tau)
-    return {"imitation": loss.detach()}
+    return (torch.tanh(output) - wanted).square().mean()
 
   def _step_actor(self, loss: Tensor, share: float) -> None:
     """Reduce a loss of the actor; its target takes over ``share``."""
