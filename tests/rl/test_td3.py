@@ -248,7 +248,7 @@ def test_the_actors_update_leaves_the_critic_alone():
   alg = make()
   batch = some_batch()
   critic = copy.deepcopy(alg.critic.state_dict())
-  alg._update_actor(alg.actor.normalize(batch.obs), batch.critic_obs)
+  alg._update_actor(alg.actor.normalize(batch.obs), batch.critic_obs, batch.critic_obs)
   for name, value in alg.critic.state_dict().items():
     assert torch.equal(value, critic[name])
   assert all(p.requires_grad and p.grad is None for p in alg.critic.parameters())
