@@ -192,6 +192,7 @@ def test_a_wrong_one_is_refused_by_field(tmp_path, reference, fields, message):
   [
     ("loco", "held_out"),
     ("walk_run", "held_out"),
+    ("styles", "held_out"),
     ("lafan_run", "training"),
     ("getup", "training"),
   ],
