@@ -16,7 +16,7 @@ from smp.deploy.policy_spec import STYLE, Observation, PolicySpec
 from smp.errors import UserError
 from tests.deploy_fakes import g1_policy, write_policy
 
-STYLES = ("walk", "run", "dance")
+STYLES = ("walk", "run", "dance/run")
 
 
 def styled() -> PolicySpec:
@@ -26,7 +26,7 @@ def styled() -> PolicySpec:
     STYLE,
     3,
     "1",
-    "which of walk, run, dance",
+    "which of walk, run, dance/run",
     (1.0,),
     (0.0, 0.0),
     choices=STYLES,
@@ -39,7 +39,7 @@ def test_metadata_names_the_styles():
   assert spec == styled() and spec.styles == STYLES
   assert PolicySpec.loads(g1_policy().dumps()).styles == ()
   term = describe_deploy(spec, "policy.onnx").observations["style"]
-  assert term.size == 3 and "walk, run, dance" in str(asdict(term))
+  assert term.size == 3 and "walk, run, dance/run" in str(asdict(term))
 
 
 def test_styles_that_do_not_fit_are_refused():

@@ -174,17 +174,37 @@ def test_bad_choices_are_one_line(file: Path, asked: StyleCfg, message: str):
 
 
 def test_parts_of_a_body_need_a_judge():
-  for asked in (StyleCfg("walk", upper="run"), StyleCfg(lower="run")):
-    with pytest.raises(UserError, match="needs a judge, --style-classifier FILE"):
-      style_judge(None, asked)
+  for args in (
+    EvaluateArgs(style="walk", style_upper="run"),
+    EvaluateArgs(style_lower="run"),
+  ):
+    with pytest.raises(
+      UserError, match="--style-.*: needs a judge, --style-classifier"
+    ):
+      args.asked_style()
   # A policy that observes its style is told one without a judge.
-  assert style_judge(None, StyleCfg("walk")) is None
+  for style in ("walk", "crouch/walk"):
+    assert style_judge(None, EvaluateArgs(style=style).asked_style()) is None
+
+
+def test_a_composition_in_one_word_is_judged_by_its_parts(file: Path):
+  args = EvaluateArgs(style="crouch/walk", style_classifier=file)
+  found = style_judge(file, args.asked_style())
+  assert found is not None and found.asked == {UPPER: "crouch", LOWER: "walk"}
+  both = replace(args, style_upper="walk")
+  with pytest.raises(UserError, match="--style crouch/walk and --style-upper: give"):
+    both.asked_style()
+  with pytest.raises(UserError, match="--style 'crouch/': the lower style is missing"):
+    EvaluateArgs(style="crouch/").asked_style()
+  with pytest.raises(UserError, match="upper style 'crooch': .* 'crouch'"):
+    style_judge(file, EvaluateArgs(style="crooch/walk").asked_style())
 
 
 @pytest.mark.parametrize("judged", [False, True])
-@pytest.mark.parametrize("styles", [(), STYLES])
+@pytest.mark.parametrize("styles", [(), (*STYLES, "crouch/walk")])
+@pytest.mark.parametrize("style", ["walk", "crouch/walk"])
 def test_the_style_is_told_to_policies_that_observe_one(
-  monkeypatch, file: Path, judged: bool, styles: tuple[str, ...]
+  monkeypatch, file: Path, judged: bool, styles: tuple[str, ...], style: str
 ):
   layout = ActorLayout(("joint_pos",), 1, styles)
 
@@ -194,11 +214,11 @@ def test_the_style_is_told_to_policies_that_observe_one(
     return replace(layout, only=style)
 
   monkeypatch.setattr(ActorLayout, "read", staticmethod(read))
-  args = EvaluateArgs(style="walk", style_classifier=file if judged else None)
+  args = EvaluateArgs(style=style, style_classifier=file if judged else None)
   policy = Policy("a", "trained", Path("a.pt"))
   if not styles and not judged:
     with pytest.raises(UserError, match="observes no style"):
       actor_layout(policy, args)
     return
   found = actor_layout(policy, args)
-  assert found is not None and found.only == ("walk" if styles else None)
+  assert found is not None and found.only == (style if styles else None)

@@ -12,14 +12,16 @@ from mjlab.envs import ManagerBasedRlEnv
 from torch import Tensor
 
 from smp.diffusion.denoiser import Denoiser
-from smp.diffusion.labelled import WindowLabels, group_by_label
+from smp.diffusion.labelled import WindowLabels, group_by_label, window_labels
+from smp.diffusion.native_denoiser import FusedDenoiser
+from smp.diffusion.native_kernel import KERNEL
 from smp.diffusion.prior import MotionPrior
 from smp.diffusion.reference import Reference
 from smp.diffusion.sds import on_cpu
-from smp.diffusion.styles import StyleCfg
+from smp.diffusion.styles import StyleCfg, parse_style
 from smp.errors import UserError
 from smp.mdp.composition import RewardForm, compose, smp_reward_of
-from smp.mdp.env_styles import EnvStyles
+from smp.mdp.env_styles import EnvStyles, split_names
 from smp.mdp.init_state_buffers import GsiBuffer, StyledGsiBuffer
 from smp.mdp.motion_window import MotionWindow
 from smp.mdp.observations import STYLE, observe_styles, style_one_hot
@@ -40,6 +42,9 @@ from tests.mdp.test_style_choice import make_walking_prior
 NAMES = ("walk", "crouch")
 """Two of the three styles, in another order than the prior's labels."""
 CHOICES = tuple(STYLES.index(name) for name in NAMES)
+MIXED = ("walk", "crouch/run", "run", "run/walk")
+"""Whole styles, and compositions by body part."""
+STARTS = ("walk", "crouch/run")
 LABELS = torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 1])
 
 
@@ -90,6 +95,83 @@ def test_each_window_is_judged_under_its_label(
     index.copy_(now)
     expected = torch.stack(alone)[now, torch.arange(len(now))]
     torch.testing.assert_close(score(x, noise), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("d_model, nhead", [(32, 4), (64, 2)])
+@pytest.mark.parametrize("options", [{}, {"score_steps": 3}, {"weight": 2.0}])
+def test_compositions_are_judged_as_one_for_all_is(
+  d_model: int, nhead: int, options: dict[str, Any]
+):
+  """And whole styles beside them as ever, whatever the choices become."""
+  prior, x = wide_prior(d_model, nhead), windows(len(LABELS))
+  noise = torch.randn(3, *x.shape)
+  steps, weight = options.get("score_steps", 1), options.get("weight", 1.0)
+  index = torch.arange(len(LABELS)) % len(MIXED)
+  labels = window_labels(index, MIXED, prior.styles, weight)
+  score = prior.sds_loss_at(STEPS, "auto", steps, labels)
+  assert not all(map(on_cpu, score._predictors)) or d_model == 64
+  alone = []
+  for choice in (
+    StyleCfg("walk", weight=weight),
+    StyleCfg(upper="crouch", lower="run", weight=weight),
+    StyleCfg("run", weight=weight),
+    StyleCfg(upper="run", lower="walk", weight=weight),
+  ):
+    loss = prior.with_style(choice).sds_loss_at(STEPS, score_steps=steps)
+    alone.append(loss(x, noise))
+  for i, each in enumerate(alone):
+    assert not any(torch.allclose(each, other, rtol=1e-2) for other in alone[:i])
+  for now in (index.clone(), 3 - index, index * 0, index * 0 + 1, index % 2 + 1):
+    index.copy_(now)
+    expected = torch.stack(alone)[now, torch.arange(len(now))]
+    torch.testing.assert_close(score(x, noise), expected, rtol=1e-4, atol=1e-5)
+
+
+def windows_evaluated(monkeypatch, names: tuple[str, ...], d_model: int) -> int:
+  """Return how many windows the network sees of 12, a third of each of three names."""
+  seen = []
+
+  def counted(cls: type, method: str) -> None:
+    plain = getattr(cls, method)
+
+    def call(self: Any, x: Tensor, *rest: Any, **options: Any) -> Tensor:
+      seen.append(x.shape[0] * x.shape[1])
+      return plain(self, x, *rest, **options)
+
+    monkeypatch.setattr(cls, method, call)
+
+  counted(FusedDenoiser, "__call__")
+  counted(Denoiser, "forward_modulated")
+  prior, x = wide_prior(d_model, 4 if d_model == 32 else 2), windows(12)
+  labels = window_labels(torch.arange(12) % 3, names, prior.styles)
+  prior.sds_loss_at((8,), labels=labels)(x, torch.randn(1, *x.shape))
+  monkeypatch.undo()
+  return sum(seen)
+
+
+def test_a_list_without_compositions_is_evaluated_once(monkeypatch):
+  plain, mixed = ("walk", "run", "crouch"), ("walk", "run", "crouch/run")
+  assert windows_evaluated(monkeypatch, plain, 32) == 12
+  assert windows_evaluated(monkeypatch, mixed, 32) == 24
+  if KERNEL.usable:
+    # Groups of 4, up to 3 idle places for each label; a third has another label below.
+    assert windows_evaluated(monkeypatch, plain, 64) == (12 + 9) // 4 * 4
+    assert windows_evaluated(monkeypatch, mixed, 64) == (12 + 4 + 9) // 4 * 4
+
+
+@pytest.mark.parametrize("names", [NAMES, ("walk", "crouch/run")])
+@pytest.mark.parametrize("d_model, nhead", [(32, 4), (64, 2)])
+def test_scores_of_labels_leave_their_inputs(
+  names: tuple[str, ...], d_model: int, nhead: int
+):
+  prior, x = wide_prior(d_model, nhead), windows(len(LABELS))
+  noise = torch.randn(3, *x.shape)
+  kept = x.clone(), noise.clone()
+  labels = window_labels(LABELS, names, prior.styles)
+  score = prior.sds_loss_at(STEPS, score_steps=3, labels=labels)
+  first = score(x, noise).clone()
+  assert torch.equal(score(x, noise), first)
+  assert torch.equal(x, kept[0]) and torch.equal(noise, kept[1])
 
 
 # The scale of each style.
@@ -145,15 +227,16 @@ def step_under(
   normalizers = StyleNormalizers(
     {name: SdsNormalizer(3, 1e9).to(device) for name in names}, index
   )
-  labels = WindowLabels(index, tuple(STYLES.index(name) for name in names))
+  labels = window_labels(index, names, STYLES)
   style = SmpReward(
     prior.sds_loss_at(STEPS, "auto", 1, labels), normalizers, STEPS, 6.0, True, 9, 10
   )
   return StyleStep(MotionWindow(prior.spec, 9, device), style)
 
 
-def test_a_graph_reads_labels_as_they_are_now(gpu):
-  eager, captured = step_under(LABELS, "cuda"), step_under(LABELS, "cuda")
+@pytest.mark.parametrize("names", [NAMES, STARTS])
+def test_a_graph_reads_labels_as_they_are_now(gpu, names: tuple[str, ...]):
+  eager, captured = (step_under(LABELS, "cuda", names) for _ in range(2))
   captured.prepare()
   assert captured._graph is not None
   pos, joints = torch.rand(9, 3).cuda(), torch.rand(9, 29).cuda()
@@ -209,16 +292,16 @@ class MarkedBuffer(GsiBuffer):
 
   def __init__(self, prior: MotionPrior, *options: Any) -> None:
     super().__init__(prior, *options)
-    self.style = prior.style.style
+    self.style = prior.style.entry()
 
   def refresh(self, count: int) -> None:
-    self.root_pos[self._take_slots(count), :, 2] = float(NAMES.index(str(self.style)))
+    self.root_pos[self._take_slots(count), :, 2] = float(STARTS.index(self.style))
 
 
 def marked(monkeypatch, size: int = 21) -> StyledGsiBuffer:
   monkeypatch.setattr("smp.mdp.init_state_buffers.GsiBuffer", MarkedBuffer)
   prior = make_prior()
-  styled = {name: prior.with_style(StyleCfg(name)) for name in NAMES}
+  styled = _each_style(SmpTermCfg(prior="p", styles=",".join(STARTS)), prior)
   kinematics = MotionWindow(prior.spec, 1, "cpu").kinematics
   buffer = StyledGsiBuffer(styled, kinematics, size, "cpu")
   buffer.refresh(size)
@@ -262,6 +345,22 @@ def test_buffers_of_styles_go_into_checkpoints(monkeypatch):
     ({"styles": "walk", "style_upper": "run"}, "give one of them"),
     ({"styles": "walk,,run"}, "a name is missing"),
     ({"styles": "walk,run,walk"}, "'walk' is given twice"),
+    ({"styles": "walk,run/walk,run / walk"}, "'run/walk' is given twice"),
+    ({"styles": "walk,crouch/rum"}, "styles 'crouch/rum': lower style 'rum': .*'run'"),
+    ({"styles": "walk,wlk/run"}, "styles 'wlk/run': upper style 'wlk': .*'walk'"),
+    ({"styles": "walk,run/"}, "styles 'run/': the lower style is missing"),
+    ({"styles": "walk,/run"}, "styles '/run': the upper style is missing"),
+    ({"styles": "walk,/"}, "styles '/': the lower style is missing"),
+    ({"styles": "walk,run/run"}, "styles 'run/run': one style .*; write run$"),
+    (
+      {"styles": "a/b/c,run"},
+      "styles 'a/b/c': 3 parts of the body; give one style, or",
+    ),
+    ({"styles": "walk/run", "style": "run"}, "give one of them"),
+    (
+      {"styles": "walk,run/walk", "only_style": "run/wlk"},
+      "--style run/wlk: .*did you mean run/walk",
+    ),
     ({"styles": "walk,run", "only_style": "wlk"}, "--style wlk.*did you mean walk"),
     ({"only_style": "walk"}, "--style walk: .* observes no style"),
   ],
@@ -289,14 +388,45 @@ def test_a_list_of_one_is_that_style():
   assert STYLE not in env_cfg.observations["actor"].terms
 
 
+def test_a_list_of_one_composition_is_that_for_all():
+  cfg = SmpTermCfg(prior="loco", styles="crouch / run", style_weight=2.0)
+  assert cfg.choice() == StyleCfg(upper="crouch", lower="run", weight=2.0)
+  assert cfg.style_title() == "crouch over run x 2" and not cfg.names()
+
+
+def test_a_list_gives_each_entry_its_prior():
+  cfg = SmpTermCfg(prior="loco", styles="walk, crouch /run", style_weight=2.0)
+  assert cfg.names() == ("walk", "crouch/run")
+  assert cfg.style_title() == "each of walk, crouch/run x 2"
+  styled = _each_style(cfg, make_prior())
+  assert {name: prior.style for name, prior in styled.items()} == {
+    "walk": StyleCfg("walk", weight=2.0),
+    "crouch/run": StyleCfg(upper="crouch", lower="run", weight=2.0),
+  }
+
+
+@pytest.mark.parametrize("entry", ["run", "crouch/run"])
+def test_an_entry_goes_there_and_back(entry: str):
+  assert parse_style(entry).entry() == entry and split_names(entry) == (entry,)
+
+
+def test_a_composition_is_no_group_of_the_log():
+  both = StyleNormalizers({name: SdsNormalizer(3, 1e9) for name in MIXED}, LABELS)
+  names = [end for end, _ in both.log()]
+  assert names[1] == "_crouch_over_run" and not [name for name in names if "/" in name]
+
+
 def test_a_layout_with_styles_goes_there_and_back():
   cfg, other = (small_env_cfg("Smp-Forward-G1", 1) for _ in range(2))
   plain = ActorLayout.of(cfg)
   assert "styles" not in plain.to_dict()
-  cast(SmpTermCfg, cfg.commands["smp"]).styles = "walk,run"
+  cast(SmpTermCfg, cfg.commands["smp"]).styles = "walk,run,crouch/run"
   observe_styles(cfg)
   layout = ActorLayout.of(cfg)
-  assert layout.styles == ("walk", "run") and layout.terms == (*plain.terms, STYLE)
+  assert layout.styles == ("walk", "run", "crouch/run") and layout.terms == (
+    *plain.terms,
+    STYLE,
+  )
   layout.apply(other)
   assert ActorLayout.of(other) == layout
   assert STYLE in other.observations["critic"].terms
@@ -321,7 +451,7 @@ def test_environments_have_the_reward_and_the_observation_of_their_style(tmp_pat
   prior.save(path)
   cfg = small_env_cfg("Smp-Forward-G1", num_envs=6)
   options = cast(SmpTermCfg, cfg.commands["smp"])
-  options.prior, options.styles = str(path), "walk,crouch"
+  options.prior, options.styles = str(path), "walk,crouch/run"
   options.filter_init_states, options.sds_normalizer = False, "reference"
   observe_styles(cfg)
   env = ManagerBasedRlEnv(cfg, "cpu")
@@ -336,9 +466,14 @@ def test_environments_have_the_reward_and_the_observation_of_their_style(tmp_pat
     reward, features = style_of(term), term.window.features()
     mirror = observation_mirror(env, "actor")
     assert torch.equal(mirror(cast(Tensor, obs["actor"]))[:, -2:], seen)
-    for place, name in enumerate(NAMES):
+    made = cast(StyledGsiBuffer, term.init_states.generated)
+    for place, (name, choice) in enumerate(
+      {"walk": StyleCfg("walk"), "crouch_over_run": StyleCfg("run", "crouch")}.items()
+    ):
       own = styles.index == place
-      alone = prior.with_style(StyleCfg(name))
+      alone = prior.with_style(choice)
+      part = list(made.parts.values())[place]
+      assert part._prior.style.parts() == choice.parts()
       assert alone.reference is not None
       error = alone.sds_loss_at(options.timesteps)(features, reward.noise)
       scale = ReferenceSdsNormalizer(alone.reference.at(options.timesteps)).scale()

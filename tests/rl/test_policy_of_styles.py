@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from smp.cli import compare_simulators, evaluate, export, play
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.diffusion.reference import Reference
 from smp.errors import UserError
+from smp.evaluation.style_classifier import StyleClassifier
 from smp.mdp.smp_term import SmpTerm
+from smp.motion.features import g1_spec
 from smp.rl.actor_layout import ActorLayout
 from tests.mdp.test_style_choice import make_walking_prior
 from tests.rl.test_actor_layout import TASK, call, trains
 
 pytestmark = pytest.mark.slow
-SEEN = ("run", "walk")
+SEEN = ("run", "walk", "crouch/run")
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +40,25 @@ def trained(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
   yield folder / "p.safetensors", trains(folder, *smp.split()) / "model_1.pt"
 
 
+def test_its_log_has_no_folder_for_a_composition(trained: tuple[Path, Path]):
+  log = EventAccumulator(str(trained[1].parent)).Reload().Tags()["scalars"]
+  tags = [tag for tag in log if "crouch" in tag]
+  assert any(tag.endswith("r_smp_crouch_over_run") for tag in tags)
+  assert any(tag.endswith("mu_t22_crouch_over_run") for tag in tags)
+  assert not [tag for tag in tags if "crouch/" in tag]
+
+
 def test_a_checkpoint_knows_its_styles(trained: tuple[Path, Path]):
   layout = ActorLayout.read(trained[1])
   assert layout is not None and layout.styles == SEEN and layout.terms[-1] == "style"
+  found = ActorLayout.read(trained[1], "crouch/run")
+  assert found is not None and found.only == "crouch/run"
   with pytest.raises(UserError, match="--style wlk: .*did you mean walk"):
     ActorLayout.read(trained[1], "wlk")
 
 
-def test_it_is_played_in_a_style(trained: tuple[Path, Path], monkeypatch):
+@pytest.mark.parametrize("style", SEEN[1:])
+def test_it_is_played_in_a_style(trained: tuple[Path, Path], monkeypatch, style: str):
   seen = []
 
   class Viewer:
@@ -54,23 +69,43 @@ def test_it_is_played_in_a_style(trained: tuple[Path, Path], monkeypatch):
 
     def run(self) -> None:
       obs, *_ = self.env.step(self.policy(self.env.get_observations()))
-      seen.append(obs["actor"][:, -2:])
+      seen.append(obs["actor"][:, -3:])
       seen.append(SmpTerm.of(self.env.unwrapped).sds_loss())
 
   monkeypatch.setattr(play, "PlottingViewer", Viewer)
   file = "--prior", trained[0], "--checkpoint-file", trained[1]
-  options = "--viewer viser --device cpu --threads 1 --num-envs 3 --style walk"
-  call(play.main, TASK, *file, *options.split())
-  assert torch.equal(seen[0].cpu(), torch.tensor([[0.0, 1.0]] * 3))
+  options = "--viewer viser --device cpu --threads 1 --num-envs 3"
+  call(play.main, TASK, *file, *options.split(), "--style", style)
+  assert torch.equal(seen[0].argmax(dim=1).cpu(), torch.tensor([SEEN.index(style)] * 3))
   assert seen[1].shape == (3, 3) and bool((seen[1] > 0.0).all())
 
 
-def test_it_is_evaluated_in_a_style(trained: tuple[Path, Path], tmp_path, monkeypatch):
+@pytest.mark.parametrize("style", ["run", "crouch/run"])
+def test_it_is_evaluated_in_a_style(
+  trained: tuple[Path, Path], tmp_path: Path, monkeypatch, style: str
+):
   monkeypatch.setattr(evaluate, "SAMPLES", 32)
+  judge = tmp_path / "classifier.safetensors"
+  StyleClassifier(("crouch", "run", "walk"), g1_spec(), hidden=4).save(judge)
   options = "--num-envs 15 --seconds 1 --no-frames --device cpu --threads 1".split()
   file = "--checkpoint-file", trained[1], "--output-dir", tmp_path
-  call(evaluate.main, TASK, "--prior", trained[0], *file, *options, "--style", "run")
-  assert '"style": "run"' in (tmp_path / "evaluation.json").read_text()
+  call(
+    evaluate.main,
+    TASK,
+    "--prior",
+    trained[0],
+    *file,
+    *options,
+    "--style",
+    style,
+    "--style-classifier",
+    judge,
+  )
+  found = json.loads((tmp_path / "evaluation.json").read_text())
+  parts = {"whole": "run"} if style == "run" else {"upper": "crouch", "lower": "run"}
+  assert found["style"] == style and found["style_judge"]["asked"] == parts
+  first = found["policies"][0]["conditions"][0]["figures"]
+  assert {f"style_{part}" for part in parts} <= set(first)
 
 
 def test_it_is_exported_without_its_prior(
@@ -79,7 +114,9 @@ def test_it_is_exported_without_its_prior(
   file = tmp_path / "policy.onnx"
   call(export.main, TASK, "--checkpoint-file", trained[1], "--output", file)
   assert OnnxPolicy(file).spec.styles == SEEN
-  assert "which of run, walk" in (tmp_path / "policy.deploy.yaml").read_text()
+  assert (
+    "which of run, walk, crouch/run" in (tmp_path / "policy.deploy.yaml").read_text()
+  )
   options = "--speed 1 --seconds 0.2 --starts 1".split()
   call(compare_simulators.main, file, *options)
   assert "environment / plain MuJoCo" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from rich.table import Table
 from smp import paths
 from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
-from smp.diffusion.styles import StyleCfg
+from smp.diffusion.styles import OVER, StyleCfg, parse_style
 from smp.episodes import protocol
 from smp.episodes.protocol import COMMAND, EvalProtocol
 from smp.episodes.trajectory import Trajectory, join
@@ -82,7 +82,7 @@ class EvaluateArgs(WandbRunArgs):
 
   style: str | None = None
   """Style of policies that observe one (default: drawn for each episode), and the style
-  that --style-classifier judges by."""
+  that --style-classifier judges by. guarded/run is guarded above and run below."""
 
   style_classifier: Path | None = None
   """A classifier of windows (scripts/train_style_classifier.py) that says whether the
@@ -112,7 +112,22 @@ class EvaluateArgs(WandbRunArgs):
   """Threads of the native engine. Default: one per core."""
 
   def asked_style(self) -> StyleCfg:
-    """Return the style that the policy should show."""
+    """Return the style that the policy should show.
+
+    Raises:
+      UserError: A part of the body has a style and no judge, or two of them, or the style
+        is malformed.
+    """
+    parts = {"--style-upper": self.style_upper, "--style-lower": self.style_lower}
+    option = next((option for option, part in parts.items() if part), None)
+    if option is None:
+      return StyleCfg() if self.style is None else parse_style(self.style, "--style")
+    if self.style_classifier is None:
+      raise UserError(f"{option}: needs a judge, --style-classifier FILE")
+    if OVER in (self.style or ""):
+      raise UserError(
+        f"--style {self.style} and {option}: give both parts of the body in one of them"
+      )
     return StyleCfg(self.style, self.style_upper, self.style_lower)
 
   def all_seeds(self) -> tuple[int, ...]:

@@ -27,8 +27,9 @@ from smp.diffusion.ddpm import CosineSchedule, score_path
 from smp.diffusion.denoiser import NORM_EPS, Block, Denoiser
 from smp.diffusion.labelled import LabelledOnCpu, WindowLabels, modulation_table
 from smp.diffusion.native_denoiser import FusedDenoiser, torch_on_one_thread, usable
-from smp.diffusion.styles import BlendedDenoiser, blend
+from smp.diffusion.styles import BlendedDenoiser, blend, body_masks
 from smp.errors import UserError
+from smp.motion.features import FeatureSpec
 
 
 class Scorable(Protocol):
@@ -37,6 +38,7 @@ class Scorable(Protocol):
   denoiser: Denoiser | BlendedDenoiser
   schedule: CosineSchedule
   q_low: Tensor
+  spec: FeatureSpec
 
   def affine(self) -> tuple[Tensor, Tensor]:
     """Return gain and offset (F,) that normalise features."""
@@ -123,7 +125,7 @@ class SdsLoss(nn.Module):
       make_predictor(prior.denoiser, step.timesteps, self.precision)
       if labels is None
       else make_labelled_predictor(
-        prior.denoiser, step.timesteps, self.precision, labels
+        prior.denoiser, step.timesteps, self.precision, labels, prior.spec
       )
       for step in path
     ]
@@ -200,24 +202,35 @@ def make_labelled_predictor(
   timesteps: Tensor,
   precision: Precision,
   labels: WindowLabels,
+  spec: FeatureSpec,
 ) -> Predictor:
   """Return the fastest denoiser for windows that have labels of their own.
 
   Labels cannot be folded into weights, so on a GPU it is the plain denoiser; 16-bit
-  products are TF32 there.
+  products are TF32 there. Where a choice composes two labels, compiled C evaluates its
+  windows under both. The plain denoiser evaluates all windows under two labels, which
+  fixes all shapes; the masks leave those of a single label as they are.
 
   Args:
     denoiser: The denoiser, on the device, without a choice of labels.
     timesteps: (K,), on the device.
     precision: Any but "auto".
     labels: The labels of the windows.
+    spec: What the windows contain, which says what belongs to which part of the body.
   """
   if isinstance(denoiser, BlendedDenoiser):
     raise ValueError("windows have labels, and the denoiser has some too")
+  masks = None
+  if labels.composes():
+    masks = torch.stack(body_masks(spec)).to(timesteps.device)
   if usable(denoiser):
-    predictor = LabelledOnCpu(denoiser, timesteps, labels)
+    lower_mask = None if masks is None else masks[1]
+    predictor = LabelledOnCpu(denoiser, timesteps, labels, lower_mask)
   else:
-    predictor = _Labelled(denoiser, timesteps, precision, labels)
+    predictor = _Labelled(denoiser, timesteps, precision, labels.index, labels.choices)
+    if masks is not None:
+      lower = _Labelled(denoiser, timesteps, precision, labels.index, labels.lower)
+      predictor = _Blended([predictor, lower], masks)
   if labels.weight == 1.0:
     return predictor
   none = denoiser.with_label(denoiser.num_styles)
@@ -265,10 +278,11 @@ class _Labelled:
     denoiser: Denoiser,
     timesteps: Tensor,
     precision: Precision,
-    labels: WindowLabels,
+    index: Tensor,
+    choices: tuple[int, ...],
   ) -> None:
-    self._denoiser, self._index = copy.deepcopy(denoiser), labels.index
-    self._table = modulation_table(denoiser, timesteps, labels.choices)
+    self._denoiser, self._index = copy.deepcopy(denoiser), index
+    self._table = modulation_table(denoiser, timesteps, choices)
     _, self._matmul = products_in(precision)
 
   def __call__(self, x: Tensor) -> Tensor:

@@ -36,6 +36,10 @@ LOWER_FEATURES = ("root_pos", "root_rot", "root_lin_vel", "root_ang_vel")
 """Features of the root. The legs carry it, so they are of the lower body."""
 
 
+OVER = "/"
+"""Between the style of the upper and that of the lower body, in one word."""
+
+
 @dataclass(frozen=True)
 class StyleCfg:
   """Choice of styles of a prior."""
@@ -61,6 +65,11 @@ class StyleCfg:
     """Return the styles of the upper and of the lower body."""
     return self.upper or self.style, self.lower or self.style
 
+  def entry(self) -> str:
+    """Return the choice as `parse_style` reads it; the whole body has a style."""
+    upper, lower = self.parts()
+    return f"{upper}" if upper == lower else f"{upper}{OVER}{lower}"
+
   def title(self) -> str:
     """Return the choice in a word or few, for titles and cards."""
     upper, lower = self.parts()
@@ -68,6 +77,50 @@ class StyleCfg:
     if upper != lower:
       name = f"{upper or 'no style'} over {lower or 'no style'}"
     return name if self.weight == 1.0 else f"{name} x {self.weight:g}"
+
+
+def parse_style(text: str, option: str = "style") -> StyleCfg:
+  """Return the choice of style that a word names: STYLE, or UPPER/LOWER by body part.
+
+  Args:
+    text: The word, as in run or guarded/run.
+    option: What it was given for, for the messages.
+
+  Raises:
+    UserError: It names more than two parts, none for one of them, or the same for both.
+  """
+  parts = [part.strip() for part in text.split(OVER)]
+  form = f"give one style, or two as in guarded{OVER}run"
+  if len(parts) > 2:
+    raise UserError(f"{option} '{text}': {len(parts)} parts of the body; {form}")
+  if not all(parts):
+    part = "style" if len(parts) == 1 else "upper style" if parts[1] else "lower style"
+    raise UserError(f"{option} '{text}': the {part} is missing; {form}")
+  if len(parts) == 1:
+    return StyleCfg(parts[0])
+  if parts[0] == parts[1]:
+    raise UserError(f"{option} '{text}': one style above and below; write {parts[0]}")
+  return StyleCfg(upper=parts[0], lower=parts[1])
+
+
+def find_parts(
+  text: str, styles: Sequence[str], option: str = "style"
+) -> tuple[int, int]:
+  """Return the labels of the upper and of the lower body of a word; see `parse_style`.
+
+  Raises:
+    UserError: As `parse_style` and `find_style`.
+  """
+  choice = parse_style(text, option)
+  if choice.style is not None:
+    label = find_style(choice.style, styles, option)
+    return label, label
+  parts = zip(("upper", "lower"), choice.parts(), strict=True)
+  upper, lower = (
+    find_style(str(name), styles, f"{option} '{text}': {part} style")
+    for part, name in parts
+  )
+  return upper, lower
 
 
 def body_masks(spec: FeatureSpec) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from smp.diffusion.styles import OVER, parse_style
 from smp.errors import UserError
 
 
@@ -14,7 +15,7 @@ class EnvStyles:
   """The style of each environment, drawn when its episode starts.
 
   Args:
-    names: S styles.
+    names: S styles, or compositions of two as in guarded/run.
     num_envs: N.
     device: Device of the labels.
     only: The one style that all environments have; None: each draws its own.
@@ -60,15 +61,21 @@ class EnvStyles:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-  """Return the names in a list such as walk,run.
+  """Return the names in a list such as walk,run,guarded/run.
 
   Raises:
-    UserError: A name is missing or given twice.
+    UserError: A name is missing, malformed (`parse_style`) or given twice.
   """
-  names = tuple(name.strip() for name in text.split(","))
-  if not all(names):
+  entries = [entry.strip() for entry in text.split(",")]
+  if not all(entries):
     raise UserError(f"styles '{text}': a name is missing; give them as in walk,run")
+  names = tuple(parse_style(entry, "styles").entry() for entry in entries)
   twice = [name for i, name in enumerate(names) if name in names[:i]]
   if twice:
     raise UserError(f"styles '{text}': '{twice[0]}' is given twice")
   return names
+
+
+def log_name(style: str) -> str:
+  """Return a style as part of a name in the log, where / would begin a group."""
+  return style.replace(OVER, "_over_")

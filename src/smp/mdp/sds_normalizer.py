@@ -9,6 +9,8 @@ import torch
 import torch.distributed
 from torch import nn
 
+from smp.mdp.env_styles import log_name
+
 MU_FLOOR = 1e-4
 """Lower bound of the running means, which prevents a division by zero."""
 
@@ -233,4 +235,4 @@ class StyleNormalizers(nn.Module):
   def log(self) -> Iterator[tuple[str, torch.Tensor]]:
     """Return μ (K,) of each style by the end of its name in the log."""
     for name, part in zip(self._names, self.parts(), strict=True):
-      yield f"_{name}", part.scale()
+      yield f"_{log_name(name)}", part.scale()

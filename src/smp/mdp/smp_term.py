@@ -9,10 +9,10 @@ import torch
 from mjlab.entity import Entity
 from mjlab.managers import CommandTerm, CommandTermCfg
 
-from smp.diffusion.labelled import WindowLabels
+from smp.diffusion.labelled import window_labels
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.sds import Precision
-from smp.diffusion.styles import StyleCfg, find_style
+from smp.diffusion.styles import StyleCfg, find_parts, parse_style
 from smp.errors import UserError
 from smp.mdp import robot_state
 from smp.mdp.commands.moving_command import MovingCommand, MovingCommandCfg
@@ -22,7 +22,7 @@ from smp.mdp.composition import (
   smp_share,
   task_share,
 )
-from smp.mdp.env_styles import EnvStyles, split_names
+from smp.mdp.env_styles import EnvStyles, log_name, split_names
 from smp.mdp.init_state_buffers import (
   DefaultPose,
   FallenStateBuffer,
@@ -72,8 +72,9 @@ class SmpTermCfg(CommandTermCfg):
 
   styles: str | None = None
   """Styles of which each environment draws one whenever an episode starts, as in
-  walk,run,dance. Its reward and its initial state are of that style, and actor and
-  critic observe which it is. Not together with the three options above."""
+  walk,run,guarded/run (guarded above, run below). Its reward and its initial state are
+  of that style, and actor and critic observe which it is. Not together with the three
+  options above."""
 
   only_style: str | None = None
   """The one of ``styles`` that all environments have, for viewing and evaluation."""
@@ -182,7 +183,9 @@ class SmpTermCfg(CommandTermCfg):
         "styles each environment has one of the list"
       )
     names = split_names(self.styles)
-    return replace(choice, style=names[0]) if len(names) == 1 else choice
+    if len(names) == 1:
+      return replace(parse_style(names[0]), weight=self.style_weight)
+    return choice
 
   def names(self) -> tuple[str, ...]:
     """Return the styles of which each environment draws one; empty: there is no list.
@@ -281,8 +284,9 @@ class SmpTerm(CommandTerm):
       return NoStyle(self.num_envs, self.device)
     labels, styles = None, self.env_styles
     if styles is not None:
-      choices = tuple(find_style(name, self.prior.styles) for name in styles.names)
-      labels = WindowLabels(styles.index, choices, cfg.style_weight)
+      labels = window_labels(
+        styles.index, styles.names, self.prior.styles, cfg.style_weight
+      )
     return SmpReward(
       sds_loss_fn=self.prior.sds_loss_at(
         cfg.timesteps, cfg.precision, cfg.score_steps, labels
@@ -477,7 +481,9 @@ class SmpTerm(CommandTerm):
     if self.env_styles is not None:
       # Now, because a reset draws other styles before the log is written.
       means = self.env_styles.means(self.style.reward)
-      self._by_style = {f"Smp/r_smp_{name}": mean for name, mean in means.items()}
+      self._by_style = {
+        f"Smp/r_smp_{log_name(name)}": mean for name, mean in means.items()
+      }
 
   def _log(self) -> None:
     log = self._env.extras["log"]
@@ -583,12 +589,13 @@ def _each_style(cfg: SmpTermCfg, prior: MotionPrior | None) -> dict[str, MotionP
     return {}
   try:
     for name in names:
-      find_style(name, prior.styles, "styles")
+      find_parts(name, prior.styles, "styles")
   except UserError as error:
     raise UserError(f"{resolve_prior(cast(str, cfg.prior))}: {error}") from None
   print(f"[INFO] Style: {cfg.style_title()}")
   return {
-    name: prior.with_style(StyleCfg(name, weight=cfg.style_weight)) for name in names
+    name: prior.with_style(replace(parse_style(name), weight=cfg.style_weight))
+    for name in names
   }
 
 

@@ -51,13 +51,10 @@ def style_judge(file: Path | None, asked: StyleCfg) -> StyleJudge | None:
   """Return the judge of a choice of styles; None without a classifier.
 
   Raises:
-    UserError: Something to judge has no judge or the reverse, a part of the body has no style, the file is no
-      classifier of this robot's windows, or it does not know a style.
+    UserError: There is nothing to judge, a part of the body has no style, the file is
+      no classifier of this robot's windows, or it does not know a style.
   """
   if file is None:
-    if asked.upper or asked.lower:
-      option = "--style-upper" if asked.upper else "--style-lower"
-      raise UserError(f"{option}: needs a judge, --style-classifier FILE")
     return None
   if not asked.named():
     raise UserError(
