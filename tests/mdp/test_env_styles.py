@@ -12,9 +12,13 @@ from mjlab.envs import ManagerBasedRlEnv
 from torch import Tensor
 
 from smp.diffusion.denoiser import Denoiser
-from smp.diffusion.labelled import WindowLabels, group_by_label, window_labels
-from smp.diffusion.native_denoiser import FusedDenoiser
-from smp.diffusion.native_kernel import KERNEL
+from smp.diffusion.labelled import (
+  LabelledOnCpu,
+  WindowLabels,
+  group_by_label,
+  window_labels,
+)
+from smp.diffusion.native_denoiser import FusedDenoiser, usable
 from smp.diffusion.prior import MotionPrior
 from smp.diffusion.reference import Reference
 from smp.diffusion.sds import on_cpu
@@ -153,7 +157,7 @@ def test_a_list_without_compositions_is_evaluated_once(monkeypatch):
   plain, mixed = ("walk", "run", "crouch"), ("walk", "run", "crouch/run")
   assert windows_evaluated(monkeypatch, plain, 32) == 12
   assert windows_evaluated(monkeypatch, mixed, 32) == 24
-  if KERNEL.usable:
+  if usable(wide_prior(64, 2).network()):
     # Groups of 4, up to 3 idle places for each label; a third has another label below.
     assert windows_evaluated(monkeypatch, plain, 64) == (12 + 9) // 4 * 4
     assert windows_evaluated(monkeypatch, mixed, 64) == (12 + 4 + 9) // 4 * 4
@@ -172,6 +176,24 @@ def test_scores_of_labels_leave_their_inputs(
   first = score(x, noise).clone()
   assert torch.equal(score(x, noise), first)
   assert torch.equal(x, kept[0]) and torch.equal(noise, kept[1])
+
+
+@pytest.mark.parametrize("names", [NAMES, STARTS])
+def test_memory_is_that_of_the_first_call(names: tuple[str, ...]):
+  """However many windows are evaluated twice later."""
+  prior, x = wide_prior(64, 2), windows(len(LABELS))
+  if not usable(prior.network()):
+    pytest.skip("compiled C cannot run here")
+  index, noise = LABELS * 0, torch.randn(3, *x.shape)
+  score = prior.sds_loss_at(STEPS, labels=window_labels(index, names, prior.styles))
+  kept = []
+  for place in (0, 1):
+    index.fill_(place)
+    score(x, noise)
+    parts = cast(list[LabelledOnCpu], score._predictors)
+    memory = [m for p in parts for m in (*p._grouped, *p._spare, p._out)]
+    kept.append([(m.data_ptr(), m.numel()) for m in memory])
+  assert kept[0] == kept[1]
 
 
 # The scale of each style.
