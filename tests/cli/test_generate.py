@@ -64,6 +64,9 @@ def lying() -> np.ndarray:
     ("loco --output x.png --overlap 0", "overlap is 0, expected 1 to 9"),
     ("loco --output x.png --overlap 10", "overlap is 10, expected 1 to 9"),
     ("loco --output x.png --style run", "style 'run': this prior has no styles"),
+    ("loco --output x.png --styles run,walk --style run", "give one of them"),
+    ("loco --output x.png --styles run,", "styles '': the style is missing"),
+    ("loco --output x.png --styles run/run", "write run"),
     ("loco --port 70000", "--port is 70000, expected 0 .any. to 65535"),
     ("loco --host no.such.host.invalid", "--host no.such.host.invalid: cannot listen"),
   ],
@@ -96,6 +99,37 @@ def test_a_style_of_the_prior_is_what_is_sampled(monkeypatch, tmp_path):
   type_in(monkeypatch, f"{path} --output {tmp_path}/x.png --style wlak")
   with pytest.raises(UserError, match="did you mean 'walk'"):
     generate.main()
+
+
+def test_styles_side_by_side(monkeypatch, tmp_path, capsys):
+  """Each has its own motion, in the order asked for, and a row of the strip."""
+  path = tmp_path / "p.safetensors"
+  make_prior().save(path)
+  drawn, sampled = [], []
+
+  def sample(cfg, prior, _seed) -> MotionBatch:
+    sampled.append((prior.style.title(), cfg.samples))
+    batch = walks(cfg.samples or 7, speed=len(sampled))
+    return batch._replace(title="some motions, 1.0 to 2.0 m/s")
+
+  def strip(rows, _path, labels, *_directions) -> None:
+    drawn.append((rows, labels))
+
+  monkeypatch.setattr(generate, "sample", sample)
+  monkeypatch.setattr(generate, "film_strip", strip)
+  words = f"{path} --output {tmp_path}/x.png --styles run,walk/run --pictures 3"
+  type_in(monkeypatch, words)
+  generate.main()
+  assert sampled == [("run", 1), ("walk over run", 1)]
+  (rows, labels), *_ = drawn
+  assert [len(row) for row in rows] == [3, 3] and len(labels) == 2
+  assert labels[0].startswith("run, ") and labels[1].startswith("walk over run, ")
+  assert rows[1][-1, 0] == pytest.approx(2 * rows[0][-1, 0])
+  type_in(monkeypatch, f"{words} --style-weight 2 --samples 2 --seconds 0")
+  generate.main()
+  assert sampled[2:] == [("run x 2", 2), ("walk over run x 2", 2)]
+  assert [len(row) for row in drawn[1][0]] == [2, 2]
+  assert "walk over run x 2: " in capsys.readouterr().out
 
 
 # What is shown.

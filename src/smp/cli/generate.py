@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ import tyro
 
 from smp.diffusion.inpainting import OVERLAP, RESAMPLE, check_overlap, generate_motion
 from smp.diffusion.prior import MotionPrior
-from smp.diffusion.styles import StyleCfg
+from smp.diffusion.styles import StyleCfg, parse_style
 from smp.errors import UserError
 from smp.motion.features import MotionState, decode, qpos_of
 from smp.motion.head import Head
@@ -39,7 +39,7 @@ class GenerateCfg:
   Example: uv run scripts/generate.py loco --seconds 4 --output loco.gif
 
   Of a prior with styles: uv run scripts/generate.py styles --style run --style-upper
-  guarded --output guarded_run.png
+  guarded --output guarded_run.png; side by side: --styles walk,run,guarded/run
 
   Samples windows or long motions. A .png is a film strip, .mp4 and .gif are videos.
   """
@@ -72,6 +72,10 @@ class GenerateCfg:
   resample: int = RESAMPLE
   """Repetitions of each denoising step of a long motion, for seams that fit."""
 
+  styles: str | None = None
+  """Styles to show side by side, such as walk,run,guarded/run: UPPER/LOWER composes two
+  by body part. Of each there is one long motion, or `samples`."""
+
   style: str | None = None
   """Style of a prior that has several; default: all of them, without a label."""
 
@@ -102,6 +106,10 @@ class GenerateCfg:
       value = getattr(self, name)
       if value is not None and value <= 0:
         raise UserError(f"--{name} is {value}, expected 1 or more")
+    if self.styles is not None and self.choice.named():
+      raise UserError(
+        f"--styles {self.styles} and style '{self.choice.title()}': give one of them"
+      )
     if not 0.0 <= self.length < float("inf"):
       raise UserError(f"--seconds is {self.seconds}, expected 0 or more")
     if not 0 <= self.port <= 65535:
@@ -113,9 +121,19 @@ class GenerateCfg:
       )
 
   @property
-  def styles(self) -> StyleCfg:
-    """Return the choice of styles."""
+  def choice(self) -> StyleCfg:
+    """Return the choice of a style for all motions."""
     return StyleCfg(self.style, self.style_upper, self.style_lower, self.style_weight)
+
+  def choices(self) -> dict[str, StyleCfg]:
+    """Return the choices of styles to show side by side, by their titles."""
+    if self.styles is None:
+      return {self.choice.title() if self.choice.named() else "": self.choice}
+    parsed = [parse_style(name, "styles") for name in self.styles.split(",")]
+    return {
+      (choice := replace(each, weight=self.style_weight)).title(): choice
+      for each in parsed
+    }
 
   @property
   def suffix(self) -> str:
@@ -127,7 +145,7 @@ class GenerateCfg:
     """Return the seconds of the motions; 0: windows."""
     if self.seconds is not None:
       return self.seconds
-    return 0.0 if self.suffix == STRIP else SECONDS
+    return 0.0 if self.suffix == STRIP and self.styles is None else SECONDS
 
 
 def generate(cfg: GenerateCfg) -> None:
@@ -137,24 +155,48 @@ def generate(cfg: GenerateCfg) -> None:
     UserError: The options or the prior are invalid, or nothing can be rendered.
   """
   cfg.check()
-  prior = MotionPrior.load(resolve_prior(cfg.prior)).with_style(cfg.styles)
-  check_overlap(prior, cfg.overlap)
-  shortest = prior.spec.window / prior.spec.fps
+  plain = MotionPrior.load(resolve_prior(cfg.prior))
+  priors = {name: plain.with_style(each) for name, each in cfg.choices().items()}
+  check_overlap(plain, cfg.overlap)
+  shortest = plain.spec.window / plain.spec.fps
   if 0.0 < cfg.length < shortest:
     raise UserError(
       f"--seconds is {cfg.length:g}, expected 0 (windows as they are) or at least "
       f"{shortest:g}, the length of one"
     )
   if cfg.output is None:
-    _browse(cfg, prior)
+    _browse(cfg, priors)
     return
-  gallery = sample(cfg, prior, cfg.seed)
+  galleries = sample_each(cfg, priors, cfg.seed)
   if cfg.suffix == STRIP:
-    _write_strip(cfg, gallery)
+    _write_strip(cfg, galleries)
   else:
-    video(gallery.qpos, cfg.output, prior.spec.fps)
-  title = f"{cfg.styles.title()}: " if cfg.styles.named() else ""
-  print(f"{title}{gallery.title} -> {cfg.output}")
+    video(join(galleries).qpos, cfg.output, plain.spec.fps)
+  for name, gallery in galleries.items():
+    print(f"{name}: {gallery.title}" if name else gallery.title)
+  print(f"-> {cfg.output}")
+
+
+def sample_each(
+  cfg: GenerateCfg, priors: dict[str, MotionPrior], seed: int
+) -> dict[str, MotionBatch]:
+  """Sample each of several priors as `sample` does; one long motion, if more than one."""
+  if len(priors) > 1 and cfg.length > 0:
+    cfg = replace(cfg, samples=cfg.samples or 1)
+  return {name: sample(cfg, prior, seed) for name, prior in priors.items()}
+
+
+def join(galleries: dict[str, MotionBatch]) -> MotionBatch:
+  """Return the motions of several galleries, one after the other."""
+  labels = [
+    f"{name}, {label}" if name else label
+    for name, gallery in galleries.items()
+    for label in gallery.labels
+  ]
+  first = next(iter(galleries.values()))
+  title = first.title if len(galleries) == 1 else f"{len(labels)} motions by style"
+  qpos = np.concatenate([gallery.qpos for gallery in galleries.values()])
+  return MotionBatch(qpos, labels, title)
 
 
 def sample(cfg: GenerateCfg, prior: MotionPrior, seed: int) -> MotionBatch:
@@ -209,27 +251,34 @@ def sort_key(
   return (height, "m") if sort == "height" else (speed, "m/s")
 
 
-def _write_strip(cfg: GenerateCfg, gallery: MotionBatch) -> None:
+def _write_strip(cfg: GenerateCfg, galleries: dict[str, MotionBatch]) -> None:
   """Write the last poses of windows in a row, or long motions as a row each over time."""
   assert cfg.output is not None
   if cfg.length == 0:
-    film_strip([gallery.qpos[:, -1]], cfg.output, [gallery.title.split(", ")[1]])
+    titles = [
+      ": ".join(filter(None, (name, gallery.title.split(", ")[1])))
+      for name, gallery in galleries.items()
+    ]
+    rows = [gallery.qpos[:, -1] for gallery in galleries.values()]
+    film_strip(rows, cfg.output, titles)
     return
+  gallery = join(galleries)
   times = np.linspace(0, gallery.qpos.shape[1] - 1, cfg.pictures).round().astype(int)
   directions = [direction(motion) for motion in gallery.qpos]
   film_strip(list(gallery.qpos[:, times]), cfg.output, gallery.labels, directions)
 
 
-def _browse(cfg: GenerateCfg, prior: MotionPrior) -> None:
+def _browse(cfg: GenerateCfg, priors: dict[str, MotionPrior]) -> None:
   from smp.viz.motion_viewer import serve
 
   def galleries() -> Iterator[MotionBatch]:
     seed = cfg.seed
     while True:
-      yield sample(cfg, prior, seed)
+      yield join(sample_each(cfg, priors, seed))
       seed += 1
 
-  serve(galleries(), prior.spec.fps, f"prior {cfg.prior}", cfg.host, cfg.port)
+  fps = next(iter(priors.values())).spec.fps
+  serve(galleries(), fps, f"prior {cfg.prior}", cfg.host, cfg.port)
 
 
 def main() -> None:
