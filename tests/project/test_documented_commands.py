@@ -47,8 +47,7 @@ def test_options_are_taken(command, policy, monkeypatch):
   monkeypatch.setattr(tyro, "cli", only_parse)
   monkeypatch.chdir(ROOT)
   words = [
-    policy if word.endswith(".onnx") else word
-    for word in shlex.split(command)[2:]
+    policy if word.endswith(".onnx") else word for word in shlex.split(command)[2:]
   ]
   monkeypatch.setattr(sys, "argv", words)
   with pytest.raises(Parsed):
