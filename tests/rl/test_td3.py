@@ -19,10 +19,10 @@ OBS, CRITIC, ACTIONS = 3, 4, 2
 SMALL = Td3Cfg(hidden_dims=(32, 32), batch_size=64, actor_delay=0, mirror=False)
 
 
-def make(cfg: Td3Cfg = SMALL, mirrors=None, device: str = "cpu") -> Td3:
+def make(cfg: Td3Cfg = SMALL, mirrors=None, device: str = "cpu", teacher=None) -> Td3:
   torch.manual_seed(0)
   bound = torch.tensor([1.0, 2.0])
-  return Td3(OBS, CRITIC, bound, 16, (0.0, 1.0), cfg, device, mirrors)
+  return Td3(OBS, CRITIC, bound, 16, (0.0, 1.0), cfg, device, mirrors, teacher)
 
 
 def some_batch(count: int = 64, **changes) -> Batch:
@@ -117,11 +117,8 @@ class Taught:
 
 
 def taught(updates: int, mirrors=None) -> Td3:
-  torch.manual_seed(0)
   cfg = replace(SMALL, teacher_updates=updates, mirror=mirrors is not None)
-  cfg = replace(cfg, learning_rate=1e-3)
-  bound, teacher = torch.tensor([1.0, 2.0]), Taught()
-  return Td3(OBS, CRITIC, bound, 16, (0.0, 1.0), cfg, "cpu", mirrors, teacher)
+  return make(replace(cfg, learning_rate=1e-3), mirrors, teacher=Taught())
 
 
 def test_an_actor_learns_what_its_teacher_does():
@@ -288,18 +285,22 @@ def test_learning_goes_on_as_if_never_interrupted():
     assert torch.equal(left, right)
 
 
-def test_updates_on_a_gpu_are_graphs_that_learn_as_a_processor_does(gpu):
+@pytest.mark.parametrize("teacher", [None, Taught()])
+def test_updates_on_a_gpu_are_graphs_that_learn_as_a_processor_does(gpu, teacher):
   flips = tuple(Mirror(torch.arange(n), -torch.ones(n)) for n in (OBS, CRITIC, ACTIONS))
   # A real GPU draws the noise on target actions otherwise.
   noise = 0.0 if gpu is None else 0.1
   cfg = replace(SMALL, mirror=True, bfloat16=False, target_noise=noise)
-  plain = make(cfg, flips)
+  # The pull towards a teacher fades between two replays.
+  cfg = replace(cfg, teacher_updates=4, teacher_half_life=2)
+  plain = make(cfg, flips, teacher=teacher)
   initial = copy.deepcopy(plain.state_dict())
-  there = make(cfg, tuple(Mirror(f.index.cuda(), f.sign.cuda()) for f in flips), "cuda")
+  flips = tuple(Mirror(f.index.cuda(), f.sign.cuda()) for f in flips)
+  there = make(cfg, flips, "cuda", teacher)
   there.load_state_dict(plain.state_dict())
   before, losses = 0, {}
-  for step in range(18):
-    if step == 9:  # Both graphs exist, and keep to the optimizers' former state.
+  for step in range(30):
+    if step == 15:  # All graphs exist, and keep to the optimizers' former state.
       for each in (plain, there):
         each.load_state_dict(copy.deepcopy(initial))
     for each in (plain, there):
