@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,6 @@ from torch import Tensor
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.labelled import (
   LabelledOnCpu,
-  WindowLabels,
   group_by_label,
   window_labels,
 )
@@ -22,10 +22,10 @@ from smp.diffusion.native_denoiser import FusedDenoiser, usable
 from smp.diffusion.prior import MotionPrior
 from smp.diffusion.reference import Reference
 from smp.diffusion.sds import on_cpu
-from smp.diffusion.styles import StyleCfg, parse_style
+from smp.diffusion.styles import StyleCfg, parse_style, split_names
 from smp.errors import UserError
 from smp.mdp.composition import RewardForm, compose, smp_reward_of
-from smp.mdp.env_styles import EnvStyles, split_names
+from smp.mdp.env_styles import EnvStyles
 from smp.mdp.init_state_buffers import GsiBuffer, StyledGsiBuffer
 from smp.mdp.motion_window import MotionWindow
 from smp.mdp.observations import STYLE, observe_styles, style_one_hot
@@ -48,6 +48,14 @@ NAMES = ("walk", "crouch")
 CHOICES = tuple(STYLES.index(name) for name in NAMES)
 MIXED = ("walk", "crouch/run", "run", "run/walk")
 """Whole styles, and compositions by body part."""
+CHOICE_OF = {
+  "walk": StyleCfg("walk"),
+  "crouch": StyleCfg("crouch"),
+  "run": StyleCfg("run"),
+  "crouch/run": StyleCfg(upper="crouch", lower="run"),
+  "run/walk": StyleCfg(upper="run", lower="walk"),
+}
+"""What the names mean."""
 STARTS = ("walk", "crouch/run")
 LABELS = torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 1])
 
@@ -77,55 +85,26 @@ def test_groups_hold_one_label_each(labels: Tensor, each: int):
 
 @pytest.mark.parametrize("d_model, nhead", [(32, 4), (64, 2)])
 @pytest.mark.parametrize("options", [{}, {"score_steps": 3}, {"weight": 2.0}])
-def test_each_window_is_judged_under_its_label(
-  d_model: int, nhead: int, options: dict[str, Any]
+@pytest.mark.parametrize("names", [NAMES, MIXED])
+def test_each_window_is_judged_as_if_all_were_of_its_style(
+  names: tuple[str, ...], d_model: int, nhead: int, options: dict[str, Any]
 ):
-  """By the plain denoiser and by compiled C, whatever the labels become."""
+  """By the plain denoiser and by compiled C, whatever the choices become."""
   prior, x = wide_prior(d_model, nhead), windows(len(LABELS))
   noise = torch.randn(3, *x.shape)
   steps, weight = options.get("score_steps", 1), options.get("weight", 1.0)
-  index = LABELS.clone()
-  labels = WindowLabels(index, CHOICES, weight)
-  score = prior.sds_loss_at(STEPS, "auto", steps, labels)
-  assert not all(map(on_cpu, score._predictors)) or d_model == 64
-  alone = [
-    prior.with_style(StyleCfg(name, weight=weight)).sds_loss_at(
-      STEPS, score_steps=steps
-    )(x, noise)
-    for name in NAMES
-  ]
-  assert not torch.allclose(*alone, rtol=1e-2)
-  for now in (LABELS, 1 - LABELS, 0 * LABELS):
-    index.copy_(now)
-    expected = torch.stack(alone)[now, torch.arange(len(now))]
-    torch.testing.assert_close(score(x, noise), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("d_model, nhead", [(32, 4), (64, 2)])
-@pytest.mark.parametrize("options", [{}, {"score_steps": 3}, {"weight": 2.0}])
-def test_compositions_are_judged_as_one_for_all_is(
-  d_model: int, nhead: int, options: dict[str, Any]
-):
-  """And whole styles beside them as ever, whatever the choices become."""
-  prior, x = wide_prior(d_model, nhead), windows(len(LABELS))
-  noise = torch.randn(3, *x.shape)
-  steps, weight = options.get("score_steps", 1), options.get("weight", 1.0)
-  index = torch.arange(len(LABELS)) % len(MIXED)
-  labels = window_labels(index, MIXED, prior.styles, weight)
+  index, last = torch.arange(len(LABELS)) % len(names), len(names) - 1
+  labels = window_labels(index, names, prior.styles, weight)
   score = prior.sds_loss_at(STEPS, "auto", steps, labels)
   assert not all(map(on_cpu, score._predictors)) or d_model == 64
   alone = []
-  for choice in (
-    StyleCfg("walk", weight=weight),
-    StyleCfg(upper="crouch", lower="run", weight=weight),
-    StyleCfg("run", weight=weight),
-    StyleCfg(upper="run", lower="walk", weight=weight),
-  ):
+  for name in names:
+    choice = replace(CHOICE_OF[name], weight=weight)
     loss = prior.with_style(choice).sds_loss_at(STEPS, score_steps=steps)
     alone.append(loss(x, noise))
   for i, each in enumerate(alone):
     assert not any(torch.allclose(each, other, rtol=1e-2) for other in alone[:i])
-  for now in (index.clone(), 3 - index, index * 0, index * 0 + 1, index % 2 + 1):
+  for now in (index.clone(), last - index, index * 0, index * 0 + 1):
     index.copy_(now)
     expected = torch.stack(alone)[now, torch.arange(len(now))]
     torch.testing.assert_close(score(x, noise), expected, rtol=1e-4, atol=1e-5)

@@ -304,6 +304,8 @@ def test_a_checkpoint_of_another_network_is_refused(trained, env):
     ("batch_size", 1, "--agent.algorithm.batch-size 1"),
     ("n_step", 0, "--agent.algorithm.n-step 0"),
     ("gamma", 1.0, "--agent.algorithm.gamma 1.0"),
+    ("teacher_weight", -1.0, "--agent.algorithm.teacher-weight -1.0"),
+    ("teacher_half_life", 0, "--agent.algorithm.teacher-half-life 0"),
     ("exploration_noise", (0.4, 0.1), "--agent.algorithm.exploration-noise"),
     ("value_range", (1.0, 1.0), "--agent.algorithm.value-range"),
   ],
@@ -311,6 +313,15 @@ def test_a_checkpoint_of_another_network_is_refused(trained, env):
 def test_settings_that_cannot_work_are_refused(env, name, value, message):
   with pytest.raises(UserError, match=message):
     make_runner(env, algorithm={**asdict(ALGORITHM), name: value})
+
+
+def test_a_resume_without_the_teacher_says_so(trained, env, capsys):
+  runner, folder = trained
+  saved = read_checkpoint(folder / "model_3.pt", "cpu")
+  assert saved["pull"] == 0.0
+  for pull, said in ((5.0, True), (0.01, False)):
+    make_runner(env).load_learner({**saved, "pull": pull}, None)
+    assert ("--agent.teacher" in capsys.readouterr().out) == said
 
 
 def test_tasks_without_a_prior_are_refused():

@@ -13,7 +13,7 @@ import tyro
 
 from smp.diffusion.inpainting import OVERLAP, RESAMPLE, check_overlap, generate_motion
 from smp.diffusion.prior import MotionPrior
-from smp.diffusion.styles import StyleCfg, parse_style
+from smp.diffusion.styles import StyleCfg, parse_style, split_names
 from smp.errors import UserError
 from smp.motion.features import MotionState, decode, qpos_of
 from smp.motion.head import Head
@@ -126,14 +126,16 @@ class GenerateCfg:
     return StyleCfg(self.style, self.style_upper, self.style_lower, self.style_weight)
 
   def choices(self) -> dict[str, StyleCfg]:
-    """Return the choices of styles to show side by side, by their titles."""
+    """Return the choices of styles to show side by side, by their titles.
+
+    Raises:
+      UserError: The list is malformed.
+    """
     if self.styles is None:
       return {self.choice.title() if self.choice.named() else "": self.choice}
-    parsed = [parse_style(name, "styles") for name in self.styles.split(",")]
-    return {
-      (choice := replace(each, weight=self.style_weight)).title(): choice
-      for each in parsed
-    }
+    names = split_names(self.styles)
+    choices = [replace(parse_style(n), weight=self.style_weight) for n in names]
+    return {choice.title(): choice for choice in choices}
 
   @property
   def suffix(self) -> str:

@@ -68,7 +68,8 @@ class SdsLoss(nn.Module):
   It never synchronises with the host, never branches on values, and from the second
   call with the same number of windows allocates nothing of its own, so it fits a CUDA
   graph. It computes on the device of the prior at the time of construction, with the
-  weights of that time.
+  weights of that time. On a CPU, labels of which one composes two are the exception: as
+  many windows are evaluated twice as have it.
 
   Args:
     prior: The prior.

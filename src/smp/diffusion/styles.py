@@ -103,6 +103,22 @@ def parse_style(text: str, option: str = "style") -> StyleCfg:
   return StyleCfg(upper=parts[0], lower=parts[1])
 
 
+def split_names(text: str) -> tuple[str, ...]:
+  """Return the names in a list such as walk,run,guarded/run.
+
+  Raises:
+    UserError: A name is missing, malformed (`parse_style`) or given twice.
+  """
+  entries = [entry.strip() for entry in text.split(",")]
+  if not all(entries):
+    raise UserError(f"styles '{text}': a name is missing; give them as in walk,run")
+  names = tuple(parse_style(entry, "styles").entry() for entry in entries)
+  twice = [name for i, name in enumerate(names) if name in names[:i]]
+  if twice:
+    raise UserError(f"styles '{text}': '{twice[0]}' is given twice")
+  return names
+
+
 def find_parts(
   text: str, styles: Sequence[str], option: str = "style"
 ) -> tuple[int, int]:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from smp.diffusion.styles import OVER, parse_style
-from smp.errors import UserError
+from smp.diffusion.styles import OVER
 
 
 class EnvStyles:
@@ -58,22 +57,6 @@ class EnvStyles:
     mean = (value @ member) / count.clamp(min=1.0)
     mean = torch.where(count > 0.0, mean, value.mean())
     return dict(zip(self.names, mean.unbind(), strict=True))
-
-
-def split_names(text: str) -> tuple[str, ...]:
-  """Return the names in a list such as walk,run,guarded/run.
-
-  Raises:
-    UserError: A name is missing, malformed (`parse_style`) or given twice.
-  """
-  entries = [entry.strip() for entry in text.split(",")]
-  if not all(entries):
-    raise UserError(f"styles '{text}': a name is missing; give them as in walk,run")
-  names = tuple(parse_style(entry, "styles").entry() for entry in entries)
-  twice = [name for i, name in enumerate(names) if name in names[:i]]
-  if twice:
-    raise UserError(f"styles '{text}': '{twice[0]}' is given twice")
-  return names
 
 
 def log_name(style: str) -> str:

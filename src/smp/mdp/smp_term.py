@@ -12,7 +12,7 @@ from mjlab.managers import CommandTerm, CommandTermCfg
 from smp.diffusion.labelled import window_labels
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.diffusion.sds import Precision
-from smp.diffusion.styles import StyleCfg, find_parts, parse_style
+from smp.diffusion.styles import StyleCfg, find_parts, parse_style, split_names
 from smp.errors import UserError
 from smp.mdp import robot_state
 from smp.mdp.commands.moving_command import MovingCommand, MovingCommandCfg
@@ -22,7 +22,7 @@ from smp.mdp.composition import (
   smp_share,
   task_share,
 )
-from smp.mdp.env_styles import EnvStyles, log_name, split_names
+from smp.mdp.env_styles import EnvStyles, log_name
 from smp.mdp.init_state_buffers import (
   DefaultPose,
   FallenStateBuffer,

@@ -40,6 +40,8 @@ from smp.utils.tensor_files import load_tensors, save_tensors
 
 REPLAY_FILE = "replay.pt"
 """Name of the replay's file, beside the checkpoints, with ``save_replay``."""
+PULL_TO_SPEAK_OF = 0.1
+"""Weight of the imitation from which on a policy may fall without its teacher."""
 EPISODES = 40
 """Finished episodes that the progress line averages over."""
 
@@ -379,6 +381,11 @@ class OffPolicyRunner(CheckpointedRunner):
     """Load the state of TD3; training always continues from it."""
     del load_cfg
     self.alg.load_state_dict(saved)
+    if saved.get("pull", 0.0) > PULL_TO_SPEAK_OF and self.alg.teacher is None:
+      print(
+        "[WARN] the actor of the checkpoint was still held by its teacher: give "
+        "--agent.teacher again, or it may forget what it learned"
+      )
     return True
 
   def load(
@@ -495,7 +502,13 @@ def _check(cfg: Td3Cfg) -> None:
   Raises:
     UserError: The message names the option.
   """
-  for name, low in (("batch_size", 2), ("n_step", 1), ("updates_per_step", 0)):
+  for name, low in (
+    ("batch_size", 2),
+    ("n_step", 1),
+    ("updates_per_step", 0),
+    ("teacher_weight", 0),
+    ("teacher_half_life", 1),
+  ):
     if getattr(cfg, name) < low:
       option = name.replace("_", "-")
       raise UserError(

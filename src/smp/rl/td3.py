@@ -61,8 +61,9 @@ class Td3Cfg:
   """Updates of the critics before the first of the actor."""
 
   teacher_updates: int = 6000
-  """Updates of the critics during which the actor imitates its teacher, if it has one;
-  half of the environments with noise follow the teacher meanwhile."""
+  """Updates of the critics, from the beginning of the training, during which the actor
+  imitates its teacher, if it has one; half of the environments with noise follow the
+  teacher meanwhile."""
 
   teacher_weight: float = 10.0
   """Weight of the imitation beside the critics' value when they take over; without it
@@ -478,6 +479,7 @@ class Td3:
       "actor_optimizer": self.actor_optimizer.state_dict(),
       "critic_optimizer": self.critic_optimizer.state_dict(),
       "updates": self.updates,
+      "pull": self.pull(),
     }
 
   def load_state_dict(self, state: dict[str, Any]) -> None:
