@@ -33,9 +33,13 @@ def test_the_goal_of_a_straight_velocity_is_straight_ahead_of_it():
 
 
 def test_the_goal_of_a_turn_lies_at_half_the_angle_at_the_same_distance():
-  goal = goal_of_velocity(velocity(2.0, 0.0, 1.0))[0]
-  assert goal.norm() == pytest.approx(GOAL_TIME * 2.0)
-  assert float(torch.atan2(goal[1], goal[0])) == pytest.approx(0.5 * GOAL_TIME)
+  for vx, vy in ((2.0, 0.0), (1.0, 0.7)):
+    straight, goal = (
+      goal_of_velocity(velocity(vx, vy, yaw_rate))[0] for yaw_rate in (0.0, 1.0)
+    )
+    assert goal.norm() == pytest.approx(float(straight.norm()))
+    before, after = (float(torch.atan2(g[1], g[0])) for g in (straight, goal))
+    assert after - before == pytest.approx(0.5 * GOAL_TIME, abs=1e-5)
 
 
 def test_the_goal_of_a_mirrored_velocity_is_mirrored():
