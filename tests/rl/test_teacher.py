@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,18 @@ from smp.rl.actor import Actor, ActorSpec
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.off_policy import prepare_env_cfg
 from smp.rl.policy_file import FORMAT
-from smp.rl.teacher import GOAL_TIME, critic_columns, goal_of_velocity, load_teacher
+from smp.rl.teacher import (
+  EXTRA_SPEED,
+  FACING_TIME,
+  GOAL_TIME,
+  MAX_FACING,
+  critic_columns,
+  goal_of_velocity,
+  leads_ahead,
+  load_teacher,
+  load_teachers,
+  steering_of_velocity,
+)
 from smp.sim import make_env
 from smp.utils.tensor_files import save_tensors
 from tests.conftest import small_env_cfg
@@ -47,6 +59,45 @@ def test_the_goal_of_a_mirrored_velocity_is_mirrored():
   mirrored = goal_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
   expected = goal_of_velocity(command) * torch.tensor([1.0, -1.0])
   torch.testing.assert_close(mirrored, expected)
+
+
+def test_the_steering_of_a_velocity_leads_where_it_does():
+  command = velocity(-0.3, 0.4)
+  direction, speed, facing = steering_of_velocity(command)[0].split((2, 1, 2))
+  torch.testing.assert_close(direction, torch.tensor([-0.6, 0.8]))
+  assert float(speed) == pytest.approx(0.5 + EXTRA_SPEED)
+  torch.testing.assert_close(facing, torch.tensor([1.0, 0.0]))
+
+
+def test_the_steering_of_a_turn_faces_the_side_it_turns_to():
+  *_, speed, forward, left = steering_of_velocity(velocity(0.0, 0.0, 0.5))[0].tolist()
+  assert speed == 0.0
+  assert math.atan2(left, forward) == pytest.approx(0.5 * FACING_TIME)
+  *_, forward, left = steering_of_velocity(velocity(0.0, 0.0, -9.0))[0].tolist()
+  assert math.atan2(left, forward) == pytest.approx(-MAX_FACING)
+
+
+def test_the_steering_of_a_mirrored_velocity_is_mirrored():
+  command = torch.randn(20, 3)
+  mirrored = steering_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
+  expected = steering_of_velocity(command) * torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0])
+  torch.testing.assert_close(mirrored, expected)
+
+
+@pytest.mark.parametrize(
+  ("command", "expected"),
+  [
+    ((0.0, 0.0, 0.0), True),
+    ((0.0, 0.0, 0.5), False),
+    ((1.0, 0.3, 1.0), True),
+    ((1.0, -0.3, 1.0), True),
+    ((1.0, 0.5, 0.0), False),
+    ((-1.0, 0.0, 0.0), False),
+    ((-1.0, -0.2, 0.0), False),
+  ],
+)
+def test_what_leads_ahead(command, expected):
+  assert bool(leads_ahead(velocity(*command))) is expected
 
 
 # With an environment.
@@ -117,7 +168,7 @@ def test_a_teacher_reads_the_terms_that_it_was_trained_on(env, tmp_path):
   ("task", "width", "layout", "message"),
   [
     ("Smp-Getup-G1", 96, None, "its last observation is not a command"),
-    ("Smp-Steering-G1", 101, None, "whose command cannot be made of this task's"),
+    ("Smp-Forward-G1", 99, None, "whose command cannot be made of this task's"),
     ("Smp-Location-G1", 90, None, "has 90 observations and 29 actions, expected 98"),
     ("Smp-Location-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
     ("Smp-Location-G1", 98, ActorLayout(("style", "command"), 1), "observes 'style'"),
@@ -128,3 +179,24 @@ def test_what_cannot_teach_is_refused(env, tmp_path, task, width, layout, messag
   write_policy(path, task, width, layout)
   with pytest.raises(UserError, match=message):
     load_teacher(path, env.unwrapped)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_first_teacher_that_can_follow_a_command_acts(env, tmp_path):
+  ahead, other = tmp_path / "location.pt", tmp_path / "steering.pt"
+  write_policy(ahead, "Smp-Location-G1", 98)
+  write_policy(other, "Smp-Steering-G1", 101)
+  critic = env.get_observations()["critic"]
+  command = slice(*critic_columns(env.unwrapped)["command"])
+  critic[:, command] = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0], [0, 0, 1.0]])
+  first, second = (load_teacher(path, env.unwrapped)(critic) for path in (ahead, other))
+  assert not torch.allclose(first, second)
+  both = load_teachers(f"{ahead}, {other}", env.unwrapped)(critic)
+  expected = torch.stack((first[0], second[1], first[2], second[3]))
+  torch.testing.assert_close(both, expected)
+  # The last one acts wherever no other does.
+  alone = load_teachers(str(ahead), env.unwrapped)(critic)
+  torch.testing.assert_close(alone, first)
+  with pytest.raises(UserError, match="a file's name is missing"):
+    load_teachers(f"{ahead},", env.unwrapped)

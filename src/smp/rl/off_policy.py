@@ -34,7 +34,7 @@ from smp.rl.td3 import (
   Td3,
   Td3Cfg,
 )
-from smp.rl.teacher import load_teacher
+from smp.rl.teacher import load_teachers
 from smp.utils.quiet import quiet
 from smp.utils.tensor_files import load_tensors, save_tensors
 
@@ -65,7 +65,9 @@ class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
 
   teacher: str | None = None
   """Policy file whose actions the actor imitates at first, of this task or of another
-  (`smp.rl.teacher`): for an actor that observes less, or a task that is hard to begin."""
+  (`smp.rl.teacher`): for an actor that observes less, or a task that is hard to begin.
+  Of several files, separated by commas, each is for the commands that it can follow and
+  no earlier one can."""
 
   save_replay: bool = False
   """Write the buffer (gigabytes) when training ends or is interrupted, so that a
@@ -153,7 +155,7 @@ class OffPolicyRunner(CheckpointedRunner):
       )
       if self.alg_cfg.mirror
       else None,
-      teacher=load_teacher(train_cfg["teacher"], manager)
+      teacher=load_teachers(train_cfg["teacher"], manager)
       if train_cfg.get("teacher")
       else None,
     )

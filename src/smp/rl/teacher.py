@@ -6,8 +6,10 @@ know what its pupil does not, such as the velocity of the pelvis.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -19,6 +21,7 @@ from smp.errors import UserError
 from smp.mdp.commands import (
   ComponentCommandCfg,
   LocationCommandCfg,
+  SteeringCommandCfg,
   VelocityCommandCfg,
 )
 from smp.rl.actor import Actor
@@ -31,8 +34,32 @@ GOAL_TIME = 1.2
 leads in this time. The shipped policy walks in about this time to where a goal is that
 stays ahead of it."""
 
-Translation = Callable[[Tensor], Tensor]
-"""Returns the commands of the teacher's task (N, D) for commands (N, C) of another."""
+FACING_TIME = 1.2
+"""Time ahead, s: a teacher of Smp-Steering-G1 is to face where the commanded yaw rate leads
+in this time. The shipped policy turns at about the rate for which it lags so far behind."""
+TURN_TIME = 0.2
+"""Time ahead, s, at whose heading the velocity of such a teacher is commanded."""
+EXTRA_SPEED = 0.2
+"""What the shipped policy of Smp-Steering-G1 lacks in speed up to 1 m/s, m/s."""
+MAX_FACING = 2.5
+"""Largest angle between heading and facing of such a teacher, rad: it turns the nearer
+way."""
+AHEAD = math.radians(20.0)
+"""Largest angle between heading and travel that a teacher of Smp-Location-G1, which faces
+where it goes, is asked for if there is another teacher."""
+
+
+@dataclass(frozen=True)
+class Translation:
+  """How a teacher is told a command of another task."""
+
+  translate: Callable[[Tensor], Tensor]
+  """Returns the commands of the teacher's task (N, D) for commands (N, C)."""
+
+  suits: Callable[[Tensor], Tensor] = lambda command: torch.ones_like(
+    command[:, 0], dtype=torch.bool
+  )
+  """Returns which commands (N, C) the teacher can follow (N,), bool."""
 
 
 def goal_of_velocity(command: Tensor) -> Tensor:
@@ -53,8 +80,36 @@ def goal_of_velocity(command: Tensor) -> Tensor:
   return GOAL_TIME * torch.stack((cos * vx - sin * vy, sin * vx + cos * vy), dim=-1)
 
 
+def leads_ahead(command: Tensor) -> Tensor:
+  """Return which velocity commands (N, 3) lead ahead, or are zero (N,), bool."""
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  ahead = (vx > 0.0) & (vy.abs() <= math.tan(AHEAD) * vx)
+  return ahead | ((vx == 0.0) & (vy == 0.0) & (yaw_rate == 0.0))
+
+
+def steering_of_velocity(command: Tensor) -> Tensor:
+  """Return a direction, a speed and a facing that make a velocity and a yaw rate.
+
+  Args:
+    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s.
+
+  Returns:
+    (N, 5): direction of travel, unit vector; speed, m/s; facing, unit vector; both in
+    the present heading frame.
+  """
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  speed = torch.hypot(vx, vy)
+  direction = torch.atan2(vy, vx) + TURN_TIME * yaw_rate
+  facing = (FACING_TIME * yaw_rate).clamp(-MAX_FACING, MAX_FACING)
+  speed = torch.where(speed > 0.0, speed + EXTRA_SPEED, speed)
+  return torch.stack(
+    (direction.cos(), direction.sin(), speed, facing.cos(), facing.sin()), dim=-1
+  )
+
+
 _TRANSLATIONS: dict[tuple[type, type], Translation] = {
-  (VelocityCommandCfg, LocationCommandCfg): goal_of_velocity,
+  (VelocityCommandCfg, LocationCommandCfg): Translation(goal_of_velocity, leads_ahead),
+  (VelocityCommandCfg, SteeringCommandCfg): Translation(steering_of_velocity),
 }
 """By the class of the pupil's command and that of the teacher's."""
 
@@ -81,9 +136,52 @@ class Teacher(nn.Module):
 
   def forward(self, critic_obs: Tensor) -> Tensor:
     """Return the teacher's actions (N, A) for critic observations (N, C)."""
-    command = self.translation(critic_obs[:, self.command])
+    command = self.translation.translate(critic_obs[:, self.command])
     seen = critic_obs.index_select(-1, self.columns)
     return self.actor(torch.cat((seen, command), dim=-1))
+
+  def suits(self, critic_obs: Tensor) -> Tensor:
+    """Return in which observations (N, C) its command can be followed (N,), bool."""
+    return self.translation.suits(critic_obs[:, self.command])
+
+
+class Teachers(nn.Module):
+  """Several teachers, of which the first acts that can follow the command.
+
+  Args:
+    teachers: In order; the last one acts wherever no other does.
+  """
+
+  def __init__(self, teachers: Sequence[Teacher]) -> None:
+    super().__init__()
+    self.teachers = nn.ModuleList(teachers)
+
+  def forward(self, critic_obs: Tensor) -> Tensor:
+    """Return the actions (N, A) of the teachers for critic observations (N, C)."""
+    *others, last = cast(list[Teacher], list(self.teachers))
+    action = last(critic_obs)
+    for teacher in reversed(others):
+      chosen = teacher.suits(critic_obs).unsqueeze(-1)
+      action = torch.where(chosen, teacher(critic_obs), action)
+    return action
+
+
+def load_teachers(paths: str, env: ManagerBasedRlEnv) -> nn.Module:
+  """Return the policies of files as the teachers of an environment's actor.
+
+  Args:
+    paths: Policy files, separated by commas. Each is asked for the commands that it can
+      follow and that no earlier one can; the last one for all that remain.
+    env: As for `load_teacher`.
+
+  Raises:
+    UserError: As `load_teacher`; or a name is empty.
+  """
+  names = [name.strip() for name in paths.split(",")]
+  if not all(names):
+    raise UserError(f"--agent.teacher {paths}: a file's name is missing")
+  teachers = [load_teacher(name, env) for name in names]
+  return teachers[0] if len(teachers) == 1 else Teachers(teachers)
 
 
 def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teacher:
@@ -120,7 +218,8 @@ def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teache
   translation = _translation(path, task, env)
   columns = [c for name in layout.terms[:-1] for c in range(*spans[name])]
   command = slice(*spans[COMMAND])
-  said = translation(torch.zeros(1, command.stop - command.start)).shape[-1]
+  asked = torch.zeros(1, command.stop - command.start)
+  said = translation.translate(asked).shape[-1]
   sizes = (len(columns) + said, env.action_manager.total_action_dim)
   if (trained.actor.sizes[0], trained.actor.sizes[-1]) != sizes:
     raise UserError(
@@ -148,7 +247,7 @@ def _translation(
   theirs = load_env_cfg(task).commands.get(COMMAND)
   ours = env.cfg.commands.get(COMMAND)
   if isinstance(theirs, ComponentCommandCfg) and type(ours) is type(theirs):
-    return _the_same
+    return Translation(_the_same)
   found = _TRANSLATIONS.get((type(ours), type(theirs)))
   if found is None:
     raise UserError(
