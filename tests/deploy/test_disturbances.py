@@ -173,6 +173,12 @@ def test_figures_of_known_motions():
   off = report(motion(robot, (0.7, 0.4), 0.1), robot)
   assert off["velocity_error"] == pytest.approx(0.5)
   assert off["yaw_rate_error"] == pytest.approx(0.3)
+  assert off["mean_yaw_rate_error"] == pytest.approx(0.3)
+  swings = motion(robot, (1.0, 0.0), 0.4)
+  swings.qvel[:, 5] += 0.6 * np.sin(2 * np.pi * 2.0 * swings.time)
+  found = report(swings, robot)
+  assert found["yaw_rate_error"] == pytest.approx(0.6 * 2 / np.pi, abs=0.02)
+  assert found["mean_yaw_rate_error"] < 0.05
 
 
 def test_standing_drifting_and_slipping():

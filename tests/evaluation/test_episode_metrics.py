@@ -470,3 +470,13 @@ def test_other_lengths_are_said_to_be_no_standard():
       protocol_of("Smp-Forward-G1", seconds)
   with pytest.raises(UserError, match="no protocol"):
     protocol_of("Mjlab-Velocity-Flat-Unitree-G1")
+
+
+def test_the_running_mean_is_that_of_the_steps_around_that_count():
+  values = torch.randn(40, 3)
+  mask = torch.rand(40, 3) > 0.3
+  found = fig.running_mean(values, mask, 0.2, 50.0)
+  for t in range(40):
+    near = slice(max(t - 5, 0), t + 6)
+    expected = fig.masked_mean(values[near], mask[near])
+    torch.testing.assert_close(found[t], expected.nan_to_num(0.0))

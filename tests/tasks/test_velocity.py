@@ -158,6 +158,20 @@ def test_a_robot_that_stands_still_drifts_nowhere():
   assert found["speed_ratio"][[0, 2]].isnan().all()
 
 
+def test_a_pelvis_that_swings_with_each_step_turns_as_fast_on_average():
+  trajectory = recorded([WALK, WALK, (1.0, 0.0, 0.5)])
+  time = torch.arange(len(trajectory.qvel)) / FPS
+  swing = 0.6 * torch.sin(2 * torch.pi * 2.0 * time)
+  trajectory.qvel[:, 0, 5] = swing
+  trajectory.qvel[:, 1, 5] = swing + 0.2
+  found = judged(trajectory)
+  assert float(found["yaw_rate_error"][0]) == pytest.approx(
+    0.6 * 2 / torch.pi, abs=0.01
+  )
+  mean = found["mean_yaw_rate_error"]
+  torch.testing.assert_close(mean, torch.tensor([0.0, 0.2, 0.5]), atol=0.02, rtol=0.0)
+
+
 def test_velocity_is_judged_in_the_heading_frame():
   trajectory = recorded([WALK, (0.0, 1.0, 0.0)])
   trajectory.qpos[..., 3] = trajectory.qpos[..., 6] = 0.5**0.5  # Facing +y.

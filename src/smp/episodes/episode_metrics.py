@@ -37,6 +37,23 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
   return torch.where(count > 0, total / count.clamp(min=1), torch.nan).float()
 
 
+def running_mean(values: Tensor, mask: Tensor, seconds: float, fps: float) -> Tensor:
+  """Return the mean (T, N) of ``values`` around each step, over ``seconds`` in all.
+
+  Only steps where ``mask`` (T, N) holds count; 0 where none is near.
+  """
+  half = round(0.5 * seconds * fps)
+
+  def around(x: Tensor) -> Tensor:
+    total = torch.nn.functional.pad(x.double().cumsum(dim=0), (0, 0, half + 1, 0))
+    # total[i] is the sum before step i - half; beyond the end it stays what it is.
+    total = torch.cat((total, total[-1:].expand(half, -1)))
+    return total[2 * half + 1 :] - total[: len(x)]
+
+  sums = around(torch.where(mask, values, torch.zeros_like(values)))
+  return (sums / around(mask.double()).clamp(min=1)).float()
+
+
 def masked_std(values: Tensor, mask: Tensor) -> Tensor:
   """Return the standard deviation (N,) over steps where ``mask`` (T, N) holds."""
   mean = masked_mean(values, mask)

@@ -144,6 +144,10 @@ STOPPED, STOPPED_S = 0.3, 0.5
 """A robot has stopped when it is slower than the first, m/s, for the second, s."""
 PUSH_SPEED = 1.0
 """Speed during the sweep over pushes, m/s."""
+STRIDE_S = 1.0
+"""Time over which the yaw rate is averaged, s: about a stride. The pelvis of a person who
+walks or runs straight on turns to and fro by 0.3 to 0.8 rad/s with each (LAFAN1, mean
+absolute deviation from the mean over a second)."""
 DRIFT_S = 10.0
 """Time over which a standing robot may drift, s."""
 
@@ -170,13 +174,16 @@ def values(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Te
   speed = wanted.norm(dim=-1)
   along = episode_metrics.speed_along(velocity, wanted)
   ratio = episode_metrics.masked_mean(along, settled) / speed
+  spin_error = spin - command["yaw_rate"]
+  mean_error = episode_metrics.running_mean(
+    spin_error, settled, STRIDE_S, trajectory.fps
+  )
   standing = (speed == 0.0) & (command["yaw_rate"] == 0.0)
   still = _stillness(trajectory, settled)
   return {
     "velocity_error": episode_metrics.velocity_error(velocity, wanted, settled),
-    "yaw_rate_error": episode_metrics.masked_mean(
-      (spin - command["yaw_rate"]).abs(), settled
-    ),
+    "yaw_rate_error": episode_metrics.masked_mean(spin_error.abs(), settled),
+    "mean_yaw_rate_error": episode_metrics.masked_mean(mean_error.abs(), settled),
     "stop_time": torch.where(stops, _stop_time(trajectory, valid), torch.nan),
     "speed_ratio": torch.where(speed > 0.0, ratio, torch.nan),
     **{name: torch.where(standing, value, torch.nan) for name, value in still.items()},
@@ -254,6 +261,14 @@ SPEC = TaskSpec(
       "task",
       better="lower",
       short="yaw error (rad/s)",
+    ),
+    Metric(
+      "mean_yaw_rate_error",
+      f"yaw rate error of the mean over {STRIDE_S:g} s",
+      "rad/s",
+      "task",
+      better="lower",
+      short="mean yaw error (rad/s)",
     ),
     Metric(
       "speed_ratio",
