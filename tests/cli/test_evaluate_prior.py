@@ -584,5 +584,11 @@ def test_by_style_prints_and_writes_the_confusion_matrix(tmp_path, capsys):
   ]
   assert all(each["windows"] == 8 for each in report["samples"])
   assert "Samples of p" in capsys.readouterr().out
+  cli.main([*words.split(), "--style-weight", "0"])
+  (report,) = json.loads(out.read_text())["styles"]
+  for each in report["styles"]:
+    assert set(each["medians"].values()) == {each["unlabelled"]}
+  with pytest.raises(UserError, match="--style-weight: needs --by-style"):
+    cli.main(f"{path} --windows {folder} --style-weight 2".split())
   with pytest.raises(UserError, match="--style-classifier: needs --by-style"):
     cli.main(f"{path} --windows {folder} --style-classifier {judge}".split())

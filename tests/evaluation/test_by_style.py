@@ -61,6 +61,18 @@ def test_exchanged_labels_exchange_the_columns():
   assert one.styles[0].labelled != two.styles[0].labelled
 
 
+def test_without_guidance_all_labels_know_as_much_and_with_more_they_differ_more():
+  """w = 0 ignores the label; w = 1 is the label itself."""
+  none, one, two = (
+    evaluate_styles("p", make_prior(), make_windows(), COUNT, DRAWS, SEED, w).styles[0]
+    for w in (0.0, 1.0, 2.0)
+  )
+  assert set(none.medians.values()) == {none.unlabelled}
+  assert none.unlabelled == one.unlabelled == two.unlabelled
+  spread = [max(e.medians.values()) - min(e.medians.values()) for e in (one, two)]
+  assert 0.0 < spread[0] < spread[1]
+
+
 def test_without_held_out_clips_the_training_clips_count():
   data = replace(make_windows(), splits=("train", "train"))
   report = evaluate_styles("p", make_prior(), data, COUNT, DRAWS, SEED)
@@ -84,6 +96,7 @@ def test_the_label_of_the_lowest_error_counts(monkeypatch):
   assert crouch.lowest == pytest.approx({"crouch": 2 / 3, "run": 1 / 3, "walk": 0.0})
   assert (crouch.labelled, run.labelled, walk.labelled) == (2.0, 4.0, 7.0)
   assert crouch.unlabelled == pytest.approx(0.7)
+  assert crouch.medians == {"crouch": 2.0, "run": 4.0, "walk": 7.0}
   assert report.accuracy() == pytest.approx(1 / 3)
 
 

@@ -86,6 +86,9 @@ class Options:
   """With --by-style: a classifier (scripts/train_style_classifier.py) that says how many
   samples under each style look like it."""
 
+  style_weight: float | None = None
+  """With --by-style: w of classifier-free guidance. Default: 1."""
+
   device: str = "cpu"
 
   how: tyro.conf.OmitArgPrefixes[EvaluateCfg] = field(default_factory=EvaluateCfg)
@@ -183,6 +186,12 @@ def print_styles(report: StyleReport, console: Console) -> None:
       *(f"{error.labelled:.4f}", f"{error.unlabelled:.4f}", *shares),
     )
   console.print(table)
+  errors = Table("windows of", title="median SDS loss under each label")
+  for label in labels:
+    errors.add_column(label, justify="right")
+  for error in report.styles:
+    errors.add_row(error.style, *(f"{error.medians[label]:.4f}" for label in labels))
+  console.print(errors)
   console.print(f"own label lowest: {100 * report.accuracy():.1f} % (mean over styles)")
 
 
@@ -191,8 +200,11 @@ def report_styles(options: Options, priors: dict[str, MotionPrior]) -> None:
   windows, how = load_windows(options.windows), options.how
   file = options.style_classifier
   judge = None if file is None else StyleClassifier.load(file.expanduser())
+  weight = 1.0 if options.style_weight is None else options.style_weight
   reports = [
-    evaluate_styles(name, prior, windows, how.windows_per_bin, how.draws, how.seed)
+    evaluate_styles(
+      name, prior, windows, how.windows_per_bin, how.draws, how.seed, weight
+    )
     for name, prior in priors.items()
   ]
   console = Console() if sys.stdout.isatty() else Console(width=240)
@@ -269,6 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   priors = [MotionPrior.load(file).to(options.device) for file in files]
   if options.style_classifier and not options.by_style:
     raise UserError("--style-classifier: needs --by-style")
+  if options.style_weight is not None and not options.by_style:
+    raise UserError("--style-weight: needs --by-style")
   if options.by_style:
     report_styles(options, dict(zip(names, priors, strict=True)))
     return

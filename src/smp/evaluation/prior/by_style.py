@@ -37,6 +37,8 @@ class StyleError:
   lowest: dict[str, float]
   """Share of the windows whose error is the lowest under each label: a row of the
   confusion matrix."""
+  medians: dict[str, float]
+  """Median SDS loss under each label: what a reward for one style gives another."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ class StyleReport:
 
 
 def evaluate_styles(
-  name: str, prior: MotionPrior, windows: WindowSet, count: int, draws: int, seed: int
+  name: str,
+  prior: MotionPrior,
+  windows: WindowSet,
+  count: int,
+  draws: int,
+  seed: int,
+  weight: float = 1.0,
 ) -> StyleReport:
   """Evaluate a prior on labelled windows under each of its labels.
 
@@ -70,6 +78,7 @@ def evaluate_styles(
     count: Maximum number of windows of each style, evenly spread.
     draws: Draws of noise per window and timestep, the same under every label.
     seed: Seed of the noise.
+    weight: w of classifier-free guidance.
 
   Raises:
     UserError: The prior or the windows have no styles, or none in common.
@@ -91,7 +100,9 @@ def evaluate_styles(
   split = "val" if "val" in windows.splits else "train"
   features = torch.from_numpy(windows.select(split))
   found = torch.from_numpy(windows.select_styles(split))
-  each = {style: prior.with_style(StyleCfg(style)) for style in prior.styles}
+  each = {
+    style: prior.with_style(StyleCfg(style, weight=weight)) for style in prior.styles
+  }
   errors = []
   for style in common:
     rows = (found == windows.styles.index(style)).nonzero().squeeze(1)
@@ -116,6 +127,7 @@ def _style_error(
     float(under[style].median()),
     float(plain.median()),
     {label: float((best == i).float().mean()) for i, label in enumerate(under)},
+    {label: float(errors.median()) for label, errors in under.items()},
   )
 
 
