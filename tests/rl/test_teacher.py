@@ -16,16 +16,18 @@ from smp.rl.actor_layout import ActorLayout
 from smp.rl.off_policy import prepare_env_cfg
 from smp.rl.policy_file import FORMAT
 from smp.rl.teacher import (
-  EXTRA_SPEED,
   FACING_TIME,
   GOAL_TIME,
+  LEAD_TIME,
   MAX_FACING,
   critic_columns,
   goal_of_velocity,
   leads_ahead,
+  leads_straight,
   load_teacher,
   load_teachers,
   steering_of_velocity,
+  travel_of_velocity,
 )
 from smp.sim import make_env
 from smp.utils.tensor_files import save_tensors
@@ -65,7 +67,7 @@ def test_the_steering_of_a_velocity_leads_where_it_does():
   command = velocity(-0.3, 0.4)
   direction, speed, facing = steering_of_velocity(command)[0].split((2, 1, 2))
   torch.testing.assert_close(direction, torch.tensor([-0.6, 0.8]))
-  assert float(speed) == pytest.approx(0.5 + EXTRA_SPEED)
+  assert float(speed) == pytest.approx(0.5)
   torch.testing.assert_close(facing, torch.tensor([1.0, 0.0]))
 
 
@@ -98,6 +100,32 @@ def test_the_steering_of_a_mirrored_velocity_is_mirrored():
 )
 def test_what_leads_ahead(command, expected):
   assert bool(leads_ahead(velocity(*command))) is expected
+
+
+@pytest.mark.parametrize(
+  ("command", "expected"),
+  [
+    ((0.0, 0.0, 0.0), False),
+    ((0.1, 0.0, 0.0), False),
+    ((1.0, 0.1, 0.5), True),
+    ((1.0, -0.1, -0.5), True),
+    ((1.0, 0.3, 0.0), False),
+    ((1.0, 0.0, 1.0), False),
+    ((-1.0, 0.0, 0.0), False),
+  ],
+)
+def test_what_leads_straight(command, expected):
+  assert bool(leads_straight(velocity(*command))) is expected
+
+
+def test_the_travel_of_a_velocity_leads_to_the_side_it_turns_to():
+  x, y, speed = travel_of_velocity(velocity(1.5, 0.0, 0.5))[0].tolist()
+  assert speed == pytest.approx(1.5)
+  assert math.atan2(y, x) == pytest.approx(0.5 * LEAD_TIME)
+  command = torch.randn(20, 3)
+  mirrored = travel_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
+  expected = travel_of_velocity(command) * torch.tensor([1.0, -1.0, 1.0])
+  torch.testing.assert_close(mirrored, expected)
 
 
 # With an environment.
@@ -168,7 +196,6 @@ def test_a_teacher_reads_the_terms_that_it_was_trained_on(env, tmp_path):
   ("task", "width", "layout", "message"),
   [
     ("Smp-Getup-G1", 96, None, "its last observation is not a command"),
-    ("Smp-Forward-G1", 99, None, "whose command cannot be made of this task's"),
     ("Smp-Location-G1", 90, None, "has 90 observations and 29 actions, expected 98"),
     ("Smp-Location-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
     ("Smp-Location-G1", 98, ActorLayout(("style", "command"), 1), "observes 'style'"),

@@ -21,6 +21,7 @@ from smp.errors import UserError
 from smp.mdp.commands import (
   ComponentCommandCfg,
   LocationCommandCfg,
+  SpeedCommandCfg,
   SteeringCommandCfg,
   VelocityCommandCfg,
 )
@@ -34,19 +35,24 @@ GOAL_TIME = 1.2
 leads in this time. The shipped policy walks in about this time to where a goal is that
 stays ahead of it."""
 
-FACING_TIME = 1.2
-"""Time ahead, s: a teacher of Smp-Steering-G1 is to face where the commanded yaw rate leads
-in this time. The shipped policy turns at about the rate for which it lags so far behind."""
-TURN_TIME = 0.2
-"""Time ahead, s, at whose heading the velocity of such a teacher is commanded."""
-EXTRA_SPEED = 0.2
-"""What the shipped policy of Smp-Steering-G1 lacks in speed up to 1 m/s, m/s."""
-MAX_FACING = 2.5
-"""Largest angle between heading and facing of such a teacher, rad: it turns the nearer
-way."""
+LEAD_TIME = 0.4
+"""Time ahead, s: a teacher of Smp-Forward-G1 is to go where the commanded yaw rate has
+turned the heading to in this time. The shipped policy lags about so far behind."""
+STRAIGHT, GENTLE, MIN_SPEED = math.radians(12.0), 0.6, 0.15
+"""What such a teacher is asked for if there is another one: at most the first angle
+between heading and travel, rad, of which it knows nothing, and the second yaw rate, rad/s,
+at which it still does not fall; and at least the third speed, m/s."""
 AHEAD = math.radians(20.0)
 """Largest angle between heading and travel that a teacher of Smp-Location-G1, which faces
 where it goes, is asked for if there is another teacher."""
+FACING_TIME = 1.2
+"""Time ahead, s: a teacher of Smp-Steering-G1 is to face where the commanded yaw rate leads
+in this time. The shipped policy lags about so far behind at slow turns."""
+MAX_FACING = 0.95
+"""Largest angle between heading and facing of such a teacher, rad, at which the shipped
+policy turns by about 1.4 rad/s."""
+TURN_TIME = 0.2
+"""Time ahead, s, at whose heading the velocity of such a teacher is commanded."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,28 @@ class Translation:
     command[:, 0], dtype=torch.bool
   )
   """Returns which commands (N, C) the teacher can follow (N,), bool."""
+
+
+def travel_of_velocity(command: Tensor) -> Tensor:
+  """Return the direction and the speed that make a forward velocity and a yaw rate.
+
+  Args:
+    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s. Of vy nothing but
+      the speed is kept: whoever is told to go sideways turns there.
+
+  Returns:
+    (N, 3): direction of travel, unit vector in the present heading frame; speed, m/s.
+  """
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  angle = LEAD_TIME * yaw_rate
+  return torch.stack((angle.cos(), angle.sin(), torch.hypot(vx, vy)), dim=-1)
+
+
+def leads_straight(command: Tensor) -> Tensor:
+  """Return which velocity commands (N, 3) lead nearly straight ahead (N,), bool."""
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  straight = (vx >= MIN_SPEED) & (vy.abs() <= math.tan(STRAIGHT) * vx)
+  return straight & (yaw_rate.abs() <= GENTLE)
 
 
 def goal_of_velocity(command: Tensor) -> Tensor:
@@ -101,13 +129,15 @@ def steering_of_velocity(command: Tensor) -> Tensor:
   speed = torch.hypot(vx, vy)
   direction = torch.atan2(vy, vx) + TURN_TIME * yaw_rate
   facing = (FACING_TIME * yaw_rate).clamp(-MAX_FACING, MAX_FACING)
-  speed = torch.where(speed > 0.0, speed + EXTRA_SPEED, speed)
   return torch.stack(
     (direction.cos(), direction.sin(), speed, facing.cos(), facing.sin()), dim=-1
   )
 
 
 _TRANSLATIONS: dict[tuple[type, type], Translation] = {
+  (VelocityCommandCfg, SpeedCommandCfg): Translation(
+    travel_of_velocity, leads_straight
+  ),
   (VelocityCommandCfg, LocationCommandCfg): Translation(goal_of_velocity, leads_ahead),
   (VelocityCommandCfg, SteeringCommandCfg): Translation(steering_of_velocity),
 }
