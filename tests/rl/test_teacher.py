@@ -11,6 +11,7 @@ import torch
 from mjlab.rl import RslRlVecEnvWrapper
 
 from smp.errors import UserError
+from smp.rl import teacher
 from smp.rl.actor import Actor, ActorSpec
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.off_policy import prepare_env_cfg
@@ -227,3 +228,12 @@ def test_the_first_teacher_that_can_follow_a_command_acts(env, tmp_path):
   torch.testing.assert_close(alone, first)
   with pytest.raises(UserError, match="a file's name is missing"):
     load_teachers(f"{ahead},", env.unwrapped)
+
+
+@pytest.mark.slow
+def test_a_command_that_cannot_be_translated_is_refused(env, tmp_path, monkeypatch):
+  path = tmp_path / "teacher.pt"
+  write_policy(path, "Smp-Location-G1", 98)
+  monkeypatch.setattr(teacher, "_TRANSLATIONS", {})
+  with pytest.raises(UserError, match="whose command cannot be made of this task's"):
+    load_teacher(path, env.unwrapped)
