@@ -18,7 +18,8 @@ from smp.errors import UserError
 from smp.evaluation.style_classifier import StyleClassifier
 from smp.mdp.smp_term import SmpTerm
 from smp.motion.features import g1_spec
-from smp.rl.actor_layout import ActorLayout
+from smp.paths import POLICIES
+from smp.rl.actor_layout import ActorLayout, prior_of_styles
 from tests.mdp.test_style_choice import make_walking_prior
 from tests.rl.test_actor_layout import TASK, call, trains
 
@@ -120,3 +121,36 @@ def test_it_is_exported_without_its_prior(
   options = "--speed 1 --seconds 0.2 --starts 1".split()
   call(compare_simulators.main, file, *options)
   assert "environment / plain MuJoCo" in capsys.readouterr().out
+
+
+def test_the_shipped_one_is_judged_by_the_prior_it_was_trained_with(
+  trained: tuple[Path, Path], monkeypatch
+):
+  shipped = POLICIES / "forward_styles.pt"
+  assert prior_of_styles(shipped) == "styles"
+  assert prior_of_styles(POLICIES / "forward.pt") is None
+  # Of a prior that is not shipped no more than the name is known.
+  assert prior_of_styles(trained[1]) is None
+
+  args = play.PlayArgs(style="crouch")
+  found = play.play_env_cfg("Smp-Forward-G1", args, shipped, render=False)
+  assert found.prior == "styles" and found.actor is not None
+  named = play.PlayArgs(style="crouch", prior="mine")
+  named = play.play_env_cfg("Smp-Forward-G1", named, shipped, render=False)
+  assert named.prior == "mine"
+
+  seen = []
+
+  def stop(task: str, args: evaluate.EvaluateArgs) -> None:
+    seen.append(args.prior)
+    raise UserError("far enough")
+
+  monkeypatch.setattr(evaluate, "load_data", stop)
+  for options in (
+    evaluate.EvaluateArgs(checkpoint_file=shipped),
+    evaluate.EvaluateArgs(checkpoint_file=shipped, prior="mine"),
+    evaluate.EvaluateArgs(checkpoint_file=POLICIES / "forward.pt"),
+  ):
+    with pytest.raises(UserError, match="far enough"):
+      evaluate.evaluate("Smp-Forward-G1", options)
+  assert seen == ["styles", "mine", None]

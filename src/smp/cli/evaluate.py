@@ -78,7 +78,8 @@ class EvaluateArgs(WandbRunArgs):
   samples of the prior."""
 
   prior: str | None = None
-  """Another prior than the task's, if the policy was trained with one."""
+  """Another prior than the task's, if the policy was trained with one. Default: the
+  task's, or the shipped one that a policy of several styles was trained with."""
 
   style: str | None = None
   """Style of policies that observe one (default: drawn for each episode), and the style
@@ -187,6 +188,8 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   Raises:
     UserError: A bad option, run, checkpoint, prior, file of windows or output folder.
   """
+  from smp.rl.actor_layout import prior_of_styles
+
   steps = protocol_of(task, args.seconds)
   for seed in args.all_seeds():
     protocol.assign(steps, args.num_envs, seed)  # Raise errors before the work begins.
@@ -199,6 +202,8 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
     file = shipped if shipped.is_file() else None
   args = args if file is None else replace(args, checkpoint_file=file)
   policies = find_policies(args)
+  if args.prior is None and args.checkpoint_file is not None:
+    args = replace(args, prior=prior_of_styles(args.checkpoint_file))
   output = output_dir(task, args)
   check_writable(output)
   data = load_data(task, args)

@@ -22,7 +22,7 @@ from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
 from smp.errors import UserError
 from smp.paths import POLICIES
-from smp.rl.actor_layout import ActorLayout
+from smp.rl.actor_layout import ActorLayout, prior_of_styles
 from smp.rl.loading import Agent, PlayEnvCfg, build_env, is_smp_task, load_policy
 from smp.tasks.registry import policy_path
 from smp.utils.wandb_files import fetch_prior
@@ -236,10 +236,10 @@ def play_env_cfg(
   Raises:
     UserError: W&B has no such prior, or the checkpoint cannot be read.
   """
-  layout = None
+  layout, prior = None, args.prior
   if checkpoint is not None and is_smp_task(task):
     layout = ActorLayout.read(checkpoint, args.style)
-  prior = args.prior
+    prior = prior or prior_of_styles(checkpoint)
   if args.wandb_prior is not None:
     prior = str(fetch_prior(args.wandb_prior))
   return PlayEnvCfg(

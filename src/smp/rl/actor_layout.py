@@ -12,6 +12,7 @@ from typing import Any
 
 from mjlab.envs import ManagerBasedRlEnvCfg
 
+from smp import paths
 from smp.errors import UserError
 from smp.mdp.metrics import sds_loss
 from smp.mdp.observations import STYLE, observe_styles
@@ -96,6 +97,24 @@ class ActorLayout:
       )
     group.terms = {name: group.terms[name] for name in self.terms}
     group.history_length = self.history if self.history > 1 else None
+
+
+def prior_of_styles(path: str | os.PathLike[str]) -> str | None:
+  """Return the shipped prior under which a policy of several styles was trained.
+
+  None: the policy observes no style, so the prior of its task judges it; or its prior
+  is not shipped and must be named.
+
+  Args:
+    path: A checkpoint or policy file.
+
+  Raises:
+    UserError: As `ActorLayout.read`.
+  """
+  layout, name = ActorLayout.read(path), read_origin(path).get("prior")
+  if layout is None or not layout.styles or not isinstance(name, str):
+    return None
+  return name if (paths.PRIORS / f"{name}.safetensors").is_file() else None
 
 
 def leave_out_prior(cfg: ManagerBasedRlEnvCfg) -> None:
