@@ -14,6 +14,7 @@ from mjlab.tasks.registry import load_env_cfg
 
 from smp.cli import compare_simulators, evaluate, export, package_policy, play, train
 from smp.errors import UserError
+from smp.paths import POLICIES
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.policy_file import read_policy
 from smp.tasks.base import observe_without_velocity
@@ -92,8 +93,12 @@ def test_checkpoints_and_policy_files_remember_it(checkpoint: Path, tmp_path: Pa
   assert read_policy(tmp_path / "one.pt")["card"]["actor"] == wanted.to_dict()
 
 
-def test_policies_from_before_observe_what_the_task_does():
-  assert ActorLayout.read("datasets/policies/forward.pt") is None
+def test_policies_from_before_observe_what_the_task_does(tmp_path: Path):
+  policy = read_policy(POLICIES / "forward.pt")
+  assert ActorLayout.read(POLICIES / "forward.pt") is not None
+  del policy["card"]["actor"]
+  save_tensors(tmp_path / "old.pt", policy)
+  assert ActorLayout.read(tmp_path / "old.pt") is None
 
 
 @slow
