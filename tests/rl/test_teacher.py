@@ -21,6 +21,7 @@ from smp.rl.teacher import (
   GOAL_TIME,
   LEAD_TIME,
   MAX_FACING,
+  TURN_TIME,
   critic_columns,
   goal_of_velocity,
   leads_ahead,
@@ -72,7 +73,9 @@ def test_the_steering_of_a_velocity_leads_where_it_does():
   torch.testing.assert_close(facing, torch.tensor([1.0, 0.0]))
 
 
-def test_the_steering_of_a_turn_faces_the_side_it_turns_to():
+def test_the_steering_of_a_turn_goes_and_faces_the_side_it_turns_to():
+  x, y, *_ = steering_of_velocity(velocity(1.0, 0.0, 0.5))[0].tolist()
+  assert math.atan2(y, x) == pytest.approx(0.5 * TURN_TIME)
   *_, speed, forward, left = steering_of_velocity(velocity(0.0, 0.0, 0.5))[0].tolist()
   assert speed == 0.0
   assert math.atan2(left, forward) == pytest.approx(0.5 * FACING_TIME)
@@ -223,6 +226,13 @@ def test_the_first_teacher_that_can_follow_a_command_acts(env, tmp_path):
   both = load_teachers(f"{ahead}, {other}", env.unwrapped)(critic)
   expected = torch.stack((first[0], second[1], first[2], second[3]))
   torch.testing.assert_close(both, expected)
+  # Of two that can, the first.
+  straight = tmp_path / "forward.pt"
+  write_policy(straight, "Smp-Forward-G1", 99)
+  third = load_teacher(straight, env.unwrapped)(critic)
+  for order, chosen in (((straight, ahead), third), ((ahead, straight), first)):
+    found = load_teachers(",".join(map(str, (*order, other))), env.unwrapped)(critic)
+    torch.testing.assert_close(found[0], chosen[0])
   # The last one acts wherever no other does.
   alone = load_teachers(str(ahead), env.unwrapped)(critic)
   torch.testing.assert_close(alone, first)
