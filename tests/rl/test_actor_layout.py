@@ -16,7 +16,7 @@ from smp.cli import compare_simulators, evaluate, export, package_policy, play, 
 from smp.errors import UserError
 from smp.paths import POLICIES
 from smp.rl.actor_layout import ActorLayout
-from smp.rl.policy_file import read_policy
+from smp.rl.policy_file import read_policy, save_policy
 from smp.tasks.base import observe_without_velocity
 from smp.utils.tensor_files import load_tensors, save_tensors
 
@@ -99,6 +99,19 @@ def test_policies_from_before_observe_what_the_task_does(tmp_path: Path):
   del policy["card"]["actor"]
   save_tensors(tmp_path / "old.pt", policy)
   assert ActorLayout.read(tmp_path / "old.pt") is None
+
+
+@slow
+def test_a_policy_of_another_task_is_refused_before_an_environment_is_built(
+  checkpoint: Path, tmp_path: Path, monkeypatch
+):
+  path = tmp_path / "velocity.pt"
+  save_policy(checkpoint, path, TASK)
+  monkeypatch.setattr("smp.rl.loading.make_env", None)
+  for file in (checkpoint, path):
+    for command in (play, evaluate):
+      with pytest.raises(UserError, match=f"{file}: a policy of {TASK}, not of"):
+        call(command.main, "Smp-Getup-G1", "--checkpoint-file", str(file))
 
 
 @slow

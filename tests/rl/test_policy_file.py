@@ -72,11 +72,21 @@ def test_a_policy_file_holds_no_more_than_it_needs(
 
 
 def test_other_tasks_and_files_are_refused(trained, tmp_path):
-  _, checkpoint = trained
-  shipped = tmp_path / "steering.pt"
-  save_policy(checkpoint, shipped, "Smp-Steering-G1")
+  _, former = trained
+  checkpoint, shipped = tmp_path / "model_2.pt", tmp_path / "steering.pt"
+  content = torch.load(former, weights_only=True)
+  content["infos"]["origin"]["task"] = "Smp-Steering-G1"
+  torch.save(content, checkpoint)
   with pytest.raises(UserError, match="a policy of Smp-Steering-G1, not of"):
-    load_trained(shipped, TASK)
+    save_policy(checkpoint, shipped, TASK)
+  assert not shipped.exists()
+  save_policy(checkpoint, shipped, "Smp-Steering-G1")
+  for path in (checkpoint, shipped):
+    with pytest.raises(UserError, match="a policy of Smp-Steering-G1, not of"):
+      load_trained(path, TASK)
+    assert load_trained(path).card["task"] == "Smp-Steering-G1"
+  # Checkpoints from before do not name their task.
+  assert "task" not in load_trained(former, TASK).card
   policy = read_policy(shipped)
   weights = dict(policy["actor_state_dict"])
   weights["mlp.0.weight"] = torch.zeros(512, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,128 +10,18 @@ import torch
 from mjlab.rl import RslRlVecEnvWrapper
 
 from smp.errors import UserError
-from smp.rl import teacher
+from smp.rl import command_translation
 from smp.rl.actor import Actor, ActorSpec
 from smp.rl.actor_layout import ActorLayout
+from smp.rl.command_translation import goal_of_velocity
 from smp.rl.off_policy import prepare_env_cfg
 from smp.rl.policy_file import FORMAT
-from smp.rl.teacher import (
-  FACING_TIME,
-  GOAL_TIME,
-  LEAD_TIME,
-  MAX_FACING,
-  TURN_TIME,
-  critic_columns,
-  goal_of_velocity,
-  leads_ahead,
-  leads_straight,
-  load_teacher,
-  load_teachers,
-  steering_of_velocity,
-  travel_of_velocity,
-)
+from smp.rl.teacher import critic_columns, load_teacher, load_teachers
 from smp.sim import make_env
 from smp.utils.tensor_files import save_tensors
 from tests.conftest import small_env_cfg
 
 ACTIONS = 29
-
-
-def velocity(vx: float, vy: float = 0.0, yaw_rate: float = 0.0) -> torch.Tensor:
-  return torch.tensor([[vx, vy, yaw_rate]])
-
-
-def test_the_goal_of_a_straight_velocity_is_straight_ahead_of_it():
-  for vx, vy in ((0.0, 0.0), (1.5, 0.0), (-0.5, 0.3)):
-    expected = GOAL_TIME * torch.tensor([[vx, vy]])
-    torch.testing.assert_close(goal_of_velocity(velocity(vx, vy)), expected)
-
-
-def test_the_goal_of_a_turn_lies_at_half_the_angle_at_the_same_distance():
-  for vx, vy in ((2.0, 0.0), (1.0, 0.7)):
-    straight, goal = (
-      goal_of_velocity(velocity(vx, vy, yaw_rate))[0] for yaw_rate in (0.0, 1.0)
-    )
-    assert goal.norm() == pytest.approx(float(straight.norm()))
-    before, after = (float(torch.atan2(g[1], g[0])) for g in (straight, goal))
-    assert after - before == pytest.approx(0.5 * GOAL_TIME, abs=1e-5)
-
-
-def test_the_goal_of_a_mirrored_velocity_is_mirrored():
-  command = torch.randn(20, 3)
-  mirrored = goal_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
-  expected = goal_of_velocity(command) * torch.tensor([1.0, -1.0])
-  torch.testing.assert_close(mirrored, expected)
-
-
-def test_the_steering_of_a_velocity_leads_where_it_does():
-  command = velocity(-0.3, 0.4)
-  direction, speed, facing = steering_of_velocity(command)[0].split((2, 1, 2))
-  torch.testing.assert_close(direction, torch.tensor([-0.6, 0.8]))
-  assert float(speed) == pytest.approx(0.5)
-  torch.testing.assert_close(facing, torch.tensor([1.0, 0.0]))
-
-
-def test_the_steering_of_a_turn_goes_and_faces_the_side_it_turns_to():
-  x, y, *_ = steering_of_velocity(velocity(1.0, 0.0, 0.5))[0].tolist()
-  assert math.atan2(y, x) == pytest.approx(0.5 * TURN_TIME)
-  *_, speed, forward, left = steering_of_velocity(velocity(0.0, 0.0, 0.5))[0].tolist()
-  assert speed == 0.0
-  assert math.atan2(left, forward) == pytest.approx(0.5 * FACING_TIME)
-  *_, forward, left = steering_of_velocity(velocity(0.0, 0.0, -9.0))[0].tolist()
-  assert math.atan2(left, forward) == pytest.approx(-MAX_FACING)
-
-
-def test_the_steering_of_a_mirrored_velocity_is_mirrored():
-  command = torch.randn(20, 3)
-  mirrored = steering_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
-  expected = steering_of_velocity(command) * torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0])
-  torch.testing.assert_close(mirrored, expected)
-
-
-@pytest.mark.parametrize(
-  ("command", "expected"),
-  [
-    ((0.0, 0.0, 0.0), True),
-    ((0.0, 0.0, 0.5), False),
-    ((1.0, 0.3, 1.0), True),
-    ((1.0, -0.3, 1.0), True),
-    ((1.0, 0.5, 0.0), False),
-    ((-1.0, 0.0, 0.0), False),
-    ((-1.0, -0.2, 0.0), False),
-  ],
-)
-def test_what_leads_ahead(command, expected):
-  assert bool(leads_ahead(velocity(*command))) is expected
-
-
-@pytest.mark.parametrize(
-  ("command", "expected"),
-  [
-    ((0.0, 0.0, 0.0), False),
-    ((0.1, 0.0, 0.0), False),
-    ((1.0, 0.1, 0.5), True),
-    ((1.0, -0.1, -0.5), True),
-    ((1.0, 0.3, 0.0), False),
-    ((1.0, 0.0, 1.0), False),
-    ((-1.0, 0.0, 0.0), False),
-  ],
-)
-def test_what_leads_straight(command, expected):
-  assert bool(leads_straight(velocity(*command))) is expected
-
-
-def test_the_travel_of_a_velocity_leads_to_the_side_it_turns_to():
-  x, y, speed = travel_of_velocity(velocity(1.5, 0.0, 0.5))[0].tolist()
-  assert speed == pytest.approx(1.5)
-  assert math.atan2(y, x) == pytest.approx(0.5 * LEAD_TIME)
-  command = torch.randn(20, 3)
-  mirrored = travel_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
-  expected = travel_of_velocity(command) * torch.tensor([1.0, -1.0, 1.0])
-  torch.testing.assert_close(mirrored, expected)
-
-
-# With an environment.
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +133,6 @@ def test_the_first_teacher_that_can_follow_a_command_acts(env, tmp_path):
 def test_a_command_that_cannot_be_translated_is_refused(env, tmp_path, monkeypatch):
   path = tmp_path / "teacher.pt"
   write_policy(path, "Smp-Location-G1", 98)
-  monkeypatch.setattr(teacher, "_TRANSLATIONS", {})
+  monkeypatch.setattr(command_translation, "_TRANSLATIONS", {})
   with pytest.raises(UserError, match="whose command cannot be made of this task's"):
     load_teacher(path, env.unwrapped)

@@ -201,7 +201,7 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
     shipped = policy_path(task)
     file = shipped if shipped.is_file() else None
   args = args if file is None else replace(args, checkpoint_file=file)
-  policies = find_policies(args)
+  policies = find_policies(task, args)
   if args.prior is None and args.checkpoint_file is not None:
     args = replace(args, prior=prior_of_styles(args.checkpoint_file))
   output = output_dir(task, args)
@@ -220,11 +220,11 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
 # The policies and the data.
 
 
-def find_policies(args: EvaluateArgs) -> list[Policy]:
+def find_policies(task: str, args: EvaluateArgs) -> list[Policy]:
   """Return the policy, and the one to compare it with.
 
   Raises:
-    UserError: No policy was named, or a checkpoint cannot be read.
+    UserError: No policy was named, or a checkpoint cannot be read or is of another task.
   """
   if args.agent == "trained" and args.checkpoint_file is None:
     raise UserError(
@@ -232,21 +232,22 @@ def find_policies(args: EvaluateArgs) -> list[Policy]:
       "--wandb-run-path ORG/PROJECT/RUN, "
       "or --agent zero or --agent random"
     )
-  policies = [_policy(args.agent, args.checkpoint_file)]
+  policies = [_policy(task, args.agent, args.checkpoint_file)]
   if args.compare is not None:
     other = args.compare
     baseline = other in get_args(Agent) and other != "trained"
     # Both use the same means, so that r_smp can be compared.
     file = args.checkpoint_file if baseline else Path(other)
-    policies.append(_policy(cast(Agent, other) if baseline else "trained", file))
+    agent = cast(Agent, other) if baseline else "trained"
+    policies.append(_policy(task, agent, file))
   if len(policies) == 2 and policies[0].name == policies[1].name:
     policies[0].name += " (A)"
     policies[1].name += " (B)"
   return policies
 
 
-def _policy(agent: Agent, file: Path | None) -> Policy:
-  from smp.rl.policy_file import read_means
+def _policy(task: str, agent: Agent, file: Path | None) -> Policy:
+  from smp.rl.policy_file import load_trained, read_means
 
   if file is None:
     return Policy(agent, agent, None)
@@ -254,6 +255,7 @@ def _policy(agent: Agent, file: Path | None) -> Policy:
   means = read_means(file)
   if agent != "trained":
     return Policy(agent, agent, file, means)
+  load_trained(file, task)  # Raise errors before the environment is built.
   name = file.stem if not file.parent.name else f"{file.parent.name}/{file.stem}"
   return Policy(name, agent, file, means)
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import warnings
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -24,6 +25,7 @@ from smp.errors import UserError
 from smp.paths import POLICIES
 from smp.rl.actor_layout import ActorLayout, prior_of_styles
 from smp.rl.loading import Agent, PlayEnvCfg, build_env, is_smp_task, load_policy
+from smp.rl.policy_file import load_trained
 from smp.tasks.registry import policy_path
 from smp.utils.wandb_files import fetch_prior
 
@@ -210,18 +212,20 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
   shipped = checkpoint is not None and checkpoint.parent == POLICIES
   folder = Path(".") if checkpoint is None or shipped else checkpoint.parent
   output = Path(args.video_file) if args.video_file else folder / "play.mp4"
-  env = build_env(task, play_env_cfg(task, args, checkpoint, render=True))
-  policy = load_policy(task, env, args.agent, checkpoint)
   frames = []
-  observations = env.get_observations()
-  for _ in track(range(args.video_length), description="rendering"):
-    with torch.inference_mode():
-      observations, _, _, _ = env.step(policy(observations))
-    frame = env.unwrapped.render()
-    assert frame is not None
-    frames.append(frame)
-  fps = 1.0 / env.unwrapped.step_dt
-  env.close()
+  # A renderer that nobody closes complains when Python ends.
+  with closing(
+    build_env(task, play_env_cfg(task, args, checkpoint, render=True))
+  ) as env:
+    policy = load_policy(task, env, args.agent, checkpoint)
+    fps = 1.0 / env.unwrapped.step_dt
+    observations = env.get_observations()
+    for _ in track(range(args.video_length), description="rendering"):
+      with torch.inference_mode():
+        observations, _, _, _ = env.step(policy(observations))
+      frame = env.unwrapped.render()
+      assert frame is not None
+      frames.append(frame)
   with open_video(output, frames[0].shape[:2], fps) as writer:
     for frame in frames:
       writer.add_image(frame)
@@ -234,10 +238,13 @@ def play_env_cfg(
   """Return the configuration of the environment to watch.
 
   Raises:
-    UserError: W&B has no such prior, or the checkpoint cannot be read.
+    UserError: W&B has no such prior, or the checkpoint cannot be read or is of another
+      task.
   """
   layout, prior = None, args.prior
   if checkpoint is not None and is_smp_task(task):
+    # Read the policy before building the environment, which takes much longer.
+    load_trained(checkpoint, task)
     layout = ActorLayout.read(checkpoint, args.style)
     prior = prior or prior_of_styles(checkpoint)
   if args.wandb_prior is not None:

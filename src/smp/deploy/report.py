@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import mujoco
 import numpy as np
+import torch
 
 from smp.deploy.deploy_file import is_velocity
 from smp.deploy.fixed_command import Command, in_heading_frame
 from smp.deploy.mujoco_robot import Robot
 from smp.deploy.rollout import Log
+from smp.episodes.episode_metrics import STRIDE_S, running_mean
 from smp.robots import g1
 
-STRIDE_S = 1.0
-"""Time over which the yaw rate is averaged, s: `smp.tasks.velocity.STRIDE_S`."""
 SETTLED_S = 1.0
 """Time from the start that does not count, s."""
 UNITS = {
@@ -22,7 +20,7 @@ UNITS = {
   "falls": "falls",
   "velocity_error": "m/s mean error of the velocity",
   "yaw_rate_error": "rad/s mean error of the yaw rate",
-  "mean_yaw_rate_error": "rad/s mean error of the yaw rate's mean over 1 s",
+  "mean_yaw_rate_error": f"rad/s mean error of the yaw rate's mean over {STRIDE_S:g} s",
   "drift": "m farthest from the place at 1 s, the command being zero",
   "feet_lifted": "times a foot was lifted, the command being zero",
   "joint_speed": "rad/s root mean square of the joints' speeds",
@@ -79,16 +77,13 @@ def _tracking(
     velocity = in_heading_frame(qvel[:, :2], qpos[:, 3:7])
     error = np.linalg.norm(velocity - seen[:, :2], axis=1)
     turning = _yaw_rate(qpos, qvel) - seen[:, 2]
-    # As in the evaluation, the means of a second around each step, shorter at the ends.
-    size = 2 * round(0.5 * STRIDE_S / robot.step_s) + 1
-    around = partial(np.convolve, np.ones(size), mode="full")
-    sums, counts = (
-      around(x)[size // 2 :][: len(x)] for x in (turning, 0 * turning + 1)
-    )
+    of_turns = torch.from_numpy(turning).unsqueeze(1)
+    every = torch.ones_like(of_turns, dtype=torch.bool)
+    mean = running_mean(of_turns, every, STRIDE_S, 1.0 / robot.step_s)
     return {
       "velocity_error": float(error.mean()),
       "yaw_rate_error": float(np.abs(turning).mean()),
-      "mean_yaw_rate_error": float(np.abs(sums / counts).mean()),
+      "mean_yaw_rate_error": float(mean.abs().mean()),
     }
   if command.velocity_w is None:
     return {}

@@ -21,6 +21,10 @@ SOLE = (0.04, 0.0, -0.037)
 FEET = ("left_ankle_roll_link", "right_ankle_roll_link")
 CONTACT_FORCE = 1.0
 """Force from the floor, N, above which a foot is in contact."""
+STRIDE_S = 1.0
+"""Time over which the yaw rate is averaged, s: about a stride. The pelvis of a person who
+walks or runs straight on turns to and fro by 0.3 to 0.8 rad/s with each (LAFAN1, mean
+absolute deviation from the mean over a second)."""
 MIN_STEPS = 50
 """Minimum number of steps (1 s) for the symmetry metrics."""
 _CHUNK = 64

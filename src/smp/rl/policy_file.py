@@ -34,7 +34,8 @@ def save_policy(
     The card.
 
   Raises:
-    UserError: The checkpoint is damaged, or the output cannot be written.
+    UserError: The checkpoint is damaged or of another task, or the output cannot be
+      written.
   """
   loaded = read_checkpoint(checkpoint, "cpu")
   infos = loaded["infos"]
@@ -43,6 +44,7 @@ def save_policy(
       f"{checkpoint}: not a checkpoint of this project (no infos.progress)"
     )
   origin = infos.get("origin", {})
+  _check_task(checkpoint, origin, task)
   card = {
     "task": task,
     "learner": loaded.get("learner", "ppo"),
@@ -159,8 +161,6 @@ def load_trained(
   if _is_policy(loaded):
     _check(Path(path), loaded)
     card, means = loaded["card"], _known(loaded) or None
-    if task is not None and card["task"] != task:
-      raise UserError(f"{path}: a policy of {card['task']}, not of {task}")
   else:
     loaded = read_checkpoint(path, "cpu")
     infos = loaded["infos"]
@@ -170,9 +170,19 @@ def load_trained(
       "iteration": loaded["iter"],
     }
     means = infos.get("smp")
+  _check_task(path, card, task)
   actor = actor_from(loaded, path).to(device)
   kept = None if means is None else {k: means[k].to(device) for k in ("mean", "count")}
   return TrainedPolicy(actor, card, kept)
+
+
+def _check_task(
+  path: str | os.PathLike[str], origin: dict[str, Any], task: str | None
+) -> None:
+  """Raise an error for a policy that says that it is of another task."""
+  found = origin.get("task", task)
+  if task is not None and found != task:
+    raise UserError(f"{path}: a policy of {found}, not of {task}")
 
 
 def _is_policy(loaded: dict[str, Any]) -> bool:

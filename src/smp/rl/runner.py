@@ -209,8 +209,9 @@ class CheckpointedRunner:
 
   @functools.cached_property
   def _origin(self) -> dict[str, Any]:
-    """Return the prior, commit and command of this training, and what its actor sees."""
+    """Return what this training is of: task, prior, commit, command, the actor's view."""
     return {
+      **({"task": self.task} if self.task else {}),
       "actor": ActorLayout.of(self.env.unwrapped.cfg).to_dict(),
       "prior": Path(self._smp_term().cfg.prior or "none").stem,
       **self._style(),

@@ -6,10 +6,8 @@ know what its pupil does not, such as the velocity of the pelvis.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -18,130 +16,12 @@ from mjlab.tasks.registry import load_env_cfg
 from torch import Tensor, nn
 
 from smp.errors import UserError
-from smp.mdp.commands import (
-  ComponentCommandCfg,
-  LocationCommandCfg,
-  SpeedCommandCfg,
-  SteeringCommandCfg,
-  VelocityCommandCfg,
-)
 from smp.rl.actor import Actor
 from smp.rl.actor_layout import ActorLayout
+from smp.rl.command_translation import Translation, find_translation
 from smp.rl.policy_file import load_trained
 
 COMMAND = "command"
-GOAL_TIME = 1.2
-"""Time ahead, s: the goal of a teacher of Smp-Location-G1 is where the commanded motion
-leads in this time. The shipped policy walks in about this time to where a goal is that
-stays ahead of it."""
-
-LEAD_TIME = 0.4
-"""Time ahead, s: a teacher of Smp-Forward-G1 is to go where the commanded yaw rate has
-turned the heading to in this time. The shipped policy lags about so far behind."""
-STRAIGHT, GENTLE, MIN_SPEED = math.radians(12.0), 0.6, 0.15
-"""What such a teacher is asked for if there is another one: at most the first angle
-between heading and travel, rad, of which it knows nothing, and the second yaw rate, rad/s,
-at which it still does not fall; and at least the third speed, m/s."""
-AHEAD = math.radians(20.0)
-"""Largest angle between heading and travel that a teacher of Smp-Location-G1, which faces
-where it goes, is asked for if there is another teacher."""
-FACING_TIME = 1.2
-"""Time ahead, s: a teacher of Smp-Steering-G1 is to face where the commanded yaw rate leads
-in this time. The shipped policy lags about so far behind at slow turns."""
-MAX_FACING = 0.95
-"""Largest angle between heading and facing of such a teacher, rad, at which the shipped
-policy turns by about 1.4 rad/s."""
-TURN_TIME = 0.2
-"""Time ahead, s, at whose heading the velocity of such a teacher is commanded."""
-
-
-@dataclass(frozen=True)
-class Translation:
-  """How a teacher is told a command of another task."""
-
-  translate: Callable[[Tensor], Tensor]
-  """Returns the commands of the teacher's task (N, D) for commands (N, C)."""
-
-  suits: Callable[[Tensor], Tensor] = lambda command: torch.ones_like(
-    command[:, 0], dtype=torch.bool
-  )
-  """Returns which commands (N, C) the teacher can follow (N,), bool."""
-
-
-def travel_of_velocity(command: Tensor) -> Tensor:
-  """Return the direction and the speed that make a forward velocity and a yaw rate.
-
-  Args:
-    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s. Of vy nothing but
-      the speed is kept: whoever is told to go sideways turns there.
-
-  Returns:
-    (N, 3): direction of travel, unit vector in the present heading frame; speed, m/s.
-  """
-  vx, vy, yaw_rate = command.unbind(dim=-1)
-  angle = LEAD_TIME * yaw_rate
-  return torch.stack((angle.cos(), angle.sin(), torch.hypot(vx, vy)), dim=-1)
-
-
-def leads_straight(command: Tensor) -> Tensor:
-  """Return which velocity commands (N, 3) lead nearly straight ahead (N,), bool."""
-  vx, vy, yaw_rate = command.unbind(dim=-1)
-  straight = (vx >= MIN_SPEED) & (vy.abs() <= math.tan(STRAIGHT) * vx)
-  return straight & (yaw_rate.abs() <= GENTLE)
-
-
-def goal_of_velocity(command: Tensor) -> Tensor:
-  """Return where a constant velocity and yaw rate lead in `GOAL_TIME`.
-
-  It is the end of the chord of a circular arc, which leaves the present heading by half
-  of the angle that is turned through.
-
-  Args:
-    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s.
-
-  Returns:
-    (N, 2), m, in the present heading frame. The arc is taken to be as long as its chord.
-  """
-  vx, vy, yaw_rate = command.unbind(dim=-1)
-  angle = 0.5 * GOAL_TIME * yaw_rate
-  cos, sin = angle.cos(), angle.sin()
-  return GOAL_TIME * torch.stack((cos * vx - sin * vy, sin * vx + cos * vy), dim=-1)
-
-
-def leads_ahead(command: Tensor) -> Tensor:
-  """Return which velocity commands (N, 3) lead ahead, or are zero (N,), bool."""
-  vx, vy, yaw_rate = command.unbind(dim=-1)
-  ahead = (vx > 0.0) & (vy.abs() <= math.tan(AHEAD) * vx)
-  return ahead | ((vx == 0.0) & (vy == 0.0) & (yaw_rate == 0.0))
-
-
-def steering_of_velocity(command: Tensor) -> Tensor:
-  """Return a direction, a speed and a facing that make a velocity and a yaw rate.
-
-  Args:
-    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s.
-
-  Returns:
-    (N, 5): direction of travel, unit vector; speed, m/s; facing, unit vector; both in
-    the present heading frame.
-  """
-  vx, vy, yaw_rate = command.unbind(dim=-1)
-  speed = torch.hypot(vx, vy)
-  direction = torch.atan2(vy, vx) + TURN_TIME * yaw_rate
-  facing = (FACING_TIME * yaw_rate).clamp(-MAX_FACING, MAX_FACING)
-  return torch.stack(
-    (direction.cos(), direction.sin(), speed, facing.cos(), facing.sin()), dim=-1
-  )
-
-
-_TRANSLATIONS: dict[tuple[type, type], Translation] = {
-  (VelocityCommandCfg, SpeedCommandCfg): Translation(
-    travel_of_velocity, leads_straight
-  ),
-  (VelocityCommandCfg, LocationCommandCfg): Translation(goal_of_velocity, leads_ahead),
-  (VelocityCommandCfg, SteeringCommandCfg): Translation(steering_of_velocity),
-}
-"""By the class of the pupil's command and that of the teacher's."""
 
 
 class Teacher(nn.Module):
@@ -229,8 +109,8 @@ def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teache
   task = trained.card.get("task")
   if not isinstance(task, str):
     raise UserError(
-      f"{path}: a checkpoint, which does not name its task; write a policy file of it "
-      "with scripts/package_policy.py"
+      f"{path}: a checkpoint that does not name its task; write a policy file of it with "
+      "scripts/package_policy.py"
     )
   layout = ActorLayout.read(path) or ActorLayout.of(load_env_cfg(task))
   if layout.history > 1:
@@ -245,7 +125,12 @@ def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teache
     )
   if layout.terms[-1] != COMMAND:
     raise UserError(f"{path}: its last observation is not a command, as a teacher's is")
-  translation = _translation(path, task, env)
+  theirs, ours = load_env_cfg(task).commands.get(COMMAND), env.cfg.commands.get(COMMAND)
+  translation = find_translation(ours, theirs)
+  if translation is None:
+    raise UserError(
+      f"{path}: a policy of {task}, whose command cannot be made of this task's"
+    )
   columns = [c for name in layout.terms[:-1] for c in range(*spans[name])]
   command = slice(*spans[COMMAND])
   asked = torch.zeros(1, command.stop - command.start)
@@ -269,22 +154,3 @@ def critic_columns(env: ManagerBasedRlEnv) -> dict[str, tuple[int, int]]:
     spans[name] = (first, first + width)
     first += width
   return spans
-
-
-def _translation(
-  path: str | os.PathLike[str], task: str, env: ManagerBasedRlEnv
-) -> Translation:
-  theirs = load_env_cfg(task).commands.get(COMMAND)
-  ours = env.cfg.commands.get(COMMAND)
-  if isinstance(theirs, ComponentCommandCfg) and type(ours) is type(theirs):
-    return Translation(_the_same)
-  found = _TRANSLATIONS.get((type(ours), type(theirs)))
-  if found is None:
-    raise UserError(
-      f"{path}: a policy of {task}, whose command cannot be made of this task's"
-    )
-  return found
-
-
-def _the_same(command: Tensor) -> Tensor:
-  return command

@@ -144,10 +144,6 @@ STOPPED, STOPPED_S = 0.3, 0.5
 """A robot has stopped when it is slower than the first, m/s, for the second, s."""
 PUSH_SPEED = 1.0
 """Speed during the sweep over pushes, m/s."""
-STRIDE_S = 1.0
-"""Time over which the yaw rate is averaged, s: about a stride. The pelvis of a person who
-walks or runs straight on turns to and fro by 0.3 to 0.8 rad/s with each (LAFAN1, mean
-absolute deviation from the mean over a second)."""
 DRIFT_S = 10.0
 """Time over which a standing robot may drift, s."""
 
@@ -176,7 +172,7 @@ def values(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Te
   ratio = episode_metrics.masked_mean(along, settled) / speed
   spin_error = spin - command["yaw_rate"]
   mean_error = episode_metrics.running_mean(
-    spin_error, settled, STRIDE_S, trajectory.fps
+    spin_error, settled, episode_metrics.STRIDE_S, trajectory.fps
   )
   standing = (speed == 0.0) & (command["yaw_rate"] == 0.0)
   still = _stillness(trajectory, settled)
@@ -264,7 +260,7 @@ SPEC = TaskSpec(
     ),
     Metric(
       "mean_yaw_rate_error",
-      f"yaw rate error of the mean over {STRIDE_S:g} s",
+      f"yaw rate error of the mean over {episode_metrics.STRIDE_S:g} s",
       "rad/s",
       "task",
       better="lower",

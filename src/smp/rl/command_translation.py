@@ -1,0 +1,145 @@
+"""Commands of one task said in the words of another: what a teacher of it is told.
+
+Commands are those in the environment's observations, in the present heading frame. The
+bounds and times belong to the shipped policies: measure them again when those change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from smp.mdp.commands import (
+  ComponentCommandCfg,
+  LocationCommandCfg,
+  SpeedCommandCfg,
+  SteeringCommandCfg,
+  VelocityCommandCfg,
+)
+
+GOAL_TIME = 1.2
+"""Time ahead, s: the goal of a teacher of Smp-Location-G1 is where the commanded motion
+leads in this time. The shipped policy walks in about this time to where a goal is that
+stays ahead of it."""
+
+LEAD_TIME = 0.4
+"""Time ahead, s: a teacher of Smp-Forward-G1 is to go where the commanded yaw rate has
+turned the heading to in this time. The shipped policy lags about so far behind."""
+STRAIGHT, GENTLE, MIN_SPEED = math.radians(12.0), 0.6, 0.15
+"""What such a teacher is asked for if there is another one: at most the first angle
+between heading and travel, rad, of which it knows nothing, and the second yaw rate, rad/s,
+at which it still does not fall; and at least the third speed, m/s."""
+AHEAD = math.radians(20.0)
+"""Largest angle between heading and travel that a teacher of Smp-Location-G1, which faces
+where it goes, is asked for if there is another teacher."""
+FACING_TIME = 1.2
+"""Time ahead, s: a teacher of Smp-Steering-G1 is to face where the commanded yaw rate leads
+in this time. The shipped policy lags about so far behind at slow turns."""
+MAX_FACING = 0.95
+"""Largest angle between heading and facing of such a teacher, rad, at which the shipped
+policy turns by about 1.4 rad/s."""
+TURN_TIME = 0.2
+"""Time ahead, s, at whose heading the velocity of such a teacher is commanded."""
+
+
+@dataclass(frozen=True)
+class Translation:
+  """How a teacher is told a command of another task."""
+
+  translate: Callable[[Tensor], Tensor]
+  """Returns the commands of the teacher's task (N, D) for commands (N, C)."""
+
+  suits: Callable[[Tensor], Tensor] = lambda command: torch.ones_like(
+    command[:, 0], dtype=torch.bool
+  )
+  """Returns which commands (N, C) the teacher can follow (N,), bool."""
+
+
+def travel_of_velocity(command: Tensor) -> Tensor:
+  """Return the direction and the speed that make a forward velocity and a yaw rate.
+
+  Args:
+    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s. Of vy nothing but
+      the speed is kept: whoever is told to go sideways turns there.
+
+  Returns:
+    (N, 3): direction of travel, unit vector in the present heading frame; speed, m/s.
+  """
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  angle = LEAD_TIME * yaw_rate
+  return torch.stack((angle.cos(), angle.sin(), torch.hypot(vx, vy)), dim=-1)
+
+
+def leads_straight(command: Tensor) -> Tensor:
+  """Return which velocity commands (N, 3) lead nearly straight ahead (N,), bool."""
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  straight = (vx >= MIN_SPEED) & (vy.abs() <= math.tan(STRAIGHT) * vx)
+  return straight & (yaw_rate.abs() <= GENTLE)
+
+
+def goal_of_velocity(command: Tensor) -> Tensor:
+  """Return where a constant velocity and yaw rate lead in `GOAL_TIME`.
+
+  It is the end of the chord of a circular arc, which leaves the present heading by half
+  of the angle that is turned through.
+
+  Args:
+    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s.
+
+  Returns:
+    (N, 2), m, in the present heading frame. The arc is taken to be as long as its chord.
+  """
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  angle = 0.5 * GOAL_TIME * yaw_rate
+  cos, sin = angle.cos(), angle.sin()
+  return GOAL_TIME * torch.stack((cos * vx - sin * vy, sin * vx + cos * vy), dim=-1)
+
+
+def leads_ahead(command: Tensor) -> Tensor:
+  """Return which velocity commands (N, 3) lead ahead, or are zero (N,), bool."""
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  ahead = (vx > 0.0) & (vy.abs() <= math.tan(AHEAD) * vx)
+  return ahead | ((vx == 0.0) & (vy == 0.0) & (yaw_rate == 0.0))
+
+
+def steering_of_velocity(command: Tensor) -> Tensor:
+  """Return a direction, a speed and a facing that make a velocity and a yaw rate.
+
+  Args:
+    command: (N, 3), vx, vy, m/s, heading frame, and yaw rate, rad/s.
+
+  Returns:
+    (N, 5): direction of travel, unit vector; speed, m/s; facing, unit vector; both in
+    the present heading frame.
+  """
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  speed = torch.hypot(vx, vy)
+  direction = torch.atan2(vy, vx) + TURN_TIME * yaw_rate
+  facing = (FACING_TIME * yaw_rate).clamp(-MAX_FACING, MAX_FACING)
+  return torch.stack(
+    (direction.cos(), direction.sin(), speed, facing.cos(), facing.sin()), dim=-1
+  )
+
+
+_TRANSLATIONS: dict[tuple[type, type], Translation] = {
+  (VelocityCommandCfg, SpeedCommandCfg): Translation(
+    travel_of_velocity, leads_straight
+  ),
+  (VelocityCommandCfg, LocationCommandCfg): Translation(goal_of_velocity, leads_ahead),
+  (VelocityCommandCfg, SteeringCommandCfg): Translation(steering_of_velocity),
+}
+"""By the class of the pupil's command and that of the teacher's."""
+
+
+def find_translation(ours: object, theirs: object) -> Translation | None:
+  """Return how a teacher whose command has the settings ``theirs`` is told ``ours``.
+
+  None: its command cannot be made of ours.
+  """
+  if isinstance(theirs, ComponentCommandCfg) and type(ours) is type(theirs):
+    return Translation(lambda command: command)
+  return _TRANSLATIONS.get((type(ours), type(theirs)))
