@@ -33,14 +33,22 @@ def run(tmp_path):
 
 
 def test_passing_a_length_is_timed_in_minutes_and_steps(run):
-  cfg = compare_runs.CompareRunsCfg((run,), lengths=(500, 5000), minutes=(2.0, 60.0))
+  cfg = compare_runs.CompareRunsCfg(
+    (run,), lengths=(500, 5000), minutes=(2.0, 60.0), million_steps=(0.014, 1.0)
+  )
   cells = dict(zip(compare_runs.header(cfg), compare_runs.row(run, cfg), strict=True))
   # Above 500 for the first time in the sixth iteration, which ends at 150 s.
   assert cells["episode > 500: min (M steps)"] == "2.5 (0.02)"
   assert cells["episode > 5000: min (M steps)"] == "–"
-  assert cells["task at 2 min"] == "0.350"  # Of iterations 3 and 4.
-  assert cells["SDS loss at 2 min"] == "0.200"
-  assert cells["task at 60 min"] == "–"
+  assert cells["task at 2 min"] == "0.35"  # Of iterations 3 and 4.
+  assert cells["episode at 2 min"] == "450"
+  assert cells["SDS loss at 2 min"] == "0.2"
+  assert cells["M steps at 2 min"] == "0.01"  # 15,000, after iteration 4.
+  assert cells["task at 60 min"] == cells["M steps at 60 min"] == "–"
+  # More than 14,000 steps after iteration 4, at 120 s.
+  assert cells["min at 0.014 M steps"] == "2.0"
+  assert cells["task at 0.014 M steps"] == "0.35"
+  assert cells["min at 1 M steps"] == cells["episode at 1 M steps"] == "–"
 
 
 def test_steps_add_up(run):

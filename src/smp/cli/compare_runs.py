@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +20,9 @@ from smp.evaluation.policy.curves import (
   mean_sds_loss,
   read_curves,
 )
+
+SHOWN = ("episode", "task", "SDS loss")
+"""Curves of which values are shown."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,11 @@ class CompareRunsCfg:
   """Mean episode lengths, in steps; the time until each is exceeded is shown."""
 
   minutes: tuple[float, ...] = (20.0, 60.0)
-  """Times at which the task reward and the SDS loss are shown."""
+  """Times at which steps, episode length, task reward and SDS loss are shown."""
+
+  million_steps: tuple[float, ...] = ()
+  """Numbers of steps, in millions, at which the same is shown, with the minutes. It
+  compares trainings that shared their machine with other work."""
 
 
 def main() -> None:
@@ -57,7 +65,9 @@ def header(cfg: CompareRunsCfg) -> list[str]:
   for length in cfg.lengths:
     columns.append(f"episode > {length}: min (M steps)")
   for minutes in cfg.minutes:
-    columns += [f"task at {minutes:g} min", f"SDS loss at {minutes:g} min"]
+    columns += [f"{name} at {minutes:g} min" for name in ("M steps", *SHOWN)]
+  for steps in cfg.million_steps:
+    columns += [f"{name} at {steps:g} M steps" for name in ("min", *SHOWN)]
   return columns
 
 
@@ -71,13 +81,23 @@ def row(run: Path, cfg: CompareRunsCfg) -> list[str]:
   if TASK_REWARD not in curves:
     raise UserError(f"{run}: not a run of this project (no {TASK_REWARD})")
   steps = steps_done(curves)
-  task, error = curves[TASK_REWARD], mean_sds_loss(curves)
+  shown = (curves.get(EPISODE), curves[TASK_REWARD], mean_sds_loss(curves))
   speed = steps.value[-1] / max(steps.seconds[-1], 1e-9)
   cells = [run.name, f"{speed:.0f}"]
   for length in cfg.lengths:
     cells.append(_passing(curves.get(EPISODE), length, steps))
   for minutes in cfg.minutes:
-    cells += [_number(curve, 60.0 * minutes) for curve in (task, error)]
+    seconds = 60.0 * minutes
+    done = (
+      None if seconds > steps.seconds[-1] else steps.value[steps.seconds <= seconds]
+    )
+    cells.append("–" if done is None or not len(done) else f"{done[-1] / 1e6:.2f}")
+    cells += [_number(curve, seconds) for curve in shown]
+  for millions in cfg.million_steps:
+    index = steps.first_above(1e6 * millions)
+    seconds = np.inf if index is None else float(steps.seconds[index])
+    cells.append("–" if index is None else f"{seconds / 60:.1f}")
+    cells += [_number(curve, seconds) for curve in shown]
   return cells
 
 
@@ -98,4 +118,4 @@ def _passing(episode: Curve | None, length: int, steps: Curve) -> str:
 
 def _number(curve: Curve | None, seconds: float) -> str:
   value = None if curve is None else curve.at(seconds)
-  return "–" if value is None else f"{value:.3f}"
+  return "–" if value is None else f"{value:.3g}"

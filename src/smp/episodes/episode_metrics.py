@@ -23,8 +23,8 @@ CONTACT_FORCE = 1.0
 """Force from the floor, N, above which a foot is in contact."""
 STRIDE_S = 1.0
 """Time over which the yaw rate is averaged, s: about a stride. The pelvis of a person who
-walks or runs straight on turns to and fro by 0.3 to 0.8 rad/s with each (LAFAN1, mean
-absolute deviation from the mean over a second)."""
+walks or runs straight on turns to and fro by 0.35 to 0.7 rad/s with each (LAFAN1, mean
+absolute deviation from the mean over a second; docs/results.md)."""
 MIN_STEPS = 50
 """Minimum number of steps (1 s) for the symmetry metrics."""
 _CHUNK = 64
