@@ -33,22 +33,23 @@ def run(tmp_path):
 
 
 def test_passing_a_length_is_timed_in_minutes_and_steps(run):
-  cfg = compare_runs.CompareRunsCfg(
-    (run,), lengths=(500, 5000), minutes=(2.0, 60.0), million_steps=(0.014, 1.0)
-  )
-  cells = dict(zip(compare_runs.header(cfg), compare_runs.row(run, cfg), strict=True))
+  curves = compare_runs.read_run(run)
   # Above 500 for the first time in the sixth iteration, which ends at 150 s.
-  assert cells["episode > 500: min (M steps)"] == "2.5 (0.02)"
-  assert cells["episode > 5000: min (M steps)"] == "–"
-  assert cells["task at 2 min"] == "0.35"  # Of iterations 3 and 4.
-  assert cells["episode at 2 min"] == "450"
-  assert cells["SDS loss at 2 min"] == "0.2"
-  assert cells["M steps at 2 min"] == "0.01"  # 15,000, after iteration 4.
-  assert cells["task at 60 min"] == cells["M steps at 60 min"] == "–"
-  # More than 14,000 steps after iteration 4, at 120 s.
-  assert cells["min at 0.014 M steps"] == "2.0"
-  assert cells["task at 0.014 M steps"] == "0.35"
-  assert cells["min at 1 M steps"] == cells["episode at 1 M steps"] == "–"
+  cells = compare_runs.speed_cells(curves, (500, 5000))
+  assert cells == ["111", "2.5 (0.02)", "–"]
+
+
+def test_runs_are_compared_at_times_and_at_steps(run):
+  curves = compare_runs.read_run(run)
+  cfg = compare_runs.CompareRunsCfg((run,), (), (2.0, 60.0), (0.014, 1.0))
+  found = {
+    title: compare_runs.moment_cells(curves, at(curves))
+    for title, at in compare_runs.moments(cfg)
+  }
+  # Of iterations 4 and 5, of which the latter ends at 120 s, after 15,000 steps.
+  expected = ["2.0", "0.01", "450", "0.35", "0.2"]
+  assert found["after 2 min"] == found["after 0.014 M steps"] == expected
+  assert found["after 60 min"] == found["after 1 M steps"] == ["–"] * 5
 
 
 def test_steps_add_up(run):
@@ -76,10 +77,11 @@ def test_a_curve_is_not_known_beyond_its_end():
   assert curve.first_above(0.5) == 0 and curve.first_above(1.0) is None
 
 
-def test_the_script_prints_a_row_for_each_run(run, monkeypatch, capsys):
+def test_the_script_prints_rows_for_each_run(run, monkeypatch, capsys):
   monkeypatch.setattr(sys, "argv", ["compare_runs", str(run), str(run)])
   compare_runs.main()
-  assert capsys.readouterr().out.count("some_run") == 2
+  # In a table of lengths, and after 20 and 60 minutes.
+  assert capsys.readouterr().out.count("some_run") == 2 * 3
 
 
 def test_folders_without_a_curve_are_named(run, tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -42,8 +44,7 @@ class CompareRunsCfg:
   """Times at which steps, episode length, task reward and SDS loss are shown."""
 
   million_steps: tuple[float, ...] = ()
-  """Numbers of steps, in millions, at which the same is shown, with the minutes. It
-  compares trainings that shared their machine with other work."""
+  """Numbers of steps, in millions, at which the same is shown. It compares trainings that shared their machine with other work."""
 
 
 def main() -> None:
@@ -51,54 +52,78 @@ def main() -> None:
   cfg = tyro.cli(CompareRunsCfg, description=CompareRunsCfg.__doc__)
   if not cfg.runs:
     raise UserError("no run named; give one or more folders of logs/rsl_rl/TASK")
-  table = Table()
-  for column in header(cfg):
-    table.add_column(column, justify="left" if column == "run" else "right")
-  for run in cfg.runs:
-    table.add_row(*row(run, cfg))
-  Console(width=None if Console().is_terminal else 200).print(table)
+  runs = [(run.name, read_run(run)) for run in cfg.runs]
+  lengths = [f"episode > {length}: min (M steps)" for length in cfg.lengths]
+  table = _table("run", "steps/s", *lengths)
+  for name, curves in runs:
+    table.add_row(name, *speed_cells(curves, cfg.lengths))
+  console = Console(width=None if Console().is_terminal else 200)
+  console.print(table)
+  for title, at in moments(cfg):
+    table = _table("run", "min", "M steps", *SHOWN, title=title)
+    for name, curves in runs:
+      table.add_row(name, *moment_cells(curves, at(curves)))
+    console.print(table)
 
 
-def header(cfg: CompareRunsCfg) -> list[str]:
-  """Return the names of the columns."""
-  columns = ["run", "steps/s"]
-  for length in cfg.lengths:
-    columns.append(f"episode > {length}: min (M steps)")
-  for minutes in cfg.minutes:
-    columns += [f"{name} at {minutes:g} min" for name in ("M steps", *SHOWN)]
-  for steps in cfg.million_steps:
-    columns += [f"{name} at {steps:g} M steps" for name in ("min", *SHOWN)]
-  return columns
+def _table(first: str, *others: str, title: str | None = None) -> Table:
+  table = Table(first, title=title)
+  for column in others:
+    table.add_column(column, justify="right")
+  return table
 
 
-def row(run: Path, cfg: CompareRunsCfg) -> list[str]:
-  """Return the cells of one run.
+def read_run(run: Path) -> dict[str, Curve]:
+  """Return the curves of a run.
 
   Raises:
-    UserError: The run has no curves.
+    UserError: The run has none, or not those of this project.
   """
   curves = read_curves(run, (EPISODE, TASK_REWARD, SDS_LOSS, "Perf/"))
   if TASK_REWARD not in curves:
     raise UserError(f"{run}: not a run of this project (no {TASK_REWARD})")
+  return curves
+
+
+def speed_cells(curves: dict[str, Curve], lengths: Sequence[int]) -> list[str]:
+  """Return steps per second, and when the episodes exceeded each length."""
   steps = steps_done(curves)
-  shown = (curves.get(EPISODE), curves[TASK_REWARD], mean_sds_loss(curves))
   speed = steps.value[-1] / max(steps.seconds[-1], 1e-9)
-  cells = [run.name, f"{speed:.0f}"]
-  for length in cfg.lengths:
-    cells.append(_passing(curves.get(EPISODE), length, steps))
-  for minutes in cfg.minutes:
-    seconds = 60.0 * minutes
-    done = (
-      None if seconds > steps.seconds[-1] else steps.value[steps.seconds <= seconds]
-    )
-    cells.append("–" if done is None or not len(done) else f"{done[-1] / 1e6:.2f}")
-    cells += [_number(curve, seconds) for curve in shown]
-  for millions in cfg.million_steps:
-    index = steps.first_above(1e6 * millions)
-    seconds = np.inf if index is None else float(steps.seconds[index])
-    cells.append("–" if index is None else f"{seconds / 60:.1f}")
-    cells += [_number(curve, seconds) for curve in shown]
-  return cells
+  passing = [_passing(curves.get(EPISODE), length, steps) for length in lengths]
+  return [f"{speed:.0f}", *passing]
+
+
+def moments(
+  cfg: CompareRunsCfg,
+) -> list[tuple[str, Callable[[dict[str, Curve]], float]]]:
+  """Return what to compare at: its title, and the seconds at which a run is there."""
+
+  def after(steps: float, curves: dict[str, Curve]) -> float:
+    done = steps_done(curves)
+    index = done.first_above(steps)
+    return np.inf if index is None else float(done.seconds[index])
+
+  return [
+    (f"after {minutes:g} min", lambda curves, s=60.0 * minutes: s)
+    for minutes in cfg.minutes
+  ] + [
+    (f"after {millions:g} M steps", partial(after, 1e6 * millions))
+    for millions in cfg.million_steps
+  ]
+
+
+def moment_cells(curves: dict[str, Curve], seconds: float) -> list[str]:
+  """Return minutes, millions of steps and `SHOWN` at a time; dashes if it never came."""
+  steps = steps_done(curves)
+  before = steps.value[steps.seconds <= seconds]
+  shown = (curves.get(EPISODE), curves[TASK_REWARD], mean_sds_loss(curves))
+  if seconds > steps.seconds[-1] or not len(before):
+    return ["–"] * (2 + len(shown))
+  return [
+    f"{seconds / 60:.1f}",
+    f"{before[-1] / 1e6:.2f}",
+    *(_number(curve, seconds) for curve in shown),
+  ]
 
 
 def steps_done(curves: dict[str, Curve]) -> Curve:
