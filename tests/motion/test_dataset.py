@@ -168,6 +168,25 @@ def test_labels_of_clips_and_ranges_reach_the_windows(folder, tmp_path):
   with np.load(tmp_path / "npz" / "clip2.npz") as npz:
     assert npz["ranges"].tolist() == [[0, 20], [50, 70], [70, 90], [20, 50]]
 
+  some = found.of_styles(("walk", "crouch"))
+  assert some.styles == ("crouch", "walk") and some.clips == ("clip0", "clip2")
+  for name in some.styles:
+    before, after = (
+      each.windows[each.style_index == each.styles.index(name)]
+      for each in (found, some)
+    )
+    np.testing.assert_array_equal(after, before)
+  assert (
+    len(some.windows)
+    == len(some.mirrored)
+    == len(some.select("train")) + len(some.select("val"))
+  )
+  assert set(some.select_styles("val")) == {0} and set(some.select_styles("train")) == {
+    1
+  }
+  with pytest.raises(UserError, match="style 'rum': .* did you mean 'run'"):
+    found.of_styles(("rum",))
+
 
 def test_without_labels_there_are_no_styles(folder, tmp_path):
   cfg = convert.ConvertCfg(input_dir=folder, output_dir=tmp_path, workers=1)

@@ -64,6 +64,8 @@ def load_data(cfg: PretrainCfg) -> TrainData:
       "statistics of other clips? scripts/compute_norm_stats.py makes them anew",
       file=sys.stderr,
     )
+  if cfg.only_styles:
+    windows = windows.of_styles(cfg.only_styles)
   if not cfg.hold_out:
     windows = replace(windows, splits=("train",) * len(windows.clips))
   return TrainData(

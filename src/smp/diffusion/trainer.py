@@ -58,6 +58,9 @@ class PretrainCfg:
   windows: tuple[Path, ...] = ()
   """NPZ files of windows, or folders of them. Clips of split ``val`` are held out."""
 
+  only_styles: tuple[str, ...] = ()
+  """Train on the windows of these styles alone; empty: on all windows."""
+
   hold_out: bool = True
   """Off: train on the clips of split ``val`` too, and evaluate on none. For a prior to
   publish, after the same training with them held out has been evaluated."""

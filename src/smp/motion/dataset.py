@@ -178,6 +178,32 @@ class WindowSet:
     """Return the styles (n,) of `select`; empty without styles."""
     return self.style_index[self.rows_of(split)] if self.styles else self.style_index
 
+  def of_styles(self, names: Sequence[str]) -> WindowSet:
+    """Return the windows of some styles, without clips that have none.
+
+    Raises:
+      UserError: No window has a style of that name.
+    """
+    for name in names:
+      if name not in self.styles:
+        known = ", ".join(self.styles) or "no style"
+        close = difflib.get_close_matches(name, self.styles, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"style '{name}': the windows have {known}{hint}")
+    kept = [i for i, style in enumerate(self.styles) if style in names]
+    rows = np.isin(self.style_index, kept)
+    clips, clip_index = np.unique(self.clip_index[rows], return_inverse=True)
+    return replace(
+      self,
+      windows=self.windows[rows],
+      clips=tuple(self.clips[i] for i in clips),
+      clip_index=clip_index,
+      mirrored=self.mirrored[rows],
+      splits=tuple(self.splits[i] for i in clips),
+      styles=tuple(self.styles[i] for i in kept),
+      style_index=np.searchsorted(kept, self.style_index[rows]),
+    )
+
 
 def save_windows(
   path: Path,
