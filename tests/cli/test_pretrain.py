@@ -478,6 +478,25 @@ def test_files_in_files_out(files: list[str], tmp_path: Path, monkeypatch, capsy
   assert "out.safetensors" in capsys.readouterr().out
 
 
+def test_other_styles_are_left_out_if_asked(files: list[str], tmp_path: Path):
+  for name, style, seed in (("walk", "walk", 0), ("run", "run", 1)):
+    save_windows(
+      tmp_path / "npz" / f"{name}.npz",
+      _windows(50, seed).numpy(),
+      g1_spec(),
+      clip=name,
+      stride=1,
+      mirrored=np.zeros(50, dtype=bool),
+      styles=[style] * 50,
+    )
+  both = cli.load_data(cli.parse(files))
+  assert both.styles == ("run", "walk") and len(both.train) == 100
+  alone = cli.load_data(cli.parse([*files, "--only-styles", "walk"]))
+  assert alone.styles == ("walk",) and torch.equal(alone.train, _windows(50, 0))
+  with pytest.raises(UserError, match="style 'wlak'.*did you mean 'walk'"):
+    cli.load_data(cli.parse([*files, "--only-styles", "wlak"]))
+
+
 def test_the_prior_is_uploaded_if_asked(files: list[str], tmp_path: Path, monkeypatch):
   """Without a login it waits in the folder of the run."""
   for name in ("WANDB_API_KEY", "NETRC"):
