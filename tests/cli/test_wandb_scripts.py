@@ -327,7 +327,9 @@ def test_evaluation_of_a_run_of_wandb(script, server, monkeypatch, tmp_path):
   asked = []
 
   def stop(task: str, args: evaluate.EvaluateArgs) -> None:
-    asked.append((evaluate.find_policies(args)[0], evaluate.output_dir(task, args)))
+    asked.append(
+      (evaluate.find_policies(task, args)[0], evaluate.output_dir(task, args))
+    )
     raise KeyboardInterrupt
 
   monkeypatch.setattr(evaluate, "load_data", stop)
