@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import mujoco
 import numpy as np
-import torch
 
 from smp.deploy.deploy_file import is_velocity
 from smp.deploy.fixed_command import Command, in_heading_frame
 from smp.deploy.mujoco_robot import Robot
 from smp.deploy.rollout import Log
-from smp.episodes.episode_metrics import STRIDE_S, running_mean
+from smp.episodes.running_mean import STRIDE_S, running_mean
 from smp.robots import g1
 
 SETTLED_S = 1.0
@@ -77,13 +76,13 @@ def _tracking(
     velocity = in_heading_frame(qvel[:, :2], qpos[:, 3:7])
     error = np.linalg.norm(velocity - seen[:, :2], axis=1)
     turning = _yaw_rate(qpos, qvel) - seen[:, 2]
-    of_turns = torch.from_numpy(turning).unsqueeze(1)
-    every = torch.ones_like(of_turns, dtype=torch.bool)
+    of_turns = turning[:, np.newaxis]
+    every = np.ones_like(of_turns, bool)
     mean = running_mean(of_turns, every, STRIDE_S, 1.0 / robot.step_s)
     return {
       "velocity_error": float(error.mean()),
       "yaw_rate_error": float(np.abs(turning).mean()),
-      "mean_yaw_rate_error": float(mean.abs().mean()),
+      "mean_yaw_rate_error": float(np.abs(mean).mean()),
     }
   if command.velocity_w is None:
     return {}

@@ -21,10 +21,6 @@ SOLE = (0.04, 0.0, -0.037)
 FEET = ("left_ankle_roll_link", "right_ankle_roll_link")
 CONTACT_FORCE = 1.0
 """Force from the floor, N, above which a foot is in contact."""
-STRIDE_S = 1.0
-"""Time over which the yaw rate is averaged, s: about a stride. The pelvis of a person who
-walks or runs straight on turns to and fro by 0.35 to 0.7 rad/s with each (LAFAN1, mean
-absolute deviation from the mean over a second; docs/results.md)."""
 MIN_STEPS = 50
 """Minimum number of steps (1 s) for the symmetry metrics."""
 _CHUNK = 64
@@ -39,23 +35,6 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
   count = mask.sum(dim=0)
   total = torch.where(mask, values, torch.zeros_like(values)).double().sum(dim=0)
   return torch.where(count > 0, total / count.clamp(min=1), torch.nan).float()
-
-
-def running_mean(values: Tensor, mask: Tensor, seconds: float, fps: float) -> Tensor:
-  """Return the mean (T, N) of ``values`` around each step, over ``seconds`` in all.
-
-  Only steps where ``mask`` (T, N) holds count; 0 where none is near.
-  """
-  half = round(0.5 * seconds * fps)
-
-  def around(x: Tensor) -> Tensor:
-    total = torch.nn.functional.pad(x.double().cumsum(dim=0), (0, 0, half + 1, 0))
-    # total[i] is the sum before step i - half; beyond the end it stays what it is.
-    total = torch.cat((total, total[-1:].expand(half, -1)))
-    return total[2 * half + 1 :] - total[: len(x)]
-
-  sums = around(torch.where(mask, values, torch.zeros_like(values)))
-  return (sums / around(mask.double()).clamp(min=1)).float()
 
 
 def masked_std(values: Tensor, mask: Tensor) -> Tensor:

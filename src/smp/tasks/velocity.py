@@ -22,6 +22,7 @@ from smp.episodes.protocol import (
   push_axis,
   pushed,
 )
+from smp.episodes.running_mean import STRIDE_S, running_mean
 from smp.episodes.trajectory import Trajectory
 from smp.mdp import penalties
 from smp.mdp.commands import VelocityCommandCfg
@@ -171,15 +172,17 @@ def values(trajectory: Trajectory, valid: Tensor, settle: float) -> dict[str, Te
   along = episode_metrics.speed_along(velocity, wanted)
   ratio = episode_metrics.masked_mean(along, settled) / speed
   spin_error = spin - command["yaw_rate"]
-  mean_error = episode_metrics.running_mean(
-    spin_error, settled, episode_metrics.STRIDE_S, trajectory.fps
+  mean_error = running_mean(
+    spin_error.cpu().numpy(), settled.cpu().numpy(), STRIDE_S, trajectory.fps
   )
   standing = (speed == 0.0) & (command["yaw_rate"] == 0.0)
   still = _stillness(trajectory, settled)
   return {
     "velocity_error": episode_metrics.velocity_error(velocity, wanted, settled),
     "yaw_rate_error": episode_metrics.masked_mean(spin_error.abs(), settled),
-    "mean_yaw_rate_error": episode_metrics.masked_mean(mean_error.abs(), settled),
+    "mean_yaw_rate_error": episode_metrics.masked_mean(
+      torch.from_numpy(mean_error).to(spin_error).abs(), settled
+    ),
     "stop_time": torch.where(stops, _stop_time(trajectory, valid), torch.nan),
     "speed_ratio": torch.where(speed > 0.0, ratio, torch.nan),
     **{name: torch.where(standing, value, torch.nan) for name, value in still.items()},
@@ -260,7 +263,7 @@ SPEC = TaskSpec(
     ),
     Metric(
       "mean_yaw_rate_error",
-      f"yaw rate error of the mean over {episode_metrics.STRIDE_S:g} s",
+      f"yaw rate error of the mean over {STRIDE_S:g} s",
       "rad/s",
       "task",
       better="lower",
