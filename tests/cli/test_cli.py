@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -391,6 +392,21 @@ def test_video_is_written_headless(tmp_path):
   assert play.record(TASK, args, None) == file
   assert file.stat().st_size > 500
   assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_refused_policy_leaves_no_renderer_open(monkeypatch, tmp_path):
+  closed = []
+  env = SimpleNamespace(close=lambda: closed.append(True))
+
+  def refuse(*_: object) -> None:
+    raise UserError("not this one")
+
+  monkeypatch.setattr(play, "build_env", lambda *_: env)
+  monkeypatch.setattr(play, "load_policy", refuse)
+  args = play.PlayArgs(agent="zero", video=True, video_file=str(tmp_path / "out.mp4"))
+  with pytest.raises(UserError, match="not this one"):
+    play.record(TASK, args, None)
+  assert closed and not list(tmp_path.iterdir())
 
 
 def test_wandb_stays_offline_without_a_login(monkeypatch, tmp_path, capsys):

@@ -27,6 +27,7 @@ def run(tmp_path):
         ("Perf/total_fps", 100.0),
         ("Perf/collection_time", 10.0),
         ("Perf/learning_time", 20.0),
+        ("Perf/updates", 75.0 * (i + 1)),
       ):
         writer.add_scalar(name, value, i, walltime=1000.0 + 30.0 * i)
   return folder
@@ -41,15 +42,15 @@ def test_passing_a_length_is_timed_in_minutes_and_steps(run):
 
 def test_runs_are_compared_at_times_and_at_steps(run):
   curves = compare_runs.read_run(run)
-  cfg = compare_runs.CompareRunsCfg((run,), (), (2.0, 60.0), (0.014, 1.0))
-  found = {
-    title: compare_runs.moment_cells(curves, at(curves))
-    for title, at in compare_runs.moments(cfg)
-  }
-  # Of iterations 4 and 5, of which the latter ends at 120 s, after 15,000 steps.
-  expected = ["2.0", "0.01", "450", "0.35", "0.2"]
-  assert found["after 2 min"] == found["after 0.014 M steps"] == expected
-  assert found["after 60 min"] == found["after 1 M steps"] == ["–"] * 5
+  # Of iterations 4 and 5, of which the latter ends at 120 s, after 15,000 steps; of
+  # 75 updates each. Updates and level, episode, task, r_smp, SDS loss.
+  expected = ["2.0", "0.01", "338", "–", "450", "0.35", "–", "0.2"]
+  assert compare_runs.moment_cells(curves, 120.0) == expected
+  seconds = compare_runs.seconds_until(curves, 14_000.0)
+  assert compare_runs.moment_cells(curves, seconds) == expected
+  never = compare_runs.seconds_until(curves, 1e6)
+  for late in (3600.0, never):
+    assert compare_runs.moment_cells(curves, late) == ["–"] * len(expected)
 
 
 def test_steps_add_up(run):

@@ -436,19 +436,24 @@ def test_shipped_configurations_are_readable():
 # The script.
 
 
+def _write_clip(path: Path, seed: int, **more: Any) -> None:
+  """Write 50 windows of a clip, called as its file."""
+  save_windows(
+    path,
+    _windows(50, seed).numpy(),
+    g1_spec(),
+    clip=path.stem,
+    stride=1,
+    mirrored=np.zeros(50, dtype=bool),
+    **more,
+  )
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
   """Arguments of the script for tiny windows on disk."""
   for name, split, seed in (("walk", "train", 0), ("run", "val", 1)):
-    save_windows(
-      tmp_path / "npz" / f"{name}.npz",
-      _windows(50, seed).numpy(),
-      g1_spec(),
-      clip=name,
-      stride=1,
-      mirrored=np.zeros(50, dtype=bool),
-      split=split,  # type: ignore[arg-type]
-    )
+    _write_clip(tmp_path / "npz" / f"{name}.npz", seed, split=split)
   ones = np.ones(FEATURES, dtype=np.float32)
   save_stats(tmp_path / "stats.npz", NormStats(-ones, ones), g1_spec(), ["walk"])
   text = f"windows: [{tmp_path / 'npz'}]\nstats: {tmp_path / 'stats.npz'}\n"
@@ -479,16 +484,8 @@ def test_files_in_files_out(files: list[str], tmp_path: Path, monkeypatch, capsy
 
 
 def test_other_styles_are_left_out_if_asked(files: list[str], tmp_path: Path):
-  for name, style, seed in (("walk", "walk", 0), ("run", "run", 1)):
-    save_windows(
-      tmp_path / "npz" / f"{name}.npz",
-      _windows(50, seed).numpy(),
-      g1_spec(),
-      clip=name,
-      stride=1,
-      mirrored=np.zeros(50, dtype=bool),
-      styles=[style] * 50,
-    )
+  for name, seed in (("walk", 0), ("run", 1)):
+    _write_clip(tmp_path / "npz" / f"{name}.npz", seed, styles=[name] * 50)
   both = cli.load_data(cli.parse(files))
   assert both.styles == ("run", "walk") and len(both.train) == 100
   alone = cli.load_data(cli.parse([*files, "--only-styles", "walk"]))

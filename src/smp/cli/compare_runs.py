@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +22,14 @@ from smp.evaluation.policy.curves import (
   read_curves,
 )
 
-SHOWN = ("episode", "task", "SDS loss")
-"""Curves of which values are shown."""
+SHOWN = {
+  "updates": "Perf/updates",
+  "level": "Curriculum/success/level",
+  "episode": EPISODE,
+  "task": TASK_REWARD,
+  "r_smp": "Smp/r_smp",
+}
+"""Curves of which values are shown, beside the SDS loss; a dash where a run has none."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,12 @@ class CompareRunsCfg:
   """Mean episode lengths, in steps; the time until each is exceeded is shown."""
 
   minutes: tuple[float, ...] = (20.0, 60.0)
-  """Times at which steps, episode length, task reward and SDS loss are shown."""
+  """Times at which to compare steps, updates of td3, level of the curriculum, episode
+  length, rewards and SDS loss."""
 
   million_steps: tuple[float, ...] = ()
-  """Numbers of steps, in millions, at which the same is shown. It compares trainings that shared their machine with other work."""
+  """Numbers of steps, in millions, at which to compare the same: trainings that shared
+  their machine with other work, say."""
 
 
 def main() -> None:
@@ -59,11 +66,22 @@ def main() -> None:
     table.add_row(name, *speed_cells(curves, cfg.lengths))
   console = Console(width=None if Console().is_terminal else 200)
   console.print(table)
-  for title, at in moments(cfg):
-    table = _table("run", "min", "M steps", *SHOWN, title=title)
-    for name, curves in runs:
-      table.add_row(name, *moment_cells(curves, at(curves)))
-    console.print(table)
+  for minutes in cfg.minutes:
+    at = [60.0 * minutes for _ in runs]
+    console.print(moment_table(f"after {minutes:g} min", runs, at))
+  for millions in cfg.million_steps:
+    at = [seconds_until(curves, 1e6 * millions) for _, curves in runs]
+    console.print(moment_table(f"after {millions:g} M steps", runs, at))
+
+
+def moment_table(
+  title: str, runs: Sequence[tuple[str, dict[str, Curve]]], seconds: Sequence[float]
+) -> Table:
+  """Return where each run was after so many seconds of its own."""
+  table = _table("run", "min", "M steps", *SHOWN, "SDS loss", title=title)
+  for (name, curves), at in zip(runs, seconds, strict=True):
+    table.add_row(name, *moment_cells(curves, at))
+  return table
 
 
 def _table(first: str, *others: str, title: str | None = None) -> Table:
@@ -79,7 +97,7 @@ def read_run(run: Path) -> dict[str, Curve]:
   Raises:
     UserError: The run has none, or not those of this project.
   """
-  curves = read_curves(run, (EPISODE, TASK_REWARD, SDS_LOSS, "Perf/"))
+  curves = read_curves(run, (*SHOWN.values(), SDS_LOSS, "Perf/"))
   if TASK_REWARD not in curves:
     raise UserError(f"{run}: not a run of this project (no {TASK_REWARD})")
   return curves
@@ -93,30 +111,18 @@ def speed_cells(curves: dict[str, Curve], lengths: Sequence[int]) -> list[str]:
   return [f"{speed:.0f}", *passing]
 
 
-def moments(
-  cfg: CompareRunsCfg,
-) -> list[tuple[str, Callable[[dict[str, Curve]], float]]]:
-  """Return what to compare at: its title, and the seconds at which a run is there."""
-
-  def after(steps: float, curves: dict[str, Curve]) -> float:
-    done = steps_done(curves)
-    index = done.first_above(steps)
-    return np.inf if index is None else float(done.seconds[index])
-
-  return [
-    (f"after {minutes:g} min", lambda curves, s=60.0 * minutes: s)
-    for minutes in cfg.minutes
-  ] + [
-    (f"after {millions:g} M steps", partial(after, 1e6 * millions))
-    for millions in cfg.million_steps
-  ]
+def seconds_until(curves: dict[str, Curve], steps: float) -> float:
+  """Return after how many seconds a run had more steps than this; inf: never."""
+  done = steps_done(curves)
+  index = done.first_above(steps)
+  return np.inf if index is None else float(done.seconds[index])
 
 
 def moment_cells(curves: dict[str, Curve], seconds: float) -> list[str]:
-  """Return minutes, millions of steps and `SHOWN` at a time; dashes if it never came."""
+  """Return what `moment_table` shows of a run; dashes if the time never came."""
   steps = steps_done(curves)
   before = steps.value[steps.seconds <= seconds]
-  shown = (curves.get(EPISODE), curves[TASK_REWARD], mean_sds_loss(curves))
+  shown = [*map(curves.get, SHOWN.values()), mean_sds_loss(curves)]
   if seconds > steps.seconds[-1] or not len(before):
     return ["–"] * (2 + len(shown))
   return [
@@ -143,4 +149,6 @@ def _passing(episode: Curve | None, length: int, steps: Curve) -> str:
 
 def _number(curve: Curve | None, seconds: float) -> str:
   value = None if curve is None else curve.at(seconds)
-  return "–" if value is None else f"{value:.3g}"
+  if value is None:
+    return "–"
+  return f"{value:,.0f}" if value >= 100.0 else f"{value:.3g}"
