@@ -13,9 +13,11 @@ from smp.rl.command_translation import (
   LEAD_TIME,
   MAX_FACING,
   TURN_TIME,
+  goal_of_speed,
   goal_of_velocity,
   leads_ahead,
   leads_straight,
+  stands,
   steering_of_velocity,
   travel_of_velocity,
 )
@@ -113,3 +115,12 @@ def test_the_travel_of_a_velocity_leads_to_the_side_it_turns_to():
   mirrored = travel_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
   expected = travel_of_velocity(command) * torch.tensor([1.0, -1.0, 1.0])
   torch.testing.assert_close(mirrored, expected)
+
+
+def test_a_goal_of_a_speed_is_where_the_direction_leads():
+  turned = torch.tensor([[math.cos(0.3), math.sin(0.3), 2.0]])
+  torch.testing.assert_close(goal_of_speed(turned), 2.0 * GOAL_TIME * turned[:, :2])
+  ahead = torch.tensor([[1.0, 0.0, 1.5]])
+  torch.testing.assert_close(goal_of_speed(ahead), goal_of_velocity(velocity(1.5)))
+  slow = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.1], [0.0, 1.0, 0.0]])
+  assert stands(slow).tolist() == [True, False, True]

@@ -30,6 +30,7 @@ from smp.rl.runner import SmpRunner
 from smp.rl.td3 import Td3Cfg
 from smp.sim import make_env
 from smp.tasks.registry import all_tasks
+from smp.utils.tensor_files import load_tensors, save_tensors
 from tests.conftest import small_env_cfg
 
 pytestmark = pytest.mark.slow
@@ -322,6 +323,52 @@ def test_a_resume_without_the_teacher_says_so(trained, env, capsys):
   for pull, said in ((5.0, True), (0.01, False)):
     make_runner(env).load_learner({**saved, "pull": pull}, None)
     assert ("--agent.teacher" in capsys.readouterr().out) == said
+
+
+def test_a_training_begins_with_a_policy_file_as_its_own_teacher(
+  trained, env, tmp_path
+):
+  _, folder = trained
+  path = tmp_path / "policy.pt"
+  save_policy(folder / "model_3.pt", path, TASK)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  expected = load_trained(path).actor(obs["actor"])
+  begun = make_runner(env, init_policy=str(path)).alg
+  assert begun.updates == 0
+  torch.testing.assert_close(begun.actor(obs["actor"]), expected)
+  torch.testing.assert_close(cast(Any, begun.teacher).actor(obs["actor"]), expected)
+  # Another teacher takes the place of the policy itself.
+  other = make_runner(env)
+  other.alg.actor.mlp[-1].bias.data += 1.0
+  other.logger.log_dir = None
+  other_path = tmp_path / "other.pt"
+  other.save(str(tmp_path / "model_0.pt"))
+  save_policy(tmp_path / "model_0.pt", other_path, TASK)
+  begun = make_runner(env, init_policy=str(path), teacher=str(other_path)).alg
+  torch.testing.assert_close(begun.actor(obs["actor"]), expected)
+  taught = cast(Any, begun.teacher).actor(obs["actor"])
+  torch.testing.assert_close(taught, other.alg.actor(obs["actor"]))
+
+
+def test_a_policy_that_a_training_cannot_begin_with_is_refused(trained, env, tmp_path):
+  _, folder = trained
+  path = tmp_path / "policy.pt"
+  save_policy(folder / "model_3.pt", path, TASK)
+  small = {**asdict(ALGORITHM), "hidden_dims": (16,)}
+  with pytest.raises(
+    UserError, match="policy.pt: another network .*--agent.algorithm."
+  ):
+    make_runner(env, algorithm=small, init_policy=str(path))
+  saved = load_tensors(path, "policy", "cpu")
+  layout = {"terms": ["joint_pos", "command"], "history": 5}
+  save_tensors(path, {**saved, "card": {**saved["card"], "actor": layout}})
+  with pytest.raises(UserError, match="observes joint_pos, command of 5 frames, here"):
+    make_runner(env, init_policy=str(path))
+  save_tensors(path, {**saved, "card": {**saved["card"], "task": "Smp-Getup-G1"}})
+  with pytest.raises(
+    UserError, match="a policy of Smp-Getup-G1, not of Smp-Forward-G1"
+  ):
+    make_runner(env, init_policy=str(path))
 
 
 def test_tasks_without_a_prior_are_refused():

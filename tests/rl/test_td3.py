@@ -111,7 +111,8 @@ def test_half_of_the_environments_are_never_quiet():
 class Taught:
   """A teacher whose actions are known: 0.4 and the critic's first observation."""
 
-  def __call__(self, critic_obs: torch.Tensor) -> torch.Tensor:
+  def __call__(self, obs: torch.Tensor, critic_obs: torch.Tensor) -> torch.Tensor:
+    del obs
     first = critic_obs[:, :1].clamp(-1, 1)
     return torch.cat((torch.full_like(first, 0.4), first), dim=-1)
 
@@ -131,7 +132,7 @@ def test_an_actor_learns_what_its_teacher_does():
     losses = alg.update(some_batch(obs=obs, critic_obs=critic_obs))
     assert set(losses) == {"critic", "target", "imitation"}
   obs = torch.randn(500, OBS)
-  expected = Taught()(obs[:, 2:])
+  expected = Taught()(obs, obs[:, 2:])
   assert (alg.actor(obs) - expected).abs().mean() < 0.1
   # From then on the critics teach.
   assert "value" in alg.update(some_batch()) | alg.update(some_batch())
@@ -160,7 +161,7 @@ def test_a_pull_keeps_the_actor_at_its_teacher_and_none_lets_it_go():
       obs[:, 2] = critic_obs[:, 0]
       alg.update(some_batch(obs=obs, critic_obs=critic_obs))
     obs = torch.randn(500, OBS)
-    off = alg.actor(obs).detach() - Taught()(obs[:, 2:])
+    off = alg.actor(obs).detach() - Taught()(obs, obs[:, 2:])
     distance[weight] = float(off.abs().mean())
   assert distance[100.0] < 0.15 < distance[0.0]
 
@@ -171,11 +172,33 @@ def test_half_of_the_environments_follow_the_teacher_while_it_teaches():
   before = torch.stack([alg.explore(obs, critic_obs) for _ in range(500)]).mean(0)
   follows = alg.follows_teacher.squeeze(1)
   assert int(follows.sum()) == 6 and not follows[: alg.num_quiet].any()
-  wanted = torch.where(alg.follows_teacher, Taught()(critic_obs), alg.actor(obs))
+  wanted = torch.where(alg.follows_teacher, Taught()(obs, critic_obs), alg.actor(obs))
   torch.testing.assert_close(before, wanted, atol=0.06, rtol=0)
   alg.update(some_batch())
   after = torch.stack([alg.explore(obs, critic_obs) for _ in range(500)]).mean(0)
   torch.testing.assert_close(after, alg.actor(obs), atol=0.06, rtol=0)
+
+
+def test_an_actor_begins_as_another_and_stays_so_under_itself_as_teacher():
+  other = make(replace(SMALL, learning_rate=1e-3))
+  other.observe(3.0 + torch.randn(64, OBS), torch.randn(64, CRITIC))
+  for _ in range(30):
+    other.update(some_batch())
+  former = copy.deepcopy(other.actor).eval().requires_grad_(False)
+  torch.manual_seed(1)
+  alg = taught(20)
+  obs = torch.randn(50, OBS)
+  assert not torch.allclose(alg.actor(obs), former(obs))
+  alg.begin_with(former)
+  alg.teacher = lambda obs, critic_obs: former(obs)
+  for _ in range(20):
+    losses = alg.update(some_batch())
+  assert float(losses["imitation"]) < 1e-4
+  torch.testing.assert_close(alg.actor(obs), former(obs), atol=0.05, rtol=0)
+  target = former.action_bound * torch.tanh(alg.target_mlp(former.normalize(obs)))
+  torch.testing.assert_close(target, former(obs), atol=0.05, rtol=0)
+  with pytest.raises(ValueError, match="layers of .* expected"):
+    make(replace(SMALL, hidden_dims=(9,))).begin_with(former)
 
 
 # Learning.

@@ -73,13 +73,13 @@ def test_a_teacher_reads_the_terms_that_it_was_trained_on(env, tmp_path):
   path = tmp_path / "own.pt"
   width = sum(part.shape[1] for part in seen)
   actor = write_policy(path, "Smp-Velocity-G1", width, layout)
-  found = load_teacher(path, env.unwrapped)(obs["critic"])
+  found = load_teacher(path, env.unwrapped)(obs["actor"], obs["critic"])
   torch.testing.assert_close(found, actor(torch.cat(seen, -1)))
 
   path = tmp_path / "location.pt"
   actor = write_policy(path, "Smp-Location-G1", width - 1)
   seen[-1] = goal_of_velocity(parts["command"])
-  found = load_teacher(path, env.unwrapped)(obs["critic"])
+  found = load_teacher(path, env.unwrapped)(obs["actor"], obs["critic"])
   torch.testing.assert_close(found, actor(torch.cat(seen, -1)))
   assert sum(b - a for a, b in critic_columns(env.unwrapped).values()) == sum(dims)
 
@@ -91,6 +91,7 @@ def test_a_teacher_reads_the_terms_that_it_was_trained_on(env, tmp_path):
     ("Smp-Getup-G1", 96, None, "its last observation is not a command"),
     ("Smp-Location-G1", 90, None, "has 90 observations and 29 actions, expected 98"),
     ("Smp-Location-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
+    ("Smp-Velocity-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
     ("Smp-Location-G1", 98, ActorLayout(("style", "command"), 1), "observes 'style'"),
   ],
 )
@@ -107,26 +108,52 @@ def test_the_first_teacher_that_can_follow_a_command_acts(env, tmp_path):
   ahead, other = tmp_path / "location.pt", tmp_path / "steering.pt"
   write_policy(ahead, "Smp-Location-G1", 98)
   write_policy(other, "Smp-Steering-G1", 101)
-  critic = env.get_observations()["critic"]
+  obs = env.get_observations()
+  actor_obs, critic = obs["actor"], obs["critic"]
   command = slice(*critic_columns(env.unwrapped)["command"])
   critic[:, command] = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0], [0, 0, 1.0]])
-  first, second = (load_teacher(path, env.unwrapped)(critic) for path in (ahead, other))
+  first, second = (
+    load_teacher(path, env.unwrapped)(actor_obs, critic) for path in (ahead, other)
+  )
   assert not torch.allclose(first, second)
-  both = load_teachers(f"{ahead}, {other}", env.unwrapped)(critic)
+  both = load_teachers(f"{ahead}, {other}", env.unwrapped)(actor_obs, critic)
   expected = torch.stack((first[0], second[1], first[2], second[3]))
   torch.testing.assert_close(both, expected)
   # Of two that can, the first.
   straight = tmp_path / "forward.pt"
   write_policy(straight, "Smp-Forward-G1", 99)
-  third = load_teacher(straight, env.unwrapped)(critic)
+  third = load_teacher(straight, env.unwrapped)(actor_obs, critic)
   for order, chosen in (((straight, ahead), third), ((ahead, straight), first)):
-    found = load_teachers(",".join(map(str, (*order, other))), env.unwrapped)(critic)
+    found = load_teachers(",".join(map(str, (*order, other))), env.unwrapped)(
+      actor_obs, critic
+    )
     torch.testing.assert_close(found[0], chosen[0])
   # The last one acts wherever no other does.
-  alone = load_teachers(str(ahead), env.unwrapped)(critic)
+  alone = load_teachers(str(ahead), env.unwrapped)(actor_obs, critic)
   torch.testing.assert_close(alone, first)
   with pytest.raises(UserError, match="a file's name is missing"):
     load_teachers(f"{ahead},", env.unwrapped)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_former_policy_of_several_frames_reads_what_its_pupil_does(env, tmp_path):
+  """It follows every command, so it is the last of several."""
+  path, straight = tmp_path / "velocity.pt", tmp_path / "forward.pt"
+  layout = ActorLayout.of(env.unwrapped.cfg)
+  assert layout.history > 1
+  obs = env.get_observations()
+  critic = obs["critic"]
+  actor = write_policy(path, "Smp-Velocity-G1", obs["actor"].shape[1], layout)
+  expected = actor(obs["actor"])
+  found = load_teacher(path, env.unwrapped)(obs["actor"], critic)
+  torch.testing.assert_close(found, expected)
+  write_policy(straight, "Smp-Forward-G1", 99)
+  command = slice(*critic_columns(env.unwrapped)["command"])
+  critic[:, command] = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0], [0, 0, 1.0]])
+  ahead = load_teacher(straight, env.unwrapped)(obs["actor"], critic)
+  both = load_teachers(f"{straight},{path}", env.unwrapped)(obs["actor"], critic)
+  torch.testing.assert_close(both, torch.cat((ahead[:1], expected[1:])))
 
 
 @pytest.mark.slow

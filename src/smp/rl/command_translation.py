@@ -125,12 +125,30 @@ def steering_of_velocity(command: Tensor) -> Tensor:
   )
 
 
+def goal_of_speed(command: Tensor) -> Tensor:
+  """Return where a speed in a direction leads in `GOAL_TIME`.
+
+  Args:
+    command: (N, 3), direction, unit vector in the present heading frame; speed, m/s.
+
+  Returns:
+    (N, 2), m, in the present heading frame.
+  """
+  return GOAL_TIME * command[:, 2:] * command[:, :2]
+
+
+def stands(command: Tensor) -> Tensor:
+  """Return which directions and speeds (N, 3) have a speed of zero (N,), bool."""
+  return command[:, 2] == 0.0
+
+
 _TRANSLATIONS: dict[tuple[type, type], Translation] = {
   (VelocityCommandCfg, SpeedCommandCfg): Translation(
     travel_of_velocity, leads_straight
   ),
   (VelocityCommandCfg, LocationCommandCfg): Translation(goal_of_velocity, leads_ahead),
   (VelocityCommandCfg, SteeringCommandCfg): Translation(steering_of_velocity),
+  (SpeedCommandCfg, LocationCommandCfg): Translation(goal_of_speed, stands),
 }
 """By the class of the pupil's command and that of the teacher's."""
 

@@ -25,6 +25,9 @@ from smp.mdp.observations import MAX_ERROR, log_denoising_error
 from smp.mdp.rewards import TaskReward, smp_reward, task_weight
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.mdp.symmetry import action_mirror, observation_mirror
+from smp.rl.actor import Actor
+from smp.rl.actor_layout import ActorLayout
+from smp.rl.policy_file import load_trained
 from smp.rl.replay import ReplayBuffer, Step
 from smp.rl.runner import CheckpointedRunner
 from smp.rl.td3 import (
@@ -68,6 +71,10 @@ class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
   (`smp.rl.teacher`): for an actor that observes less, or a task that is hard to begin.
   Of several files, separated by commas, each is for the commands that it can follow and
   no earlier one can."""
+
+  init_policy: str | None = None
+  """Policy file of this task that the actor begins as. It is its own teacher unless
+  another is given, for what the critics know at first is nothing."""
 
   save_replay: bool = False
   """Write the buffer (gigabytes) when training ends or is interrupted, so that a
@@ -138,6 +145,9 @@ class OffPolicyRunner(CheckpointedRunner):
     self.cfg = {**train_cfg, "algorithm": {**algorithm, "rnd_cfg": None}}
     manager = env.unwrapped
     smp_term = self._smp_term()
+    init_policy = train_cfg.get("init_policy")
+    first = None if init_policy is None else self._read_policy(init_policy)
+    teacher = train_cfg.get("teacher") or init_policy
     obs_dim = _width(manager, "actor")
     critic_dim = _width(manager, "critic")
     self.alg = Td3(
@@ -155,10 +165,10 @@ class OffPolicyRunner(CheckpointedRunner):
       )
       if self.alg_cfg.mirror
       else None,
-      teacher=load_teachers(train_cfg["teacher"], manager)
-      if train_cfg.get("teacher")
-      else None,
+      teacher=load_teachers(teacher, manager) if teacher else None,
     )
+    if first is not None:
+      self._begin_with(first, f"--agent.init-policy {init_policy}")
     self.replay = ReplayBuffer(
       self.cfg["replay_steps"],
       env.num_envs,
@@ -175,6 +185,34 @@ class OffPolicyRunner(CheckpointedRunner):
     self._learning_starts = self._steps_for(self.cfg["learning_starts"])
     self._judged: deque[float] = deque(maxlen=EPISODES)
     self._ended: list[Tensor] = []
+
+  def _read_policy(self, path: str) -> Actor:
+    """Return the policy of a file for the actor to begin as.
+
+    Raises:
+      UserError: The file is missing, damaged, or of another task or observation.
+    """
+    trained = load_trained(path, self.task or None, self.device)
+    theirs, ours = ActorLayout.read(path), ActorLayout.of(self.env.unwrapped.cfg)
+    if theirs is not None and theirs != ours:
+      raise UserError(
+        f"--agent.init-policy {path}: observes {', '.join(theirs.terms)} of {theirs.history} frames, here "
+        f"{', '.join(ours.terms)} of {ours.history}; give --actor as in its training"
+      )
+    return trained.actor
+
+  def _begin_with(self, actor: Actor, where: str) -> None:
+    """Let the actor begin as another, named ``where`` in errors.
+
+    Raises:
+      UserError: It is another network.
+    """
+    try:
+      self.alg.begin_with(actor)
+    except ValueError as error:
+      raise UserError(
+        f"{where}: another network ({error}); give --agent.algorithm.hidden-dims"
+      ) from error
 
   def add_git_repo_to_log(self, repo_file_path: str) -> None:
     """Log the state of a repository, as rsl_rl's runner does."""

@@ -190,8 +190,8 @@ class Td3:
     cfg: Further settings.
     device: Device to compute on.
     mirrors: Mirrors of actor observations, critic observations and actions; None: none.
-    teacher: Returns the actions (N, A) to imitate at first, for critic observations
-      (N, C); None: nothing is imitated.
+    teacher: Returns the actions (N, A) to imitate at first, for observations of the
+      actor (N, O) and of the critic (N, C); None: nothing is imitated.
   """
 
   def __init__(
@@ -204,7 +204,7 @@ class Td3:
     cfg: Td3Cfg,
     device: str | torch.device,
     mirrors: tuple[Mirror, Mirror, Mirror] | None = None,
-    teacher: Callable[[Tensor], Tensor] | None = None,
+    teacher: Callable[[Tensor, Tensor], Tensor] | None = None,
   ) -> None:
     self.teacher = teacher
     self.cfg, self.device, self.value_range = cfg, torch.device(device), value_range
@@ -255,6 +255,20 @@ class Td3:
     scales[: self.num_quiet] = 0.0
     return scales
 
+  def begin_with(self, actor: Actor) -> None:
+    """Take over the weights, bounds and normaliser of an actor.
+
+    Raises:
+      ValueError: It is of another architecture.
+    """
+    if (actor.sizes, actor.spec) != (self.actor.sizes, self.actor.spec):
+      raise ValueError(
+        f"layers of {actor.sizes} and {actor.spec.to_dict()}, expected "
+        f"{self.actor.sizes} and {self.spec.to_dict()}"
+      )
+    self.actor.load_state_dict(actor.state_dict())
+    self.target_mlp.load_state_dict(self.actor.mlp.state_dict())
+
   # Acting.
 
   @torch.no_grad()
@@ -271,7 +285,7 @@ class Td3:
     """
     action = self.actor(obs)
     if self.teacher is not None and self.updates < self.cfg.teacher_updates:
-      action = torch.where(self.follows_teacher, self.teacher(critic_obs), action)
+      action = torch.where(self.follows_teacher, self.teacher(obs, critic_obs), action)
     bound = self.actor.action_bound
     noisy = action + self.noise * torch.randn_like(action)
     return torch.minimum(torch.maximum(noisy, -bound), bound)
@@ -330,9 +344,9 @@ class Td3:
     critic_obs = self._normalize_critic(batch.critic_obs)
     losses = self._update_critic(batch, critic_obs, noise)
     if actor_step == "imitate":
-      losses |= self._imitate(obs, batch.critic_obs)
+      losses |= self._imitate(obs, batch)
     elif actor_step == "improve":
-      losses |= self._update_actor(obs, critic_obs, batch.critic_obs)
+      losses |= self._update_actor(obs, critic_obs, batch)
     return losses
 
   def pull(self) -> float:
@@ -404,14 +418,14 @@ class Td3:
     return {"critic": loss.detach(), "target": (target * self.atoms).sum(-1).mean()}
 
   def _update_actor(
-    self, obs: Tensor, critic_obs: Tensor, raw_critic_obs: Tensor
+    self, obs: Tensor, critic_obs: Tensor, batch: Batch
   ) -> dict[str, Tensor]:
     """Move the actor towards more value, and towards its teacher if it has one.
 
     Args:
       obs: (B, O), normalised.
       critic_obs: (B, C), normalised.
-      raw_critic_obs: (B, C), as observed.
+      batch: Both as observed.
     """
     output = self.actor.mlp(obs)
     self.critic.requires_grad_(False)
@@ -422,35 +436,36 @@ class Td3:
     loss = -value + self.cfg.action_penalty * output.square().mean()
     losses = {"value": value.detach()}
     if self.teacher is not None:
-      error = self._imitation(output, raw_critic_obs)
+      error = self._imitation(output, batch)
       loss = loss + self._pull * error
       losses["imitation"] = error.detach()
     self._step_actor(loss, self.cfg.actor_interval * self.cfg.tau)
     return losses
 
-  def _imitate(self, obs: Tensor, critic_obs: Tensor) -> dict[str, Tensor]:
+  def _imitate(self, obs: Tensor, batch: Batch) -> dict[str, Tensor]:
     """Move the actor towards the teacher's actions in the states of a batch.
 
     Half of these are the actor's own, as in DAgger (Ross et al., arXiv 1011.0686).
 
     Args:
       obs: (B, O), normalised.
-      critic_obs: (B, C), as observed.
+      batch: Observations as they were.
     """
-    loss = self._imitation(self.actor.mlp(obs), critic_obs)
+    loss = self._imitation(self.actor.mlp(obs), batch)
     self._step_actor(loss, self.cfg.tau)
     return {"imitation": loss.detach()}
 
-  def _imitation(self, output: Tensor, critic_obs: Tensor) -> Tensor:
+  def _imitation(self, output: Tensor, batch: Batch) -> Tensor:
     """Return the mean squared distance of actions from the teacher's, over their bound.
 
     Args:
       output: (B, A), the actor's before tanh.
-      critic_obs: (B, C), as observed.
+      batch: Observations as they were.
     """
     assert self.teacher is not None
     with torch.no_grad():
-      wanted = (self.teacher(critic_obs) / self.actor.action_bound).clamp(-1.0, 1.0)
+      taught = self.teacher(batch.obs, batch.critic_obs)
+      wanted = (taught / self.actor.action_bound).clamp(-1.0, 1.0)
     return (torch.tanh(output) - wanted).square().mean()
 
   def _step_actor(self, loss: Tensor, share: float) -> None:

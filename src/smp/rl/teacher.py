@@ -1,7 +1,8 @@
 """A trained policy as the teacher of an actor that observes less, or of another task.
 
-The teacher reads the observations of the critic, which are exact and complete, so it may
-know what its pupil does not, such as the velocity of the pelvis.
+A teacher reads the observations of the critic, which are exact and complete, so it may
+know what its pupil does not, such as the velocity of the pelvis. One that observes
+several frames reads what its pupil does, as a former policy of the task can.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ class Teacher(nn.Module):
     self.actor, self.command, self.translation = actor, command, translation
     self.register_buffer("columns", columns)
 
-  def forward(self, critic_obs: Tensor) -> Tensor:
-    """Return the teacher's actions (N, A) for critic observations (N, C)."""
+  def forward(self, obs: Tensor, critic_obs: Tensor) -> Tensor:
+    """Return the teacher's actions (N, A) for critic observations (N, C).
+
+    Args:
+      obs: (N, O), the pupil's; not read.
+      critic_obs: (N, C).
+    """
+    del obs
     command = self.translation.translate(critic_obs[:, self.command])
     seen = critic_obs.index_select(-1, self.columns)
     return self.actor(torch.cat((seen, command), dim=-1))
@@ -55,6 +62,27 @@ class Teacher(nn.Module):
     return self.translation.suits(critic_obs[:, self.command])
 
 
+class Peer(nn.Module):
+  """An actor that observes what its pupil does.
+
+  Args:
+    actor: The trained actor, without gradients.
+  """
+
+  def __init__(self, actor: Actor) -> None:
+    super().__init__()
+    self.actor = actor
+
+  def forward(self, obs: Tensor, critic_obs: Tensor) -> Tensor:
+    """Return its actions (N, A) for observations (N, O); the critic's are not read."""
+    del critic_obs
+    return self.actor(obs)
+
+  def suits(self, critic_obs: Tensor) -> Tensor:
+    """Return that it can follow the command in all observations (N, C) (N,), bool."""
+    return torch.ones_like(critic_obs[:, 0], dtype=torch.bool)
+
+
 class Teachers(nn.Module):
   """Several teachers, of which the first acts that can follow the command.
 
@@ -62,17 +90,22 @@ class Teachers(nn.Module):
     teachers: In order; the last one acts wherever no other does.
   """
 
-  def __init__(self, teachers: Sequence[Teacher]) -> None:
+  def __init__(self, teachers: Sequence[Teacher | Peer]) -> None:
     super().__init__()
     self.teachers = nn.ModuleList(teachers)
 
-  def forward(self, critic_obs: Tensor) -> Tensor:
-    """Return the actions (N, A) of the teachers for critic observations (N, C)."""
-    *others, last = cast(list[Teacher], list(self.teachers))
-    action = last(critic_obs)
+  def forward(self, obs: Tensor, critic_obs: Tensor) -> Tensor:
+    """Return the actions (N, A) of the teachers.
+
+    Args:
+      obs: (N, O), observations of their pupil.
+      critic_obs: (N, C), of the critic.
+    """
+    *others, last = cast(list[Teacher | Peer], list(self.teachers))
+    action = last(obs, critic_obs)
     for teacher in reversed(others):
       chosen = teacher.suits(critic_obs).unsqueeze(-1)
-      action = torch.where(chosen, teacher(critic_obs), action)
+      action = torch.where(chosen, teacher(obs, critic_obs), action)
     return action
 
 
@@ -94,7 +127,9 @@ def load_teachers(paths: str, env: ManagerBasedRlEnv) -> nn.Module:
   return teachers[0] if len(teachers) == 1 else Teachers(teachers)
 
 
-def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teacher:
+def load_teacher(
+  path: str | os.PathLike[str], env: ManagerBasedRlEnv
+) -> Teacher | Peer:
   """Return the policy of a file as the teacher of an environment's actor.
 
   Args:
@@ -103,7 +138,8 @@ def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teache
 
   Raises:
     UserError: The file is missing or damaged; or the policy observes what the critic
-      does not, or several frames; or its command cannot be made of this task's.
+      does not, or several frames but not what its pupil does; or its command cannot be
+      made of this task's.
   """
   trained = load_trained(path, device=str(env.device))
   task = trained.card.get("task")
@@ -114,9 +150,7 @@ def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teache
     )
   layout = ActorLayout.read(path) or ActorLayout.of(load_env_cfg(task))
   if layout.history > 1:
-    raise UserError(
-      f"{path}: observes {layout.history} frames; a teacher may observe one"
-    )
+    return _load_peer(path, layout, task, trained.actor, env)
   spans = critic_columns(env)
   missing = [name for name in layout.terms if name not in spans]
   if missing:
@@ -143,6 +177,27 @@ def load_teacher(path: str | os.PathLike[str], env: ManagerBasedRlEnv) -> Teache
     )
   teacher = Teacher(trained.actor, torch.tensor(columns), command, translation)
   return teacher.to(env.device)
+
+
+def _load_peer(
+  path: str | os.PathLike[str],
+  layout: ActorLayout,
+  task: str,
+  actor: Actor,
+  env: ManagerBasedRlEnv,
+) -> Peer:
+  """Return a policy that observes several frames as the teacher of one that does too.
+
+  Raises:
+    UserError: The pupil observes something else, or is told something else.
+  """
+  theirs, ours = load_env_cfg(task).commands.get(COMMAND), env.cfg.commands.get(COMMAND)
+  if layout != ActorLayout.of(env.cfg) or type(theirs) is not type(ours):
+    raise UserError(
+      f"{path}: observes {layout.history} frames, which may only teach a policy of the "
+      "same task that observes the same"
+    )
+  return Peer(actor).to(env.device)
 
 
 def critic_columns(env: ManagerBasedRlEnv) -> dict[str, tuple[int, int]]:
