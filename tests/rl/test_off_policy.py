@@ -339,7 +339,7 @@ def test_a_training_begins_with_a_policy_file_as_its_own_teacher(
   torch.testing.assert_close(cast(Any, begun.teacher).actor(obs["actor"]), expected)
   # Another teacher takes the place of the policy itself.
   other = make_runner(env)
-  other.alg.actor.mlp[-1].bias.data += 1.0
+  cast(Any, other.alg.actor.mlp[-1]).bias.data += 1.0
   other.logger.log_dir = None
   other_path = tmp_path / "other.pt"
   other.save(str(tmp_path / "model_0.pt"))
