@@ -494,6 +494,18 @@ def test_other_styles_are_left_out_if_asked(files: list[str], tmp_path: Path):
     cli.load_data(cli.parse([*files, "--only-styles", "wlak"]))
 
 
+def test_less_of_each_style_is_taken_if_asked(files: list[str], tmp_path: Path):
+  labels = ["walk"] * 30 + ["run"] * 20
+  _write_clip(tmp_path / "npz" / "walk.npz", 0, styles=labels)
+  data = cli.load_data(cli.parse([*files, "--style-seconds", "0.4"]))
+  rows = [*range(20), *range(30, 50)]  # 20 windows a style, at 50 a second.
+  assert torch.equal(data.train, _windows(50, 0)[rows])
+  with pytest.raises(
+    UserError, match="--style-seconds: 0.001 s of a style are no window"
+  ):
+    cli.load_data(cli.parse([*files, "--style-seconds", "0.001"]))
+
+
 def test_the_prior_is_uploaded_if_asked(files: list[str], tmp_path: Path, monkeypatch):
   """Without a login it waits in the folder of the run."""
   for name in ("WANDB_API_KEY", "NETRC"):

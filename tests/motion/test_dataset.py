@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -186,6 +188,51 @@ def test_labels_of_clips_and_ranges_reach_the_windows(folder, tmp_path):
   }
   with pytest.raises(UserError, match="style 'rum': .* did you mean 'run'"):
     found.of_styles(("rum",))
+
+
+def labelled(styles: list[str], splits: list[str], mirror: bool = True):
+  """Return windows of 12 in each clip and style, marked by their number."""
+  count, times = 12, 2 if mirror else 1
+  total = count * times * len(splits) * len(styles)
+  per_clip = total // len(splits)
+  order = np.arange(total)
+  return dataset.WindowSet(
+    windows=np.broadcast_to(order[:, None, None], (total, WINDOW, 59)).astype(
+      np.float32
+    ),
+    spec=g1_spec(),
+    stride=5,
+    clips=tuple(f"clip{i}" for i in range(len(splits))),
+    clip_index=order // per_clip,
+    mirrored=(order % per_clip) >= count * len(styles),
+    splits=cast(Any, tuple(splits)),
+    styles=tuple(styles),
+    style_index=(order // count) % len(styles),
+  )
+
+
+def test_the_first_seconds_of_each_style_are_taken_from_training_clips_alone():
+  found = labelled(["run", "walk"], ["train", "val", "train"])
+  some = found.first_seconds(
+    1.5
+  )  # 15 windows at 10 a second: 12 of one clip, 3 of another.
+  for style in (0, 1):
+    for mirrored in (False, True):
+      taken = found.rows_of("train") & (found.style_index == style)
+      taken &= found.mirrored == mirrored
+      rows = some.rows_of("train") & (some.style_index == style)
+      rows &= some.mirrored == mirrored
+      np.testing.assert_array_equal(some.windows[rows], found.windows[taken][:15])
+  np.testing.assert_array_equal(some.select("val"), found.select("val"))
+  # More than there is changes nothing; a clip without windows goes.
+  assert len(found.first_seconds(100.0).windows) == len(found.windows)
+  assert found.first_seconds(1.0).clips == ("clip0", "clip1")
+  with pytest.raises(
+    UserError, match="0.05 s of a style are no window at a stride of 5"
+  ):
+    found.first_seconds(0.05)
+  with pytest.raises(UserError, match="the windows have no styles"):
+    replace(found, styles=(), style_index=np.zeros(0, np.int64)).first_seconds(1.0)
 
 
 def test_without_labels_there_are_no_styles(folder, tmp_path):

@@ -66,6 +66,11 @@ def load_data(cfg: PretrainCfg) -> TrainData:
     )
   if cfg.only_styles:
     windows = windows.of_styles(cfg.only_styles)
+  if cfg.style_seconds is not None:
+    try:
+      windows = windows.first_seconds(cfg.style_seconds)
+    except UserError as error:
+      raise UserError(f"--style-seconds: {error}") from error
   if not cfg.hold_out:
     windows = replace(windows, splits=("train",) * len(windows.clips))
   return TrainData(

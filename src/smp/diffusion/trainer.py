@@ -61,6 +61,9 @@ class PretrainCfg:
   only_styles: tuple[str, ...] = ()
   """Train on the windows of these styles alone; empty: on all windows."""
 
+  style_seconds: float | None = None
+  """Train on the first seconds of each style alone, to see how much motion it takes."""
+
   hold_out: bool = True
   """Off: train on the clips of split ``val`` too, and evaluate on none. For a prior to
   publish, after the same training with them held out has been evaluated."""

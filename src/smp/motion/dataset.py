@@ -191,7 +191,42 @@ class WindowSet:
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise UserError(f"style '{name}': the windows have {known}{hint}")
     kept = [i for i, style in enumerate(self.styles) if style in names]
-    rows = np.isin(self.style_index, kept)
+    found = self._rows(np.isin(self.style_index, kept))
+    return replace(
+      found,
+      styles=tuple(self.styles[i] for i in kept),
+      style_index=np.searchsorted(kept, found.style_index),
+    )
+
+  def first_seconds(self, seconds: float) -> WindowSet:
+    """Return it with at most so much motion of each style to train on, the first of all.
+
+    Held-out clips stay whole. Mirrored windows do not count, and are kept with those
+    that they mirror. Windows without a label count as a style.
+
+    Args:
+      seconds: Time that the first frames of the windows span, s.
+
+    Raises:
+      UserError: The windows have no styles, or not one is left of a style.
+    """
+    if not self.styles:
+      raise UserError("the windows have no styles; convert clips with labels")
+    count = int(seconds * self.spec.fps / self.stride)
+    if count < 1:
+      raise UserError(
+        f"{seconds:g} s of a style are no window at a stride of {self.stride} frames; "
+        "give more"
+      )
+    train, kept = self.rows_of("train"), ~self.rows_of("train")
+    for style in range(-1, len(self.styles)):
+      for mirrored in (False, True):
+        rows = train & (self.style_index == style) & (self.mirrored == mirrored)
+        kept[np.flatnonzero(rows)[:count]] = True
+    return self._rows(kept)
+
+  def _rows(self, rows: np.ndarray) -> WindowSet:
+    """Return some windows, without clips of which none is left; (N,) bool."""
     clips, clip_index = np.unique(self.clip_index[rows], return_inverse=True)
     return replace(
       self,
@@ -200,8 +235,7 @@ class WindowSet:
       clip_index=clip_index,
       mirrored=self.mirrored[rows],
       splits=tuple(self.splits[i] for i in clips),
-      styles=tuple(self.styles[i] for i in kept),
-      style_index=np.searchsorted(kept, self.style_index[rows]),
+      style_index=self.style_index[rows] if self.styles else self.style_index,
     )
 
 
