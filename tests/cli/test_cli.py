@@ -454,8 +454,17 @@ def test_the_outlook_is_plain_arithmetic(monkeypatch):
   monkeypatch.setattr(train, "CPU_STEPS_PER_CORE", 500.0)
   monkeypatch.setattr(train, "USEFUL_STEPS", 86.4e6)
   # 86.4 million at 2 x 500 a second: 86,400 s.
-  assert "1,000 steps per second" in train.cpu_outlook(2)
-  assert "86 million: 1 days here" in train.cpu_outlook(2)
+  assert "1,000 steps per second" in train.cpu_outlook(TASK, 2)
+  assert "86 million: 1 days here" in train.cpu_outlook(TASK, 2)
+
+
+def test_minutes_until_it_walks_are_promised_where_they_were_measured(monkeypatch):
+  monkeypatch.setattr(train, "CPU_OFF_POLICY_STEPS_PER_CORE", 250.0)
+  # A million at 2 x 250 a second: 2,000 s.
+  assert "walks after 33 minutes" in train.cpu_outlook("Smp-Forward-G1", 2, True)
+  for task in ("Smp-Velocity-G1", "Smp-Getup-G1"):
+    outlook = train.cpu_outlook(task, 2, True)
+    assert "500 steps per second and hours" in outlook and "walks" not in outlook
 
 
 def test_lists_of_several_words_where_no_option_is_mjlabs(monkeypatch, capsys):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from smp.cli import compare_simulators, evaluate, export, play
+from smp.cli import compare_simulators, evaluate, export, play, train
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.diffusion.reference import Reference
 from smp.errors import UserError
 from smp.evaluation.style_classifier import StyleClassifier
-from smp.mdp.smp_term import SmpTerm
+from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.motion.features import g1_spec
 from smp.paths import POLICIES
 from smp.rl.actor_layout import ActorLayout, prior_of_styles
@@ -154,3 +155,17 @@ def test_the_shipped_one_is_judged_by_the_prior_it_was_trained_with(
     with pytest.raises(UserError, match="far enough"):
       evaluate.evaluate("Smp-Forward-G1", options)
   assert seen == ["styles", "mine", None]
+
+
+def test_it_goes_on_with_its_own_styles_alone(trained: tuple[Path, Path]):
+  """Others would take the place of those that its weights are for, unseen."""
+  config = train.default_config(TASK, has_gpu=False)
+  config = replace(config, log_root=str(trained[1].parents[2]))
+  config.agent.resume = True
+  smp_term = cast(SmpTermCfg, config.env.commands["smp"])
+  smp_term.prior = str(trained[0])
+  found = train.choose_checkpoint(config)
+  assert ActorLayout.of(found.env).styles == SEEN
+  smp_term.styles = "walk,run"
+  with pytest.raises(UserError, match=r"walk,run: .*model_1.pt knows run,walk,crouch/"):
+    train.choose_checkpoint(config)

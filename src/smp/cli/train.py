@@ -31,7 +31,7 @@ from smp.rl.policy_file import save_policy
 from smp.rl.runner import CheckpointedRunner
 from smp.sim.engine import check_engine, use_engine
 from smp.tasks.base import observe_without_velocity
-from smp.tasks.registry import discount_of, policy_path
+from smp.tasks.registry import discount_of, learned_after, policy_path
 from smp.utils.cpu import core_count, thread_count
 from smp.utils.files import check_folder
 from smp.utils.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
@@ -52,8 +52,6 @@ updates per step, more environments mean fewer updates for each transition, not 
 start."""
 CPU_OFF_POLICY_STEPS_PER_CORE = 300.0
 """Environment steps per second and core with the off-policy learner."""
-WALKING_STEPS = 1.0e6
-"""Environment steps after which Smp-Forward-G1 walks with the off-policy learner."""
 GPU_OFF_POLICY = {"batch_size": 8192, "updates_per_step": 8}
 GPU_REPLAY_STEPS = 500
 """Steps stored of each of 4096 environments: 2 million transitions, 4 GiB (10 GiB with
@@ -157,16 +155,20 @@ def cpu_envs(cores: int) -> int:
   return min(CPU_ENVS_PER_CORE * cores, CPU_MAX_ENVS)
 
 
-def cpu_outlook(threads: int, off_policy: bool = False) -> str:
-  """Return one line on how long a useful run takes without a GPU."""
+def cpu_outlook(task: str, threads: int, off_policy: bool = False) -> str:
+  """Return one line on how long a useful run of a task takes without a GPU."""
   if off_policy:
     steps_per_second = CPU_OFF_POLICY_STEPS_PER_CORE * threads
-    minutes = WALKING_STEPS / steps_per_second / 60.0
+    steps = learned_after(task)
+    hope = (
+      "hours for this task (docs/results.md says how its policy was trained)"
+      if steps is None
+      else f"a robot that walks after {steps / steps_per_second / 60.0:.0f} minutes"
+    )
     return (
       "[INFO] Learner: td3, off-policy, which learns from few steps (--learner ppo is "
       f"the published one). Expect about {steps_per_second:,.0f} steps per second and "
-      f"a robot that walks after {minutes:.0f} minutes. Ctrl-C saves at any time, "
-      "--agent.resume True continues."
+      f"{hope}. Ctrl-C saves at any time, --agent.resume True continues."
     )
   steps_per_second = CPU_STEPS_PER_CORE * threads
   days = USEFUL_STEPS / steps_per_second / 86_400
@@ -207,7 +209,7 @@ def main() -> None:
       f"environments ({engine})."
     )
     if config.engine != "warp":
-      print(cpu_outlook(threads, off_policy))
+      print(cpu_outlook(task, threads, off_policy))
   _choose_actor(task, config)
   observe_styles(config.env)
   _leave_out_events(config)
@@ -302,12 +304,29 @@ def choose_checkpoint(config: TrainArgs) -> TrainArgs:
   print(f"[INFO] Resuming from {path.parent.name}/{path.name}")
   layout = ActorLayout.read(path)
   if layout is not None and layout != ActorLayout.of(config.env):
+    _check_styles(config, layout, path)
     layout.apply(config.env)
     print(f"[INFO] The actor observes what it did: {', '.join(layout.terms)}")
   # mjlab looks for it again by patterns, so these match exactly its names.
   run, name = (f"{re.escape(part)}$" for part in (path.parent.name, path.name))
   agent = replace(config.agent, load_run=run, load_checkpoint=name)
   return replace(config, agent=agent)
+
+
+def _check_styles(config: TrainArgs, layout: ActorLayout, path: Path) -> None:
+  """Raise an error for styles that are not those of the checkpoint to resume from.
+
+  Raises:
+    UserError: The message names both.
+  """
+  smp_term = config.env.commands.get(SMP_TERM)
+  asked = smp_term.names() if isinstance(smp_term, SmpTermCfg) else ()
+  if asked and asked != layout.styles:
+    known = ",".join(layout.styles)
+    raise UserError(
+      f"--env.commands.smp.styles {','.join(asked)}: the policy of {path.name} knows "
+      + (f"{known}; leave the option out or give these" if known else "no styles")
+    )
 
 
 def learner_in(arguments: list[str]) -> str:

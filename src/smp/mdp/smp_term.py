@@ -122,7 +122,7 @@ class SmpTermCfg(CommandTermCfg):
 
   freeze_after_samples: float = 5e7
   """Number of windows after which the running means are frozen. Like the two options
-  below, this has no effect on the scale ``reference``, which is fixed."""
+  below, this has no effect on ``reference``, which is fixed."""
 
   update_statistics: bool = True
   """Whether the running means are updated. Off in play and evaluation."""
@@ -610,8 +610,8 @@ def _make_normalizer(cfg: SmpTermCfg, prior: MotionPrior) -> SdsNormalizer:
   path = resolve_prior(cast(str, cfg.prior))
   if prior.reference is None:
     raise UserError(
-      f"{path}: has no reference errors, which scale 'reference' needs; add them with "
-      f"scripts/measure_reference.py {path} --windows NPZ, or use scale 'running'"
+      f"{path}: has no reference errors, which sds-normalizer 'reference' needs; add them "
+      f"with scripts/measure_reference.py {path} --windows NPZ, or use 'running'"
     )
   print(f"[INFO] Scale of the errors: that of {prior.reference.what()} ({path.stem})")
   return ReferenceSdsNormalizer(prior.reference.at(cfg.timesteps))

@@ -70,4 +70,5 @@ SPEC = TaskSpec(
   metrics=(*TRACKING, *FAILURES),
   values=tracking,
   success="velocity_error",
+  learned_after=1.0e6,
 )

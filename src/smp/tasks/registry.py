@@ -55,6 +55,11 @@ def discount_of(task: str) -> float:
   return _SPECS[task].discount if task in _SPECS else TaskSpec.discount
 
 
+def learned_after(task: str) -> float | None:
+  """Return after how many environment steps a task is learned; None: not known."""
+  return _SPECS[task].learned_after if task in _SPECS else None
+
+
 def protocol_of(task: str, seconds: float | None = None) -> EvalProtocol:
   """Return the protocol of a task.
 

@@ -46,6 +46,9 @@ class TaskSpec:
   discount: float = 0.97
   """Discount of a step for the off-policy learner. 0.97 looks 0.7 s ahead, which does
   where every step earns its reward at once."""
+  learned_after: float | None = None
+  """Environment steps after which the off-policy learner does the task from nothing, as
+  measured without a GPU (docs/results.md); None: it takes hours there, or a teacher."""
 
   def __post_init__(self) -> None:
     if self.success not in {metric.key for metric in self.metrics}:
