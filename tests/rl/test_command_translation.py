@@ -16,6 +16,7 @@ from smp.rl.command_translation import (
   goal_of_speed,
   goal_of_velocity,
   leads_ahead,
+  leads_aside,
   leads_straight,
   stands,
   steering_of_velocity,
@@ -124,3 +125,20 @@ def test_a_goal_of_a_speed_is_where_the_direction_leads():
   torch.testing.assert_close(goal_of_speed(ahead), goal_of_velocity(velocity(1.5)))
   slow = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.1], [0.0, 1.0, 0.0]])
   assert stands(slow).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+  ("command", "expected"),
+  [
+    ((0.0, 0.5, 0.0), True),
+    ((-0.5, 0.0, 0.0), True),
+    ((-0.3, -0.3, 1.0), True),
+    ((0.25, 0.5, 0.0), True),
+    ((0.5, 0.5, 0.0), False),
+    ((1.0, 0.0, 0.5), False),
+    ((0.0, 0.0, 1.0), False),
+    ((0.0, 0.0, 0.0), False),
+  ],
+)
+def test_what_leads_aside(command, expected):
+  assert bool(leads_aside(velocity(*command))) is expected

@@ -42,6 +42,9 @@ in this time. The shipped policy lags about so far behind at slow turns."""
 MAX_FACING = 0.95
 """Largest angle between heading and facing of such a teacher, rad, at which the shipped
 policy turns by about 1.4 rad/s."""
+ASIDE = math.radians(60.0)
+"""Smallest angle between heading and travel that such a teacher is asked for if there is
+a later one."""
 TURN_TIME = 0.2
 """Time ahead, s, at whose heading the velocity of such a teacher is commanded."""
 
@@ -142,12 +145,21 @@ def stands(command: Tensor) -> Tensor:
   return command[:, 2] == 0.0
 
 
+def leads_aside(command: Tensor) -> Tensor:
+  """Return which velocity commands (N, 3) lead sideways or backward (N,), bool."""
+  vx, vy, _ = command.unbind(dim=-1)
+  moves = torch.hypot(vx, vy) >= MIN_SPEED
+  return moves & (vx <= math.cos(ASIDE) * torch.hypot(vx, vy))
+
+
 _TRANSLATIONS: dict[tuple[type, type], Translation] = {
   (VelocityCommandCfg, SpeedCommandCfg): Translation(
     travel_of_velocity, leads_straight
   ),
   (VelocityCommandCfg, LocationCommandCfg): Translation(goal_of_velocity, leads_ahead),
-  (VelocityCommandCfg, SteeringCommandCfg): Translation(steering_of_velocity),
+  (VelocityCommandCfg, SteeringCommandCfg): Translation(
+    steering_of_velocity, leads_aside
+  ),
   (SpeedCommandCfg, LocationCommandCfg): Translation(goal_of_speed, stands),
 }
 """By the class of the pupil's command and that of the teacher's."""
