@@ -1,8 +1,9 @@
 """A trained policy as the teacher of an actor that observes less, or of another task.
 
 A teacher reads the observations of the critic, which are exact and complete, so it may
-know what its pupil does not, such as the velocity of the pelvis. One that observes
-several frames reads what its pupil does, as a former policy of the task can.
+know what its pupil does not, such as the velocity of the pelvis. A policy of the same
+task and observations reads what its pupil does, noise included, so that a pupil that
+begins as its teacher stays as it is.
 """
 
 from __future__ import annotations
@@ -149,8 +150,14 @@ def load_teacher(
       "scripts/package_policy.py"
     )
   layout = ActorLayout.read(path) or ActorLayout.of(load_env_cfg(task))
+  theirs, ours = load_env_cfg(task).commands.get(COMMAND), env.cfg.commands.get(COMMAND)
+  if layout == ActorLayout.of(env.cfg) and type(theirs) is type(ours):
+    return Peer(trained.actor).to(env.device)
   if layout.history > 1:
-    return _load_peer(path, layout, task, trained.actor, env)
+    raise UserError(
+      f"{path}: observes {layout.history} frames, which may only teach a policy of the "
+      "same task that observes the same"
+    )
   spans = critic_columns(env)
   missing = [name for name in layout.terms if name not in spans]
   if missing:
@@ -159,7 +166,6 @@ def load_teacher(
     )
   if layout.terms[-1] != COMMAND:
     raise UserError(f"{path}: its last observation is not a command, as a teacher's is")
-  theirs, ours = load_env_cfg(task).commands.get(COMMAND), env.cfg.commands.get(COMMAND)
   translation = find_translation(ours, theirs)
   if translation is None:
     raise UserError(
@@ -177,27 +183,6 @@ def load_teacher(
     )
   teacher = Teacher(trained.actor, torch.tensor(columns), command, translation)
   return teacher.to(env.device)
-
-
-def _load_peer(
-  path: str | os.PathLike[str],
-  layout: ActorLayout,
-  task: str,
-  actor: Actor,
-  env: ManagerBasedRlEnv,
-) -> Peer:
-  """Return a policy that observes several frames as the teacher of one that does too.
-
-  Raises:
-    UserError: The pupil observes something else, or is told something else.
-  """
-  theirs, ours = load_env_cfg(task).commands.get(COMMAND), env.cfg.commands.get(COMMAND)
-  if layout != ActorLayout.of(env.cfg) or type(theirs) is not type(ours):
-    raise UserError(
-      f"{path}: observes {layout.history} frames, which may only teach a policy of the "
-      "same task that observes the same"
-    )
-  return Peer(actor).to(env.device)
 
 
 def critic_columns(env: ManagerBasedRlEnv) -> dict[str, tuple[int, int]]:
