@@ -307,8 +307,9 @@ def test_the_curriculum_goes_on_too(env, tmp_path):
   success.level, success.mean = 0.0, 0.0
 
 
-def test_ctrl_c_saves_and_ends_cleanly(env, tmp_path, monkeypatch, capsys):
-  runner = make_runner(env, tmp_path)
+@pytest.mark.parametrize("save_replay", [False, True])
+def test_ctrl_c_saves_and_ends_cleanly(env, tmp_path, monkeypatch, capsys, save_replay):
+  runner = make_runner(env, tmp_path, save_replay=save_replay)
   steps, step = [], env.unwrapped.step
 
   def interrupted(action):
@@ -321,6 +322,12 @@ def test_ctrl_c_saves_and_ends_cleanly(env, tmp_path, monkeypatch, capsys):
   runner.learn(5)
   assert read_checkpoint(tmp_path / "model_0.pt", "cpu")["learner"] == "td3"
   assert "Continue with" in capsys.readouterr().out
+  assert (tmp_path / REPLAY_FILE).is_file() == save_replay
+  if save_replay:
+    other = make_runner(env, save_replay=True)
+    other.load(str(tmp_path / "model_0.pt"))
+    assert other.replay.size == 7
+    assert torch.equal(stored(other)["obs"], stored(runner)["obs"])
 
 
 @pytest.mark.parametrize("task", TASKS[1:])
