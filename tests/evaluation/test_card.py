@@ -77,6 +77,16 @@ def test_a_card_says_how_natural_and_how_smooth_the_motion_is(tmp_path):
   assert column(text, "skate (mm/s)").startswith("45.0 [")
 
 
+def test_an_evaluation_of_an_earlier_version_makes_a_card_of_what_it_has(tmp_path):
+  result = evaluation()
+  del result["policies"][0]["conditions"][0]["figures"]["diversity"]
+  file = tmp_path / "evaluation.json"
+  file.write_text(json.dumps(result))
+  write_card(tmp_path / "card.md", CARD, file, None)
+  text = (tmp_path / "card.md").read_text()
+  assert "diversity" not in text and column(text, "return")
+
+
 def test_an_evaluation_of_another_task_and_a_file_that_is_none_are_refused(tmp_path):
   file = tmp_path / "evaluation.json"
   file.write_text(json.dumps(evaluation("Smp-Getup-G1")))

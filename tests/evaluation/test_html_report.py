@@ -134,6 +134,7 @@ def test_motion_held_against_some_of_itself():
   assert metrics["nearest"]["value"] < result["data"]["halves_nearest"]
   assert metrics["frechet"]["value"] < result["data"]["halves_frechet"]
   assert metrics["amplitude"]["value"] == pytest.approx(1.0, abs=0.05)
+  assert metrics["diversity"]["value"] == pytest.approx(1.0, abs=0.05)
   few, _ = evaluated("Smp-Getup-G1")
   assert few["data"]["halves_frechet"] is None
 

@@ -79,6 +79,15 @@ ALWAYS: tuple[Metric, ...] = (
     short="nearest",
   ),
   Metric(
+    "diversity",
+    "diversity: distance of two windows, policy to data",
+    "",
+    "naturalness",
+    "other",
+    "one",
+    short="diversity",
+  ),
+  Metric(
     "amplitude",
     "joint amplitude, policy to data",
     "",
@@ -234,7 +243,7 @@ def window_values(
     nothing = torch.full((count,), torch.nan)
     names = ("nearest", "amplitude", *(metric.key for metric in LIMB_AMPLITUDES))
     unknown = Interval(None, None, None, 0, "jackknife")
-    return dict.fromkeys(names, nothing), {"frechet": unknown}
+    return dict.fromkeys(names, nothing), {"frechet": unknown, "diversity": unknown}
   windows = motion_similarity.windows_of(trajectory, step, env)
   amplitude = motion_similarity.joint_amplitude(windows)
   ratios = motion_similarity.amplitude_ratios(amplitude, data.amplitude)
@@ -253,7 +262,8 @@ def window_values(
     lambda rows: motion_similarity.frechet_per_feature(points[rows], data.points),
     groups,
   )
-  return values, {"frechet": distance}
+  diversity = motion_similarity.diversity(windows, data, groups)
+  return values, {"frechet": distance, "diversity": diversity}
 
 
 # Conditions.
