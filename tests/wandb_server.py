@@ -235,17 +235,33 @@ def nobody_listens() -> str:
 def kept_artifacts(folder: Path) -> list[Any]:
   """The artifacts of the runs that wait in ``folder`` for ``wandb sync``: records with
   ``name``, ``type``, ``project``, ``metadata`` (JSON) and ``manifest``."""
+  return [record.artifact for record in _kept(folder, "artifact")]
+
+
+def kept_scalars(folder: Path) -> dict[str, dict[int, float]]:
+  """The curves of the runs that wait in ``folder``: name -> step -> value."""
+  curves: dict[str, dict[int, float]] = {}
+  for record in _kept(folder, "history"):
+    for item in record.history.item:
+      name = item.key or "/".join(item.nested_key)
+      if not name.startswith("_"):
+        curves.setdefault(name, {})[record.history.step.num] = json.loads(
+          item.value_json
+        )
+  return curves
+
+
+def _kept(folder: Path, kind: str) -> Iterator[Any]:
+  """The records of a kind of the runs that wait in ``folder``."""
   from wandb.proto import wandb_internal_pb2
   from wandb.sdk.internal.datastore import DataStore
 
   wandb.teardown()  # Its process may still be writing.
-  found = []
   for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
     store = DataStore()
     store.open_for_scan(str(path))
     while (data := store.scan_data()) is not None:
       record = wandb_internal_pb2.Record()  # pyright: ignore[reportAttributeAccessIssue]
       record.ParseFromString(data)
-      if record.WhichOneof("record_type") == "artifact":
-        found.append(record.artifact)
-  return found
+      if record.WhichOneof("record_type") == kind:
+        yield record

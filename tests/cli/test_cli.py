@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError, run
 from smp.paths import resolve_prior
+from smp.rl.learners import LEARNERS, check_options
 from smp.rl.loading import PlayEnvCfg, build_env, load_policy
 from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.runner import CheckpointedRunner
@@ -203,14 +204,42 @@ def test_a_display_that_does_not_answer_is_none(monkeypatch, capsys):
   )
 
 
-def test_an_option_of_the_other_learner_is_refused(monkeypatch, capsys):
-  for learner, option in (("td3", "clip-param"), ("ppo", "tau")):
-    words = f"train {TASK} --learner {learner} --agent.algorithm.{option} 0.1"
-    type_in(monkeypatch, *words.split())
-    with pytest.raises(SystemExit) as end:
-      train.main()
-    assert end.value.code == 2
-    assert f"--agent.algorithm.{option}" in capsys.readouterr().err
+@pytest.mark.parametrize(
+  ("words", "option", "other", "here"),
+  [
+    ("--learner td3 --agent.algorithm.clip-param 0.1", "clip-param", "ppo", "td3"),
+    ("--learner ppo --agent.algorithm.tau=0.1", "tau", "td3", "ppo"),
+    # Without a GPU the learner is td3 by itself.
+    ("--agent.algorithm.clip_param 0.1", "clip_param", "ppo", "td3"),
+    ("--learner td3 --agent.actor.activation elu", "actor.activation", "ppo", "td3"),
+  ],
+)
+def test_an_option_of_the_other_learner_is_one_line(
+  monkeypatch, capsys, words, option, other, here
+):
+  monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+  type_in(monkeypatch, "train", TASK, *words.split())
+  line = exit_line(capsys, train.main)
+  assert f"{option}: an option of --learner {other}; the learner here is {here}" in line
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_an_option_of_no_learner_is_tyros_to_refuse(monkeypatch, capsys, learner):
+  words = f"train {TASK} --learner {learner} --agent.algorithm.no-such-thing 0.1"
+  type_in(monkeypatch, *words.split())
+  with pytest.raises(SystemExit) as end:
+    train.main()
+  assert end.value.code == 2
+  message = " ".join(capsys.readouterr().err.split())
+  assert "Unrecognized options: --agent.algorithm.no-such-thing" in message
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_every_setting_of_a_learner_is_an_option_of_its_own(learner):
+  cfg = LEARNERS[learner].make_cfg("toy")
+  assert is_dataclass(cfg)
+  words = [f"--agent.{each.name.replace('_', '-')}=1" for each in fields(cfg)]
+  check_options(words, learner)
 
 
 def test_asking_for_a_gpu_that_is_not_there(monkeypatch, capsys):

@@ -9,6 +9,7 @@ import pytest
 from smp.errors import UserError
 from smp.evaluation.policy import summary
 from smp.evaluation.policy.card import draw_curve, write_card
+from smp.robots import g1
 
 TASK = "Smp-Forward-G1"
 ACTOR = {"terms": ["joint_pos", "command"], "history": 5}
@@ -49,6 +50,41 @@ def test_a_card_says_origin_licence_and_figures_with_intervals(tmp_path):
   tables = [line for line in text.splitlines() if line.startswith("| 1 m/s")]
   heads = [line for line in text.splitlines() if line.startswith("| condition")]
   assert [t.count("|") for t in tables] == [h.count("|") for h in heads]
+
+
+def column(text: str, title: str) -> str:
+  """The cell of the only condition in the column of this title."""
+  lines = text.splitlines()
+  (head,) = (i for i, line in enumerate(lines) if f"| {title} |" in line)
+  titles, cells = ([c.strip() for c in lines[i].split("|")] for i in (head, head + 2))
+  return cells[titles.index(title)]
+
+
+def test_a_card_says_how_natural_and_how_smooth_the_motion_is(tmp_path):
+  limbs = dict(zip(g1.LIMBS, (0.9, 1.1, 0.5, 0.75, None), strict=True))
+  result = evaluation()
+  found = result["policies"][0]["conditions"][0]["figures"]
+  for limb, value in limbs.items():
+    found[f"amplitude_{limb}"] = {"value": value, "low": 0.1, "high": 2.0}
+  found["action_rate"]["value"], found["foot_skate"]["value"] = 0.35, 45.0
+  file = tmp_path / "evaluation.json"
+  file.write_text(json.dumps(result))
+  write_card(tmp_path / "card.md", CARD, file, None)
+  text = (tmp_path / "card.md").read_text()
+  title = "amplitude of left leg / right leg / waist / left arm / right arm"
+  assert column(text, title) == "0.90 / 1.10 / 0.50 / 0.75 / –"
+  assert column(text, "action rate").startswith("0.35 [")
+  assert column(text, "skate (mm/s)").startswith("45.0 [")
+
+
+def test_an_evaluation_of_an_earlier_version_makes_a_card_of_what_it_has(tmp_path):
+  result = evaluation()
+  del result["policies"][0]["conditions"][0]["figures"]["diversity"]
+  file = tmp_path / "evaluation.json"
+  file.write_text(json.dumps(result))
+  write_card(tmp_path / "card.md", CARD, file, None)
+  text = (tmp_path / "card.md").read_text()
+  assert "diversity" not in text and column(text, "return")
 
 
 def test_an_evaluation_of_another_task_and_a_file_that_is_none_are_refused(tmp_path):

@@ -346,6 +346,38 @@ def test_half_the_swing_is_half_the_amplitude():
   assert mean == pytest.approx(expected, abs=1e-5)
 
 
+def test_diversity_is_none_for_one_motion_and_one_for_the_data():
+  torch.manual_seed(0)
+  windows = windows_with_joints(0.3 * torch.randn(40, WINDOW, 29))
+  data = motion_similarity.Data(windows, stats(), "the same")
+  groups = np.arange(40) % motion_similarity.GROUPS
+
+  def found(features: torch.Tensor) -> intervals.Interval:
+    return motion_similarity.diversity(features, data, groups[: len(features)])
+
+  assert found(windows).value == pytest.approx(1.0)
+  assert found(windows[torch.randperm(40)]).value == pytest.approx(1.0)
+  same = found(windows[:1].expand(40, -1, -1))
+  assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+  # Of joints that spread half as far, and wherever they are.
+  joints = windows[..., SLICES["joint_pos"]]
+  assert found(windows_with_joints(0.5 * joints + 0.7)).value == pytest.approx(0.5)
+  half = found(windows[:20])
+  assert half.value == pytest.approx(1.0, abs=0.05)
+  assert half.value is not None and half.low is not None and half.high is not None
+  assert half.low < half.value < half.high
+  # Two motions, each by half of the robots: the pairs of unlike windows count.
+  two = found(windows[[0, 1]].repeat(20, 1, 1)).value
+  apart = motion_similarity.distances(windows[:1], windows[1:2], stats()).item()
+  assert data.spread is not None
+  assert two == pytest.approx(20 / 39 * apart / data.spread)
+  for few in (windows[:0], windows[:1]):
+    assert found(few).value is None
+  alone = motion_similarity.Data(windows[:1], stats(), "one")
+  assert alone.spread is None
+  assert motion_similarity.diversity(windows, alone, groups).value is None
+
+
 def test_frechet_distance_of_shifted_and_of_scaled_normal_points():
   rng = np.random.default_rng(0)
   points = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4))

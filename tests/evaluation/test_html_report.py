@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from smp.cli.evaluate import print_tables
 from smp.episodes.protocol import COMMAND, PUSH, EvalBatch, assign, unit
 from smp.episodes.trajectory import Trajectory
 from smp.evaluation.intervals import wilson
@@ -25,7 +26,7 @@ from smp.evaluation.policy.episode_plots import (
 )
 from smp.evaluation.policy.html_report import cell, in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data, window_rows, windows_of
-from smp.evaluation.policy.summary import ALL, metrics_of, summarise
+from smp.evaluation.policy.summary import ALL, metrics_in, metrics_of, summarise
 from smp.tasks.registry import protocol_of
 from tests.evaluation.test_episode_metrics import TASKS, standing, stats
 
@@ -134,6 +135,7 @@ def test_motion_held_against_some_of_itself():
   assert metrics["nearest"]["value"] < result["data"]["halves_nearest"]
   assert metrics["frechet"]["value"] < result["data"]["halves_frechet"]
   assert metrics["amplitude"]["value"] == pytest.approx(1.0, abs=0.05)
+  assert metrics["diversity"]["value"] == pytest.approx(1.0, abs=0.05)
   few, _ = evaluated("Smp-Getup-G1")
   assert few["data"]["halves_frechet"] is None
 
@@ -155,6 +157,24 @@ def test_getup_counts_who_stands_whatever_failed():
   assert metrics["stood_strictly"]["value"] == 1.0
   assert metrics["standing_at_end"]["value"] == 1.0
   assert metrics["stood_up"]["value"] == 0.0  # Takes 2.5 s.
+
+
+def test_no_column_is_cut_in_a_file(capsys):
+  result, _ = evaluated("Smp-Forward-G1")
+  result["style_judge"] = {"asked": {"upper": "guarded", "lower": "run"}}
+  figures = {metric.key: metric for metric in metrics_in(result)}
+  one = {"value": -1234.5, "low": -2345.6, "high": 1234.5}
+  for row in result["policies"][0]["conditions"]:
+    row["figures"] = dict.fromkeys(figures, one)
+  print_tables(result)
+  out = capsys.readouterr().out
+  assert "…" not in out
+  for metric in figures.values():
+    if metric.short:
+      cell = " ".join(in_words(metric, one))
+      assert f" {metric.short} " in out and f" {cell} " in out
+  rows = [line for line in out.splitlines() if line.startswith("│")]
+  assert len(rows) == 2 * len(result["policies"][0]["conditions"])
 
 
 class _Page(HTMLParser):

@@ -8,13 +8,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+import wandb
 from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg
 
+from smp.cli.compare_runs import SHOWN, steps_done
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.errors import UserError
+from smp.evaluation.policy.curves import EPISODE, SDS_LOSS, read_curves
 from smp.mdp.composition import compose
 from smp.mdp.curriculums import add_curriculum
 from smp.rl.checkpoint import read_checkpoint
@@ -32,6 +36,7 @@ from smp.sim import make_env
 from smp.tasks.registry import all_tasks
 from smp.utils.tensor_files import load_tensors, save_tensors
 from tests.conftest import small_env_cfg
+from tests.wandb_server import kept_scalars, log_in
 
 pytestmark = pytest.mark.slow
 TASK = "Smp-Forward-G1"
@@ -174,7 +179,7 @@ def test_nan_in_one_robot_enters_neither_buffer_nor_normalisers(env):
 # Learning and going on.
 
 
-def test_it_learns_logs_and_saves(trained):
+def test_it_learns_and_saves(trained):
   runner, folder = trained
   assert runner.alg.updates == ALGORITHM.updates_per_step * (20 - 4)
   assert sorted(path.name for path in folder.glob("model_*.pt")) == [
@@ -184,6 +189,54 @@ def test_it_learns_logs_and_saves(trained):
   saved = read_checkpoint(folder / "model_3.pt", "cpu")
   assert saved["learner"] == "td3" and saved["infos"]["progress"]["total_steps"] == 160
   assert OnnxPolicy(folder / "policy.onnx").spec.task == TASK
+
+
+def test_it_logs_what_is_compared_and_documented(trained):
+  runner, folder = trained
+  curves = read_curves(folder)
+  steps = runner._smp_term().cfg.timesteps
+  losses = ("Loss/value", "Loss/critic", "Loss/target")
+  errors = [f"{SDS_LOSS}{step}" for step in steps]
+  for name in (*SHOWN.values(), *losses, *errors, "Policy/mean_std"):
+    # Episodes of 6 steps end, and learning begins, in the first two iterations of 5.
+    assert set(curves[name].iteration) >= {1, 2, 3}, name
+    assert np.isfinite(curves[name].value).all(), name
+  assert steps_done(curves).value[-1] == pytest.approx(160, rel=0.1)
+  done = curves["Perf/updates"].value
+  assert list(np.diff(done)) == [10, 10, 10] and done[-1] == runner.alg.updates
+  rate = curves["Perf/updates_per_second"].value
+  spent = curves["Perf/learning_time"].value
+  assert rate[1:] * spent[1:] == pytest.approx(10)
+  values = {name: curve.value for name, curve in curves.items()}
+  assert ((values["Smp/r_smp"] > 0.0) & (values["Smp/r_smp"] <= 1.0)).all()
+  assert (values["Smp/task_reward"] >= 0.0).all()
+  level = values["Curriculum/success/level"]
+  assert 0.0 <= level.min() <= level.max() <= 1.0
+  with_noise, without = curves[EPISODE], curves[f"{EPISODE}_no_noise"]
+  assert 1.0 <= with_noise.value.max() <= 6.0
+  assert {2, 3} <= set(without.iteration) and 1.0 <= without.value.max() <= 6.0
+
+
+def test_no_episode_without_noise_has_no_length(env, tmp_path, monkeypatch):
+  runner = make_runner(env, tmp_path, num_steps_per_env=2)
+  monkeypatch.setattr(runner, "_note_episodes", lambda _: None)
+  runner.learn(1)
+  names = read_curves(tmp_path).keys()
+  assert "Perf/updates" in names and f"{EPISODE}_no_noise" not in names
+
+
+def test_wandb_gets_what_tensorboard_gets(env, tmp_path, monkeypatch):
+  log_in(monkeypatch, tmp_path / "client")
+  monkeypatch.setenv("WANDB_MODE", "offline")
+  monkeypatch.setenv("WANDB_SILENT", "true")
+  monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+  wandb.teardown()  # It keeps what it once saw of the environment.
+  make_runner(env, tmp_path, logger="wandb", upload_model=False).learn(3)
+  kept, curves = kept_scalars(tmp_path), read_curves(tmp_path)
+  assert kept.keys() == curves.keys() > set(SHOWN.values())
+  for name, curve in curves.items():
+    assert list(kept[name]) == list(curve.iteration), name
+    assert list(kept[name].values()) == pytest.approx(list(curve.value)), name
 
 
 def test_the_policy_is_the_same_in_every_form(trained, env, tmp_path):
@@ -254,8 +307,9 @@ def test_the_curriculum_goes_on_too(env, tmp_path):
   success.level, success.mean = 0.0, 0.0
 
 
-def test_ctrl_c_saves_and_ends_cleanly(env, tmp_path, monkeypatch, capsys):
-  runner = make_runner(env, tmp_path)
+@pytest.mark.parametrize("save_replay", [False, True])
+def test_ctrl_c_saves_and_ends_cleanly(env, tmp_path, monkeypatch, capsys, save_replay):
+  runner = make_runner(env, tmp_path, save_replay=save_replay)
   steps, step = [], env.unwrapped.step
 
   def interrupted(action):
@@ -268,6 +322,12 @@ def test_ctrl_c_saves_and_ends_cleanly(env, tmp_path, monkeypatch, capsys):
   runner.learn(5)
   assert read_checkpoint(tmp_path / "model_0.pt", "cpu")["learner"] == "td3"
   assert "Continue with" in capsys.readouterr().out
+  assert (tmp_path / REPLAY_FILE).is_file() == save_replay
+  if save_replay:
+    other = make_runner(env, save_replay=True)
+    other.load(str(tmp_path / "model_0.pt"))
+    assert other.replay.size == 7
+    assert torch.equal(stored(other)["obs"], stored(runner)["obs"])
 
 
 @pytest.mark.parametrize("task", TASKS[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
@@ -14,6 +15,7 @@ import pytest
 
 from smp.errors import UserError
 from smp.rl.checkpoint import newest_checkpoint, read_checkpoint
+from smp.rl.off_policy import REPLAY_FILE
 from smp.utils.files import atomic_path, check_folder, remove_leftovers
 from tests import toy_training
 
@@ -126,15 +128,17 @@ def test_full_disk_stops_training_and_spares_the_last_checkpoint(
 SMALL = {
   "ppo": "--agent.algorithm.num-mini-batches 2",
   "td3": "--agent.algorithm.batch-size 8 --agent.replay-steps 50 "
-  "--agent.learning-starts 1 --agent.refill-steps 5",
+  "--agent.learning-starts 1 --agent.refill-steps 5 --agent.save-replay True",
 }
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
-def test_training_of_robots_killed_and_resumed(processes, tmp_path, learner):
-  """The real thing, once: the command line, physics, and the prior.
+@pytest.mark.parametrize(
+  ("learner", "killed"), [("ppo", True), ("td3", True), ("td3", False)]
+)
+def test_training_of_robots_ended_and_resumed(processes, tmp_path, learner, killed):
+  """The real thing: the command line, physics, and the prior.
 
-  PPO is killed, the off-policy learner politely.
+  Some are killed, one is ended by SIGTERM, which acts as Ctrl-C does.
   """
   words = f"""Smp-Forward-G1 --learner {learner} {SMALL[learner]}
     --env.scene.num-envs 4 --agent.num-steps-per-env 4 --agent.save-interval 1
@@ -147,11 +151,12 @@ def test_training_of_robots_killed_and_resumed(processes, tmp_path, learner):
   process = processes.Process(target=target, args=(first, tmp_path / "a.txt"))
   process.start()
   wait_for(lambda: any(runs.glob("*_a/model_1.pt")))
-  (process.kill if learner == "ppo" else process.terminate)()
+  (process.kill if killed else process.terminate)()
   process.join(60)
-  assert process.exitcode == (-9 if learner == "ppo" else 0)
+  assert process.exitcode == (-9 if killed else 0)
   newest = newest_checkpoint(runs)
   before = read_checkpoint(newest, "cpu")
+  assert (newest.parent / REPLAY_FILE).is_file() == (not killed)
   # A run that was killed before its first checkpoint, and what it left behind.
   empty = runs / "9999-12-31_23-59-59"
   empty.mkdir()
@@ -165,6 +170,14 @@ def test_training_of_robots_killed_and_resumed(processes, tmp_path, learner):
   assert process.exitcode == 0, output[-2000:]
   assert f"Loading model checkpoint from: {newest}" in output
   assert not list(empty.iterdir())
+  loaded = re.findall(r"Replay buffer of (\d+) steps", output)
+  assert len(loaded) == (not killed)
+  if loaded:
+    # It holds the last 50 steps; that which was interrupted may count or not.
+    done = before["infos"]["env_state"]["common_step_counter"]
+    assert int(loaded[0]) in {min(50, done), min(50, done - 1)}
+  elif learner == "td3":
+    assert "steps per environment, which fill the replay buffer" in output
   saved = [read_checkpoint(path, "cpu") for path in sorted(runs.glob("*_b/model_*.pt"))]
   assert [part["iter"] - before["iter"] for part in saved] == [1, 2]
   for part in saved:

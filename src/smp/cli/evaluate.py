@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 Agent = Literal["trained", "zero", "random"]
 SAMPLES = 512
 """Windows sampled from the prior where no windows of clips are given."""
+PIPE_WIDTH = 400
+"""Columns of text for the tables in a file or a pipe; more than the widest one has."""
 
 
 @dataclass(frozen=True)
@@ -475,7 +477,7 @@ def collect(
 def print_tables(result: dict[str, Any]) -> None:
   """Print the main metrics on the terminal: a row for each condition."""
   # A file or a pipe has no width to fit, so no column is cut.
-  console = Console() if sys.stdout.isatty() else Console(width=240)
+  console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
   metrics = [f for f in summary.metrics_in(result) if f.short]
   for group in ("task", "naturalness"):
     shown = [f for f in metrics if (f.group == "task") == (group == "task")]

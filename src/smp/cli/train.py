@@ -24,7 +24,7 @@ from smp.mdp.observations import observe_styles
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.checkpoint import newest_checkpoint
-from smp.rl.learners import AUTO, LEARNERS, find_learner
+from smp.rl.learners import AUTO, LEARNERS, check_options, find_learner
 from smp.rl.loading import is_smp_task
 from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.policy_file import save_policy
@@ -122,9 +122,8 @@ def default_config(task: str, has_gpu: bool, learner: str = AUTO) -> TrainArgs:
     UserError: There is no such learner, or it does not fit the task.
   """
   config = TrainArgs(**vars(TrainConfig.from_task(task)), learner=learner)
-  smp_task = is_smp_task(task)
-  name = find_learner(learner, has_gpu or not smp_task)
-  if smp_task:
+  name = _learner_for(task, learner, has_gpu)
+  if is_smp_task(task):
     config = replace(
       config, agent=LEARNERS[name].make_cfg(config.agent.experiment_name)
     )
@@ -413,11 +412,27 @@ def _check_minutes(task: str, minutes: float | None) -> None:
     )
 
 
+def _learner_for(task: str, learner: str, has_gpu: bool) -> str:
+  """Return the name of the learner; ``auto`` is PPO for mjlab's own tasks.
+
+  Raises:
+    UserError: There is none of that name.
+  """
+  return find_learner(learner, has_gpu or not is_smp_task(task))
+
+
 def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:
+  """Return the options that the arguments give, over the defaults of their learner.
+
+  Raises:
+    UserError: There is no such learner, or an option is another learner's.
+  """
+  learner = learner_in(arguments)
+  check_options(arguments, _learner_for(task, learner, has_gpu))
   return tyro.cli(
     TrainArgs,
     args=arguments,
-    default=default_config(task, has_gpu, learner_in(arguments)),
+    default=default_config(task, has_gpu, learner),
     prog=f"{sys.argv[0]} {task}",
     config=mjlab.TYRO_FLAGS,
   )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
 from mjlab.envs import ManagerBasedRlEnvCfg
@@ -54,6 +54,42 @@ def find_learner(name: str, on_gpu: bool) -> str:
     names = ", ".join((AUTO, *LEARNERS))
     raise UserError(f"--learner {name}: no such learner; choose one of {names}")
   return name
+
+
+def check_options(arguments: Iterable[str], learner: str) -> None:
+  """Raise an error for an option that another learner has and this one lacks.
+
+  Args:
+    arguments: Words of the command line; options of no learner are left alone.
+    learner: Name of the learner in use.
+
+  Raises:
+    UserError: The message names the option and the learner that has it.
+  """
+  settings = {name: each.make_cfg("") for name, each in LEARNERS.items()}
+  for word in arguments:
+    option = word.partition("=")[0]
+    if not option.startswith("--agent."):
+      continue
+    path = option.removeprefix("--agent.").replace("-", "_").split(".")
+    having = [name for name, cfg in settings.items() if _has_setting(cfg, path)]
+    if having and learner not in having:
+      raise UserError(
+        f"{option}: an option of --learner {' and '.join(having)}; the learner here is "
+        f"{learner}"
+      )
+
+
+def _has_setting(cfg: object, path: list[str]) -> bool:
+  """Return whether fields of dataclasses, or keys of tables, lead along a path."""
+  for name in path:
+    if isinstance(cfg, dict) and name in cfg:
+      cfg = cfg[name]
+    elif is_dataclass(cfg) and name in {each.name for each in fields(cfg)}:
+      cfg = getattr(cfg, name)
+    else:
+      return False
+  return True
 
 
 def runner_for(task: str) -> type:

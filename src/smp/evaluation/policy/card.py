@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from smp.episodes.metric import Metric
 from smp.errors import UserError
 from smp.evaluation.policy import summary
 from smp.evaluation.policy.curves import EPISODE, TASK_REWARD, read_curves
 from smp.evaluation.policy.html_report import in_words
+from smp.robots import g1
 from smp.utils.files import atomic_path
 
 LICENCE = """The weights are computed from LAFAN1 (CC BY-NC-ND 4.0): research, non-commercial, with
@@ -21,6 +24,10 @@ CURVES = {
   "Smp/r_smp": "r_smp",
 }
 """Scalars of a run that the curve shows, and their titles."""
+
+
+LIMBS = f"amplitude of {' / '.join(limb.replace('_', ' ') for limb in g1.LIMBS)}"
+"""Title of the column with the joint amplitude of every limb, policy to data."""
 
 
 def write_card(
@@ -75,24 +82,53 @@ def _evaluation(path: Path, task: str) -> list[str]:
         f"{path}: an evaluation of {result['protocol']['task']}, not of {task}"
       )
     rows = result["policies"][0]["conditions"]
-    metrics = [f for f in summary.metrics_in(result) if f.short]
+    # An evaluation of an earlier version lacks later metrics.
+    known = set(rows[0]["figures"])
+    metrics = [f for f in summary.metrics_in(result) if f.short and f.key in known]
     lines = ["## Evaluation", "", f"`{result['command']}`", ""]
     lines += [note.capitalize() + "." for note in result["protocol"]["notes"]]
     lines += ["95 % intervals in brackets.", ""]
-    for title, wanted in (("Task", True), ("Naturalness and effort", False)):
-      part = [f for f in metrics if (f.group == "task") == wanted]
-      lines += [f"### {title}", "", "| condition | n |" + _row(f.short for f in part)]
-      lines += ["|" + "---|" * (len(part) + 2)]
-      for row in rows:
-        cells = [" ".join(in_words(f, row["figures"][f.key])).strip() for f in part]
-        lines.append(f"| {row['label']} | {row['episodes']} |" + _row(cells))
-      lines.append("")
+    task_part = [f for f in metrics if f.group == "task"]
+    motion_part = [f for f in metrics if f.group != "task"]
+    lines += _table("Task", task_part, rows)
+    lines += _table("Naturalness and effort", motion_part, rows, (LIMBS, _limbs))
     return lines
   except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
     raise UserError(
       f"{path}: not an evaluation.json of this version of scripts/evaluate.py "
       f"({type(error).__name__}); evaluate again"
     ) from error
+
+
+def _table(
+  title: str,
+  metrics: Sequence[Metric],
+  rows: Sequence[dict[str, Any]],
+  *more: tuple[str, Callable[[dict[str, Any]], str]],
+) -> list[str]:
+  """Return a table of conditions as Markdown.
+
+  Args:
+    title: Its heading.
+    metrics: Its columns.
+    rows: Conditions of an evaluation.
+    more: Further columns: their titles, and their cells by a condition's figures.
+  """
+  heads = [*(f.short for f in metrics), *(name for name, _ in more)]
+  lines = [f"### {title}", "", "| condition | n |" + _row(heads)]
+  lines += ["|" + "---|" * (len(heads) + 2)]
+  for row in rows:
+    figures = row["figures"]
+    cells = [" ".join(in_words(f, figures[f.key])).strip() for f in metrics]
+    cells += [cell(figures) for _, cell in more]
+    lines.append(f"| {row['label']} | {row['episodes']} |" + _row(cells))
+  return [*lines, ""]
+
+
+def _limbs(figures: dict[str, Any]) -> str:
+  """Return the amplitude of every limb in one cell, without intervals."""
+  values = [in_words(f, figures[f.key])[0] for f in summary.LIMB_AMPLITUDES]
+  return " / ".join(values)
 
 
 def _row(cells: Any) -> str:

@@ -260,7 +260,7 @@ def _method(result: dict[str, Any], metrics: Sequence[Metric]) -> str:
   ways = {
     "rate": "Wilson interval",
     "mean": "mean over episodes, Student's t interval",
-    "other": "Poisson interval (failures per minute) or jackknife (Fréchet)",
+    "other": "Poisson interval (failures per minute) or jackknife (Fréchet, diversity)",
   }
   rows = "".join(
     f"<tr><td>{escape(_name(f))}</td><td>{f.better or '-'}</td>"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from smp.episodes.episode_metrics import all_of
 from smp.episodes.trajectory import Trajectory
+from smp.evaluation.intervals import Interval, jackknife
 from smp.evaluation.prior.sample_quality import canonicalized, distances
 from smp.motion.dataset import NormStats
 from smp.motion.features import (
@@ -38,7 +39,7 @@ FRAMES = (0, 3, 6, 9)
 """Frames of a window that enter the Fréchet distance. Neighbouring frames are nearly
 the same, and 1024 windows suffice for the covariance of these."""
 GROUPS = 5
-"""Groups of environments for the jackknife interval of the Fréchet distance."""
+"""Groups of environments for jackknife intervals."""
 
 
 @dataclass
@@ -54,10 +55,13 @@ class Data:
   """(M, D), from `points_of`."""
   amplitude: Tensor = field(init=False)
   """(29,) mean standard deviation of each joint within a window, rad."""
+  spread: float | None = field(init=False)
+  """`spread` of the windows; None for less than two."""
 
   def __post_init__(self) -> None:
     self.points = points_of(self.features, self.stats)
     self.amplitude = joint_amplitude(self.features).mean(dim=0)
+    self.spread = spread(distances(self.features, self.features, self.stats))
 
   def about(self) -> dict[str, Any]:
     """Describe the data, and the distance between its halves, in plain JSON types.
@@ -151,6 +155,35 @@ def frechet_per_feature(points: np.ndarray, data: np.ndarray) -> float | None:
 def nearest(features: Tensor, data: Data) -> Tensor:
   """Return the distance (n,) of windows to the nearest of the data, RMS per feature."""
   return distances(features, data.features, data.stats).amin(dim=1)
+
+
+def spread(apart: Tensor) -> float | None:
+  """Return the mean of distances (n, n) over all pairs of two windows; None for n < 2."""
+  count = len(apart)
+  if count < 2:
+    return None
+  return float(apart.double().sum()) / (count * (count - 1))
+
+
+def diversity(features: Tensor, data: Data, groups: np.ndarray) -> Interval:
+  """Return how far apart windows are from each other, relative to those of the data.
+
+  The mean distance of two windows divided by that of two windows of the data: 0 for a
+  motion that does the same all the time, 1 for the data itself.
+
+  Args:
+    features: Windows (n, W, F).
+    data: The data.
+    groups: (n,) group of each window, for the jackknife interval.
+  """
+  apart, whole = distances(features, features, data.stats), data.spread
+
+  def of(rows: np.ndarray) -> float | None:
+    chosen = torch.from_numpy(rows)
+    own = spread(apart[chosen][:, chosen])
+    return own / whole if own is not None and whole else None
+
+  return jackknife(of, groups)
 
 
 def per_env_mean(values: Tensor, env: Tensor, num_envs: int) -> Tensor:

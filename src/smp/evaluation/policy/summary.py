@@ -46,6 +46,17 @@ SDS_LOSSES: tuple[Metric, ...] = (
   ),
 )
 """SDS losses of the standard timesteps; unknown without a prior."""
+LIMB_AMPLITUDES: tuple[Metric, ...] = tuple(
+  Metric(
+    f"amplitude_{limb}",
+    f"joint amplitude, policy to data: {limb.replace('_', ' ')}",
+    "",
+    "naturalness",
+    better="one",
+  )
+  for limb in g1.LIMBS
+)
+"""Joint amplitude of each of `g1.LIMBS`, in order."""
 ALWAYS: tuple[Metric, ...] = (
   Metric("diverged", "physics diverged (not a number)", "%", "task", "rate", "lower"),
   Metric("r_smp", "r_smp", "", "naturalness", better="higher", short="r_smp"),
@@ -68,6 +79,15 @@ ALWAYS: tuple[Metric, ...] = (
     short="nearest",
   ),
   Metric(
+    "diversity",
+    "diversity: distance of two windows, policy to data",
+    "",
+    "naturalness",
+    "other",
+    "one",
+    short="diversity",
+  ),
+  Metric(
     "amplitude",
     "joint amplitude, policy to data",
     "",
@@ -75,16 +95,7 @@ ALWAYS: tuple[Metric, ...] = (
     better="one",
     short="amplitude",
   ),
-  *(
-    Metric(
-      f"amplitude_{limb}",
-      f"joint amplitude, policy to data: {limb.replace('_', ' ')}",
-      "",
-      "naturalness",
-      better="one",
-    )
-    for limb in g1.LIMBS
-  ),
+  *LIMB_AMPLITUDES,
   Metric(
     "asymmetry_posture",
     "left and right differ: mean angles",
@@ -122,7 +133,14 @@ ALWAYS: tuple[Metric, ...] = (
   ),
   Metric("power_peak", "mechanical power, peak", "W", "effort", better="lower"),
   Metric("joint_speed_peak", "joint speed, peak", "rad/s", "effort", better="lower"),
-  Metric("action_rate", "action, first difference", "", "effort", better="lower"),
+  Metric(
+    "action_rate",
+    "action, first difference",
+    "",
+    "effort",
+    better="lower",
+    short="action rate",
+  ),
   Metric("action_rate2", "action, second difference", "", "effort", better="lower"),
 )
 """Metrics of every task, in addition to `RETURN` and its own."""
@@ -215,16 +233,17 @@ def _effort(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
 
 def window_values(
   trajectory: Trajectory, data: Data | None
-) -> tuple[dict[str, Tensor], Interval]:
-  """Return metrics of windows in each episode (N,), and the Fréchet distance of all."""
+) -> tuple[dict[str, Tensor], dict[str, Interval]]:
+  """Return metrics of windows: those in each episode (N,), and those of all together."""
   step, env = motion_similarity.window_rows(
     trajectory.valid(), motion_similarity.WINDOWS
   )
   count = trajectory.num_envs
   if data is None or not len(step):
     nothing = torch.full((count,), torch.nan)
-    names = ("nearest", "amplitude", *(f"amplitude_{limb}" for limb in g1.LIMBS))
-    return dict.fromkeys(names, nothing), Interval(None, None, None, 0, "jackknife")
+    names = ("nearest", "amplitude", *(metric.key for metric in LIMB_AMPLITUDES))
+    unknown = Interval(None, None, None, 0, "jackknife")
+    return dict.fromkeys(names, nothing), {"frechet": unknown, "diversity": unknown}
   windows = motion_similarity.windows_of(trajectory, step, env)
   amplitude = motion_similarity.joint_amplitude(windows)
   ratios = motion_similarity.amplitude_ratios(amplitude, data.amplitude)
@@ -238,11 +257,13 @@ def window_values(
     for name, value in per_window.items()
   }
   points = motion_similarity.points_of(windows, data.stats)
+  groups = (env % motion_similarity.GROUPS).numpy()
   distance = intervals.jackknife(
     lambda rows: motion_similarity.frechet_per_feature(points[rows], data.points),
-    (env % motion_similarity.GROUPS).numpy(),
+    groups,
   )
-  return values, distance
+  diversity = motion_similarity.diversity(windows, data, groups)
+  return values, {"frechet": distance, "diversity": diversity}
 
 
 # Conditions.
@@ -303,9 +324,9 @@ def _condition(
 ) -> dict[str, Any]:
   choice = torch.from_numpy(mask)
   part = trajectory.select(choice)
-  of_windows, distance = window_values(part, data)
+  of_windows, together = window_values(part, data)
   ours = {name: value[choice] for name, value in values.items()} | of_windows
-  others = {"frechet": distance, "falls_per_minute": _falls_per_minute(part)}
+  others = together | {"falls_per_minute": _falls_per_minute(part)}
   result: dict[str, Any] = {}
   for figure in metrics:
     if figure.kind == "other":
