@@ -7,6 +7,7 @@ code that looks for the mistakes.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import sys
@@ -26,11 +27,14 @@ from onnx import TensorProto, helper, numpy_helper
 from smp.cli.check_log import CheckLogCfg, check, lines, main
 from smp.cli.sim2sim import Sim2SimCfg, sim2sim
 from smp.deploy.deploy_file import describe_deploy, write_deploy
-from smp.deploy.log_check import Check
+from smp.deploy.log_check import CONTROL_RATE, MISSED_STEPS, Check
+from smp.deploy.mistakes import Fit, action_mistakes, joint_swaps, target_mistakes
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.policy_spec import KEY, PolicySpec
 from smp.deploy.robot_log import read_log
 from smp.errors import UserError
+from smp.paths import ROOT
+from smp.robots import g1
 from smp.utils.components import scalar
 from tests.deploy_fakes import g1_policy, robot_policy, write_policy
 
@@ -75,6 +79,7 @@ def write_network(path: Path, spec: PolicySpec) -> Path:
 SPEC = robot_policy(COMMAND, FRAMES)
 DEFAULT = np.array(SPEC.joints.default_pos)
 SCALE = np.array(SPEC.joints.action_scale)
+RANGE = np.array([g1.load_model().joint(name).range for name in g1.JOINT_NAMES]).T
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,9 @@ def measured(seed: int = 0) -> list[Row]:
 class Controller:
   """A right controller of `SPEC`; the wrong ones change a method."""
 
+  ago: tuple[int, ...] = (2, 1, 0)
+  """Steps since the frames of `vector`."""
+
   def __init__(self, policy: OnnxPolicy) -> None:
     self.policy = policy
     self.frames: list[list[np.ndarray]] = []
@@ -137,6 +145,9 @@ class Controller:
     parts = [frame[i] for i in range(5) for frame in past]
     return np.concatenate([*parts, past[-1][5]])
 
+  def answer(self, observation: np.ndarray) -> np.ndarray:
+    return self.policy(observation).astype(float)
+
   def target(self, action: np.ndarray) -> np.ndarray:
     return DEFAULT + SCALE * action
 
@@ -147,8 +158,8 @@ class Controller:
     found = []
     for now in range(len(rows)):
       self.frames.append(self.terms(self.read(rows, now)))
-      past = [self.frames[max(0, now - ago)] for ago in (2, 1, 0)]
-      action = self.policy(self.vector(past)).astype(float)
+      past = [self.frames[max(0, now - ago)] for ago in self.ago]
+      action = self.answer(self.vector(past))
       self.actions.append(action)
       found.append(self.logged_action(action))
     return {
@@ -209,6 +220,17 @@ def arranges(
   return Wrong
 
 
+def remembers(*ago: int, present: bool = True) -> type[Controller]:
+  """A controller with other frames in its history, from the steps ``ago``."""
+
+  class Wrong(Controller):
+    def vector(self, past: list[list[np.ndarray]]) -> np.ndarray:
+      return plain(past if present else past[:-1], past[-1])
+
+  Wrong.ago = ago
+  return Wrong
+
+
 def feeds_back(change: Callable[[list[np.ndarray]], np.ndarray]) -> type[Controller]:
   class Wrong(Controller):
     def last_action(self) -> np.ndarray:
@@ -229,6 +251,27 @@ def logs(change: Callable[[np.ndarray], np.ndarray]) -> type[Controller]:
   class Wrong(Controller):
     def logged_action(self, action: np.ndarray) -> np.ndarray:
       return change(action)
+
+  return Wrong
+
+
+def answers(change: Callable[[np.ndarray], np.ndarray]) -> type[Controller]:
+  """A controller that changes the network's output before anything else."""
+
+  class Wrong(Controller):
+    def answer(self, observation: np.ndarray) -> np.ndarray:
+      return change(super().answer(observation))
+
+  return Wrong
+
+
+def writes(name: str, change: Callable[[np.ndarray], np.ndarray]) -> type[Controller]:
+  """A controller that is right, but for one array (T, ...) of its log."""
+
+  class Wrong(Controller):
+    def run(self, rows: list[Row]) -> dict[str, np.ndarray]:
+      found = super().run(rows)
+      return {**found, name: change(found[name])}
 
   return Wrong
 
@@ -257,12 +300,17 @@ def flip(values: np.ndarray, *places: int) -> np.ndarray:
   return found
 
 
-def pitched(row: Row) -> Row:
-  """As an IMU measures that is mounted 10 degrees nose down."""
-  angle, quat = math.radians(10.0), np.zeros(4)
-  mount = np.array([math.cos(angle / 2), 0.0, math.sin(angle / 2), 0.0])
-  mujoco.mju_mulQuat(quat, row["quat"], mount)
-  return {"quat": quat, "gyro": matrix(mount).T @ row["gyro"]}
+def mounted(axis: int, degrees: float) -> type[Controller]:
+  """A controller whose IMU is turned against the pelvis about x, y or z."""
+  mount, turn = np.zeros(4), np.eye(3)[axis]
+  mujoco.mju_axisAngle2Quat(mount, turn, math.radians(degrees))
+
+  def change(row: Row) -> Row:
+    quat = np.zeros(4)
+    mujoco.mju_mulQuat(quat, row["quat"], mount)
+    return {"quat": quat, "gyro": matrix(mount).T @ row["gyro"]}
+
+  return reads(change)
 
 
 def of_the_torso(row: Row) -> Row:
@@ -302,15 +350,18 @@ MISTAKES: dict[str, type[Controller]] = {
   "joint sign: waist_yaw_joint: the sign is reversed, of its velocity alone": reads(
     lambda row: {"dq": flip(row["dq"], 12)}
   ),
+  "joint sign: left_elbow_joint: the sign is reversed, of its position alone": reads(
+    lambda row: {"q": flip(row["q"], 18)}
+  ),
+  "joint position sign: ": reads(lambda row: {"q": -row["q"]}),
+  "sign of all joints: ": both(np.negative),
   "joint velocity sign: ": reads(lambda row: {"dq": -row["dq"]}),
   "joint positions in degrees: ": reads(lambda row: {"q": np.degrees(row["q"])}),
   "joint velocities in degrees: ": reads(lambda row: {"dq": np.degrees(row["dq"])}),
   "gyroscope in degrees: ": reads(lambda row: {"gyro": np.degrees(row["gyro"])}),
-  "scale of joint_vel_rel: joint_vel_rel: 20 times": observes(3, lambda x: 20.0 * x),
-  "scale of base_ang_vel: base_ang_vel: 0.5 times": observes(0, lambda x: 0.5 * x),
-  "scale of projected_gravity: projected_gravity: 9.81 times": observes(
-    1, lambda x: 9.81 * x
-  ),
+  "scale of a term: joint_vel_rel: 20 times": observes(3, lambda x: 20.0 * x),
+  "scale of a term: base_ang_vel: 0.5 times": observes(0, lambda x: 0.5 * x),
+  "scale of a term: projected_gravity: 9.81 times": observes(1, lambda x: 9.81 * x),
   "default position not subtracted: ": observes(2, lambda x: x + DEFAULT),
   "default position subtracted twice: ": observes(2, lambda x: x - DEFAULT),
   "quaternion order: ": reads(lambda row: {"quat": np.roll(row["quat"], 1)}),
@@ -320,12 +371,19 @@ MISTAKES: dict[str, type[Controller]] = {
   "gyroscope sign: ": reads(lambda row: {"gyro": -row["gyro"]}),
   "IMU axis sign: base_ang_vel: the sign of y": observes(0, lambda x: flip(x, 1)),
   "IMU axis sign: projected_gravity: the sign of x": observes(1, lambda x: flip(x, 0)),
-  "IMU frame pitched: the IMU's frame is pitched against the pelvis' by 10.0°": reads(
-    pitched
+  "IMU frame pitched: the IMU's frame is pitched against the pelvis' by 10.0°": mounted(
+    1, 10.0
+  ),
+  "IMU frame rolled: the IMU's frame is rolled against the pelvis' by -5.0°": mounted(
+    0, -5.0
+  ),
+  "IMU frame turned: the IMU's frame is turned against the pelvis' by 90.0°": mounted(
+    2, 90.0
   ),
   "IMU of the torso: ": reads(of_the_torso),
   "last action missing: ": feeds_back(lambda past: np.zeros(29)),
   "last action delay: the last action: 1 step late": feeds_back(lambda past: past[-2]),
+  "last action clipped: ": feeds_back(lambda past: np.clip(past[-1], -1.0, 1.0)),
   "last action scaled: ": feeds_back(lambda past: SCALE * past[-1]),
   "last action is the target: ": feeds_back(lambda past: DEFAULT + SCALE * past[-1]),
   "joint order: the last action: in the order of Isaac Lab": feeds_back(
@@ -352,6 +410,8 @@ MISTAKES: dict[str, type[Controller]] = {
   "delay of a term: joint_vel_rel: 1 step late": late(1, "dq"),
   "history order: ": arranges(lambda past: plain(past[::-1], past[-1])),
   "no history: ": arranges(lambda past: plain([past[-1]] * 3)),
+  "rate of the history: ": remembers(4, 2, 0),
+  "history without the present: ": remembers(3, 2, 1, 0, present=False),
   "layout of the history: ": arranges(
     lambda past: np.concatenate(
       [*(x for frame in past for x in frame[:5]), past[-1][5]]
@@ -362,6 +422,8 @@ MISTAKES: dict[str, type[Controller]] = {
   ),
   "actions scaled: ": logs(lambda action: SCALE * action),
   "actions are targets: ": logs(lambda action: DEFAULT + SCALE * action),
+  "sign of actions: ": logs(np.negative),
+  "actions clipped: actions: clipped to 0.8": answers(lambda x: np.clip(x, -0.8, 0.8)),
   "order of actions: ": logs(lambda action: action[BREADTH_FIRST]),
   "target offset: targets: the offset is missing": sends(lambda action: SCALE * action),
   "action scale: targets: 0.5 times": sends(
@@ -374,6 +436,10 @@ MISTAKES: dict[str, type[Controller]] = {
     lambda action: (DEFAULT + SCALE * action)[BREADTH_FIRST]
   ),
   "target sign: ": sends(lambda action: DEFAULT - SCALE * action),
+  "target delay: ": writes("target", lambda x: np.concatenate((x[:1], x[:-1]))),
+  "targets limited: ": sends(lambda action: np.clip(DEFAULT + SCALE * action, *RANGE)),
+  "control rate: rows are 0.01 s apart": writes("time", lambda x: x / 2.0),
+  "missed steps: 1 of 219 steps take": writes("time", lambda x: x + 0.02 * (x > 1.99)),
 }
 """Beginning of the finding, and a controller that makes the mistake."""
 
@@ -396,11 +462,40 @@ def test_a_mistake_is_named(policy: OnnxPolicy, tmp_path: Path, name: str):
   text = check_arrays(policy, tmp_path / "log.npz", arrays)
   found = [line for line in text[1:] if not line.startswith(("differs", "note"))]
   assert len(found) == 1 and found[0].startswith(name), text
+  if name in FIRST.values():
+    kind, message = found[0].split(": ", 1)
+    assert documented()[kind] == message
 
 
-def test_there_are_more_than_twenty_kinds():
-  kinds = {name.split(":")[0] for name in MISTAKES}
-  assert len(kinds) >= 30
+FIRST = {name.split(":")[0]: name for name in reversed(MISTAKES)}
+"""The first of `MISTAKES` of each kind; docs/deploy.md says what the tool says of it."""
+
+
+def documented() -> dict[str, str]:
+  """Messages by kind in the table of docs/deploy.md."""
+  page = (ROOT / "docs/deploy.md").read_text()
+  table = page.split("| mistake | `check_log.py` says |\n|---|---|\n")[1]
+  rows = itertools.takewhile(lambda line: line.startswith("|"), table.splitlines())
+  return dict(row.strip("| ").split(" | ") for row in rows)
+
+
+def test_every_kind_that_the_tool_knows_is_made_on_purpose_and_documented(
+  policy: OnnxPolicy, tmp_path: Path
+):
+  np.savez(tmp_path / "log.npz", **recorded(policy))
+  deploy = describe_deploy(SPEC)
+  log = read_log(tmp_path / "log.npz", deploy)
+  assert log.target is not None
+  tried = [
+    *(
+      m.at(m.grid[0]) if isinstance(m, Fit) else m for m in action_mistakes(deploy, log)
+    ),
+    *joint_swaps(deploy),
+    *target_mistakes(deploy, log.action, log.target),
+  ]
+  kinds = {mistake.kind for mistake in tried} | {CONTROL_RATE, MISSED_STEPS}
+  assert kinds == set(FIRST) == set(documented())
+  assert len(kinds) > 50
 
 
 def test_mistakes_together_are_each_named(policy: OnnxPolicy, tmp_path: Path):

@@ -256,15 +256,18 @@ def _torso_imu(deploy: Deploy, signals: Signals) -> Signals:
 
 
 def _signs(deploy: Deploy, terms: Mapping[Signal, str]) -> Iterator[Mistake]:
-  both = {"joint_pos": np.negative, "joint_vel": np.negative}
-  for fields, what in (
-    (("joint_vel",), "joint velocity sign"),
-    (("joint_pos",), "joint position sign"),
-    (("joint_pos", "joint_vel"), "sign of all joints"),
-    (("gyro",), "gyroscope sign"),
+  for fields, kind, what in (
+    (("joint_vel",), "joint velocity sign", "joint velocities"),
+    (("joint_pos",), "joint position sign", "joint positions"),
+    (
+      ("joint_pos", "joint_vel"),
+      "sign of all joints",
+      "joint positions and velocities",
+    ),
+    (("gyro",), "gyroscope sign", "the gyroscope"),
   ):
-    change = _with(**dict.fromkeys(fields, both["joint_pos"]))
-    yield Mistake(what, f"{what}: reversed", "signals", change)
+    change = _with(**dict.fromkeys(fields, np.negative))
+    yield Mistake(kind, f"{what}: the sign is reversed", "signals", change)
   for fields, what in (
     (("joint_pos", "joint_vel"), ""),
     (("joint_pos",), ", of its position alone"),
@@ -528,7 +531,7 @@ def _outputs(deploy: Deploy, log: RobotLog) -> Iterator[Mistake]:
 
 def _scales(deploy: Deploy) -> Iterator[Fit]:
   for name, term in deploy.observations.items():
-    kind = "command scale" if term.signal == "command" else f"scale of {name}"
+    kind = "command scale" if term.signal == "command" else "scale of a term"
     yield Fit(_scaler(kind, name, "", term.size, slice(None)), _SCALES)
 
 
