@@ -20,6 +20,7 @@ import mujoco
 import numpy as np
 import onnx
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -32,7 +33,7 @@ from smp.deploy.mistakes import Fit, action_mistakes, joint_swaps, target_mistak
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.policy_spec import KEY, PolicySpec
 from smp.deploy.robot_log import read_log
-from smp.errors import UserError
+from smp.errors import UserError, run
 from smp.paths import ROOT
 from smp.robots import g1
 from smp.utils.components import scalar
@@ -593,6 +594,82 @@ def test_from_the_command_line(policy: OnnxPolicy, tmp_path: Path, monkeypatch, 
   monkeypatch.setattr(sys, "argv", [*sys.argv, "--json"])
   main()
   assert json.loads(capsys.readouterr().out)["findings"] == []
+
+
+@pytest.fixture
+def exit_line(tmp_path: Path, monkeypatch, capsys) -> Callable[[Path], str]:
+  """The line with which the script refuses a policy beside ``log.npz``."""
+
+  def refused(policy: Path) -> str:
+    words = ["check_log", str(policy), str(tmp_path / "log.npz")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+      run(main)
+    shown = capsys.readouterr()
+    assert end.value.code == 2 and shown.out == ""
+    (line,) = shown.err.splitlines()
+    return line
+
+  return refused
+
+
+@pytest.mark.parametrize(
+  "name, change, message",
+  [
+    ("period", lambda x: 2 * x, "a row every 0.04 s, the policy acts every 0.02 s"),
+    ("joint_names", lambda x: x[:23], "23 joints, the policy has 29"),
+  ],
+)
+def test_the_script_refuses_a_log_of_another_robot_or_rate(
+  policy: OnnxPolicy, tmp_path: Path, exit_line, name: str, change: Any, message: str
+):
+  arrays = {**recorded(policy), name: change(recorded(policy)[name])}
+  np.savez(tmp_path / "log.npz", **arrays)
+  assert f"{tmp_path / 'log.npz'}: {message}" in exit_line(policy.path)
+
+
+def repeated_joint(table: dict[str, Any]) -> None:
+  table["joint_names"][3] = table["joint_names"][0]
+
+
+@pytest.mark.parametrize(
+  "edit, message",
+  [
+    (
+      lambda table: table["stiffness"].__setitem__(3, 0.0),
+      "'stiffness' of left_knee_joint is 0, expected above 0",
+    ),
+    (repeated_joint, "'joint_names' has left_hip_pitch_joint twice"),
+    (
+      lambda table: table["actions"]["JointPositionAction"].update(scale=[0.25] * 12),
+      "'actions.JointPositionAction.scale' has 12 values, not 29",
+    ),
+    (
+      lambda table: table["actions"]["JointPositionAction"].update(scale=[0.25] * 29),
+      "'actions.JointPositionAction.scale[0]' (left_hip_pitch_joint) is 0.25, the policy",
+    ),
+    (
+      lambda table: table["observations"]["joint_vel_rel"].update(scale=[1.0] * 29),
+      "'observations.joint_vel_rel.scale[0]' is 1, the policy was trained with 0.05",
+    ),
+  ],
+)
+def test_the_script_refuses_a_deploy_file_edited_to_nonsense(
+  policy: OnnxPolicy, tmp_path: Path, exit_line, edit: Any, message: str
+):
+  file = write_network(tmp_path / "policy.onnx", SPEC)
+  np.savez(tmp_path / "log.npz", **recorded(policy))
+  path = write_deploy(SPEC, file)
+  table = yaml.safe_load(path.read_text())
+  edit(table)
+  path.write_text(yaml.safe_dump(table, sort_keys=False))
+  line = exit_line(file)
+  assert f"{path}: {message}" in line and line.endswith("export the policy again")
+
+
+def test_the_script_refuses_a_policy_with_base_velocity(tmp_path: Path, exit_line):
+  file = write_policy(tmp_path / "walk.onnx", g1_policy())
+  assert "walk.onnx: observes base_lin_vel" in exit_line(file)
 
 
 def test_a_policy_with_base_velocity_cannot_be_checked(tmp_path: Path):
