@@ -31,7 +31,7 @@ from smp.deploy.deploy_file import describe_deploy, write_deploy
 from smp.deploy.log_check import CONTROL_RATE, MISSED_STEPS, Check
 from smp.deploy.mistakes import Fit, action_mistakes, joint_swaps, target_mistakes
 from smp.deploy.onnx_policy import OnnxPolicy
-from smp.deploy.policy_spec import KEY, PolicySpec
+from smp.deploy.policy_spec import KEY, STYLE, Observation, PolicySpec
 from smp.deploy.robot_log import read_log
 from smp.errors import UserError, run
 from smp.paths import ROOT
@@ -77,7 +77,11 @@ def write_network(path: Path, spec: PolicySpec) -> Path:
   return path
 
 
-SPEC = robot_policy(COMMAND, FRAMES)
+PLAIN = robot_policy(COMMAND, FRAMES)
+STYLES = Observation(
+  STYLE, STYLE, 2, "1", "", (1.0,), (0.0, 0.0), choices=("walk", "run")
+)
+SPEC = replace(PLAIN, observations=(*PLAIN.observations, STYLES))
 DEFAULT = np.array(SPEC.joints.default_pos)
 SCALE = np.array(SPEC.joints.action_scale)
 RANGE = np.array([g1.load_model().joint(name).range for name in g1.JOINT_NAMES]).T
@@ -107,10 +111,9 @@ def measured(seed: int = 0) -> list[Row]:
   quat = np.concatenate((np.ones((STEPS, 1)), waves(3, 0.25)), axis=1)
   quat /= np.linalg.norm(quat, axis=1, keepdims=True)
   gyro, command = waves(3, 0.8), waves(3, 0.7)
-  return [
-    dict(q=q[t], dq=dq[t], quat=quat[t], gyro=gyro[t], command=command[t])
-    for t in range(STEPS)
-  ]
+  style = np.eye(2)[np.arange(STEPS) // 40 % 2]
+  arrays = dict(q=q, dq=dq, quat=quat, gyro=gyro, command=command, style=style)
+  return [{name: array[t] for name, array in arrays.items()} for t in range(STEPS)]
 
 
 class Controller:
@@ -139,12 +142,13 @@ class Controller:
       0.05 * row["dq"],
       self.last_action(),
       row["command"],
+      row["style"],
     ]
 
   def vector(self, past: list[list[np.ndarray]]) -> np.ndarray:
     """From the last frames, oldest first."""
     parts = [frame[i] for i in range(5) for frame in past]
-    return np.concatenate([*parts, past[-1][5]])
+    return np.concatenate([*parts, *past[-1][5:]])
 
   def answer(self, observation: np.ndarray) -> np.ndarray:
     return self.policy(observation).astype(float)
@@ -173,6 +177,7 @@ class Controller:
       "imu_quat": np.stack([row["quat"] for row in rows]),
       "imu_gyro": np.stack([row["gyro"] for row in rows]),
       "command": np.stack([row["command"] for row in rows]),
+      "style": np.stack([row["style"] for row in rows]),
       "action": np.stack(found),
       "target": np.stack([self.target(action) for action in self.actions[3:]]),
     }
@@ -281,7 +286,7 @@ def plain(
   past: list[list[np.ndarray]], present: list[np.ndarray] | None = None
 ) -> np.ndarray:
   parts = [frame[i] for i in range(5) for frame in past]
-  return np.concatenate([*parts, (present or past[-1])[5]])
+  return np.concatenate([*parts, *(present or past[-1])[5:]])
 
 
 BREADTH_FIRST = [0, 6, 12, 1, 7, 13, 2, 8, 14, 3, 9, 15, 22, 4, 10, 16, 23, 5, 11, 17]
@@ -404,6 +409,8 @@ MISTAKES: dict[str, type[Controller]] = {
   ),
   "command missing: ": reads(lambda row: {"command": np.zeros(3)}),
   "command delay: velocity_commands: 10 steps late": late(10, "command"),
+  "style missing: ": reads(lambda row: {"style": np.zeros(2)}),
+  "style ignored: style: always walk": reads(lambda row: {"style": np.eye(2)[0]}),
   "observation delay: joints and IMU: 1 step late": late(1, "q", "dq", "quat", "gyro"),
   "observation delay: joints and IMU: 2 steps late": late(2, "q", "dq", "quat", "gyro"),
   "joint delay: joints: 1 step late": late(1, "q", "dq"),
@@ -415,7 +422,7 @@ MISTAKES: dict[str, type[Controller]] = {
   "history without the present: ": remembers(3, 2, 1, 0, present=False),
   "layout of the history: ": arranges(
     lambda past: np.concatenate(
-      [*(x for frame in past for x in frame[:5]), past[-1][5]]
+      [*(x for frame in past for x in frame[:5]), *past[-1][5:]]
     )
   ),
   "order of terms: observations: base_ang_vel and projected_gravity": arranges(
@@ -562,12 +569,20 @@ def test_what_a_log_cannot_show_is_noted(policy: OnnxPolicy, tmp_path: Path):
     assert word in text
 
 
+def test_a_log_of_a_policy_without_styles_agrees(tmp_path: Path, capsys):
+  file = write_policy(tmp_path / "policy.onnx", PLAIN, 0.02)
+  write_deploy(PLAIN, file)
+  sim2sim(Sim2SimCfg(file, seconds=2.0, log=tmp_path / "log.npz"))
+  assert "style" not in np.load(tmp_path / "log.npz")
+  assert check(CheckLogCfg(file, tmp_path / "log.npz")).agrees
+
+
 def test_a_log_of_sim2sim_agrees(tmp_path: Path, capsys):
   """Unless its policy is another, with other gains or another iteration."""
   file = write_policy(tmp_path / "policy.onnx", SPEC, 0.02)
   write_deploy(SPEC, file)
   log = tmp_path / "log.npz"
-  sim2sim(Sim2SimCfg(file, seconds=2.0, log=log, command=("vx=0.5",)))
+  sim2sim(Sim2SimCfg(file, seconds=2.0, log=log, command=("vx=0.5",), style="run"))
   found = check(CheckLogCfg(file, log))
   assert found.agrees and found.largest < 1e-4 and found.steps > 60
   names = set(np.load(log))
@@ -697,6 +712,8 @@ def test_a_policy_with_base_velocity_cannot_be_checked(tmp_path: Path):
     ("time", lambda x: x[:, None], "'time' has shape (220, 1), expected (220,)"),
     ("imu_gyro", lambda x: np.where(x == x[7], np.nan, x), "is not a number in row 7"),
     ("target", lambda x: x[:, :3], "'target' has shape (220, 3)"),
+    ("style", lambda x: x[:, :1], "'style' has shape (220, 1), expected (220, 2)"),
+    ("style", lambda x: None, "no array 'style'; docs/deploy.md lists"),
     ("imu_quat", lambda x: None, "no array 'imu_quat'; docs/deploy.md lists"),
     ("joint_pos", lambda x: np.array([{}]), "not a readable .npz file"),
   ],

@@ -176,7 +176,8 @@ def _check_targets(
     (float(np.abs(mistake.change(action) - found)[1:].max()), mistake)
     for mistake in target_mistakes(deploy, action, found)
   ]
-  best, mistake = min(left, key=lambda each: each[0])
+  # The first that explains all; rounding decides between those.
+  best, mistake = min(left, key=lambda each: max(each[0], tolerance))
   if best > max(tolerance, _WORTH * before):
     return [], True
   explained = best <= tolerance

@@ -99,6 +99,7 @@ def action_mistakes(deploy: Deploy, log: RobotLog) -> Iterator[Mistake | Fit]:
   yield from _layouts(deploy)
   yield from _last_action(deploy, terms)
   yield from _command(deploy, terms)
+  yield from _style(deploy, terms)
   yield from _delays(deploy, terms)
   yield from _outputs(deploy, log)
   yield from _scales(deploy)
@@ -478,6 +479,18 @@ def _command(deploy: Deploy, terms: Mapping[Signal, str]) -> Iterator[Mistake | 
     )
   for i in range(size if size > 1 else 0):
     yield Fit(_scaler("command scale", name, labels[i], size, i), _SCALES)
+
+
+def _style(deploy: Deploy, terms: Mapping[Signal, str]) -> Iterator[Mistake]:
+  if "style" not in terms:
+    return
+  name = terms["style"]
+  zero = _value(name, np.zeros_like)
+  yield Mistake("style missing", f"{name}: always 0", "values", zero)
+  for row, style in zip(np.eye(len(deploy.styles)), deploy.styles, strict=True):
+    text = f"{name}: always {style}, whatever the log says"
+    fixed = _value(name, lambda value, row=row: np.zeros_like(value) + row)
+    yield Mistake("style ignored", text, "values", fixed)
 
 
 def _told(steps: int) -> str:
