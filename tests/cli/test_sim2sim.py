@@ -431,6 +431,7 @@ def test_runs_without_mjlab_torch_and_warp(acting: Path, tmp_path: Path):
   )
   log = tmp_path / "log.npz"
   words = [str(acting), "--seconds", "0.2", "--log", str(log), "--speed", "1.5"]
+  words += ["--report", "--changes", "3:speed=0"]
   done = subprocess.run(
     [sys.executable, "-c", code, *words], capture_output=True, text=True
   )
@@ -476,7 +477,15 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path):
     ({"changes": ("speed=1",)}, "--changes speed=1: write SECONDS:NAME=VALUE"),
     ({"changes": ("-1:speed=1",)}, "--changes -1:speed=1: write SECONDS"),
     ({"changes": ("1:goal=1,2",)}, "--goal: Smp-Test-G1 takes"),
-    ({"changes": ("1:speed=1",), "report": True}, "--changes: leave out --report"),
+    (
+      {"changes": ("3:speed=1", "2:speed=0"), "report": True},
+      "--changes: at 2, 3 s; with --report let the command change once",
+    ),
+    (
+      {"changes": ("1:speed=1",), "report": True},
+      "--changes 1:...: with --report give more than 1 s",
+    ),
+    ({"changes": ("1:speed=1",), "viewer": "viser"}, "--changes: leave out --viewer"),
     ({"seconds": 0.0}, "--seconds 0"),
     ({"noise": -1.0}, "--noise -1"),
     ({"seed": -1}, "--seed -1"),

@@ -24,7 +24,7 @@ from smp.deploy.deploy_file import (
 from smp.deploy.fixed_command import Command
 from smp.deploy.mujoco_robot import Robot
 from smp.deploy.onnx_policy import OnnxPolicy
-from smp.deploy.policy_spec import PolicySpec
+from smp.deploy.policy_spec import STYLE, Observation, PolicySpec
 from smp.deploy.rollout import Rollout, run
 from smp.errors import UserError
 from smp.robots import g1
@@ -122,20 +122,32 @@ def test_gains_follow_the_motors_and_the_rest_the_policy():
     assert (found.joint_pos_lower[i], found.joint_pos_upper[i]) == (low, high)
 
 
+def styled(spec: PolicySpec) -> PolicySpec:
+  """A policy that observes one of two styles, too."""
+  part = Observation(
+    STYLE, STYLE, 2, "1", "", (1.0,), (0.0, 0.0), choices=("walk", "run")
+  )
+  return replace(spec, observations=(*spec.observations, part))
+
+
+@pytest.mark.parametrize("style", ["", "run"])
 @pytest.mark.parametrize("order", ["as the motors", "shuffled"])
 def test_a_controller_that_reads_only_the_file_does_what_sim2sim_does(
-  tmp_path: Path, order: str
+  tmp_path: Path, order: str, style: str
 ):
   """From what an IMU and encoders say, by motor; in closed loop."""
   spec = robot_policy(VELOCITY)
   spec = shuffled(spec) if order == "shuffled" else spec
+  spec = styled(spec) if style else spec
   spec = replace(spec, clip_actions=0.1)
   file = write_policy(tmp_path / "policy.onnx", spec, 0.03)
   policy = OnnxPolicy(file)
   command = Command(spec, {"vx": (0.5,), "yaw_rate": (-0.3,)})
-  log = run(Rollout(policy, Robot(spec, command)), 0.5)
+  robot = Robot(spec, command)
+  robot.style = style
+  log = run(Rollout(policy, robot), 0.5)
   deploy = read_deploy(write_deploy(spec, file))
-  controller, robot = Controller(deploy, policy), Robot(spec, command)
+  controller, robot = Controller(deploy, policy, style or None), Robot(spec, command)
   motor_q = [robot.model.joint(name).qposadr[0] for name in g1.MOTOR_NAMES]
   motor_v = [robot.model.joint(name).dofadr[0] for name in g1.MOTOR_NAMES]
   motors = [robot.model.actuator(name).id for name in g1.MOTOR_NAMES]
@@ -153,6 +165,36 @@ def test_a_controller_that_reads_only_the_file_does_what_sim2sim_does(
     robot.step(log.action[step])
     np.testing.assert_allclose(data.ctrl[motors], target, atol=1e-6)
   assert np.abs(log.action).max() == pytest.approx(0.1)
+
+
+def test_a_controller_takes_the_styles_of_its_policy():
+  deploy = describe_deploy(styled(robot_policy(VELOCITY)))
+  assert deploy.styles == ("walk", "run")
+  controller = Controller(deploy, lambda seen: np.zeros(29))
+  measured = (np.zeros(29), np.zeros(29), np.eye(4)[0], np.zeros(3), np.zeros(3))
+  controller.step(*measured)
+  seen = [controller.observation[-2:]]  # The first, if none is chosen.
+  for style in deploy.styles:
+    controller.choose_style(style)
+    controller.step(*measured)
+    seen.append(controller.observation[-2:])
+  np.testing.assert_array_equal(seen, np.eye(2)[[0, 0, 1]])
+  with pytest.raises(UserError, match="policy.onnx knows walk, run; did you mean run"):
+    controller.choose_style("rum")
+  with pytest.raises(UserError, match="observes no style"):
+    Controller(describe_deploy(robot_policy(VELOCITY)), lambda seen: seen, "run")
+
+
+def test_the_names_of_styles_are_as_many_as_its_values(tmp_path: Path):
+  path = write_deploy(styled(robot_policy(VELOCITY)), tmp_path / "policy.onnx")
+  assert (
+    "choices" not in yaml.safe_load(path.read_text())["observations"]["last_action"]
+  )
+  edit(path, "observations.style.choices", ["walk"])
+  with pytest.raises(
+    UserError, match="'observations.style.choices' has 1 names, not 2"
+  ):
+    read_deploy(path)
 
 
 def test_gravity_is_the_rotations():

@@ -23,7 +23,7 @@ from smp.deploy.safety import Phase, Safety, SafetyCfg
 from smp.errors import UserError
 from smp.robots import g1
 from smp.utils.components import scalar
-from tests.deploy_fakes import robot_policy, write_policy
+from tests.deploy_fakes import DIRECTION, SPEED, robot_policy, write_policy
 
 COMMAND = (
   scalar("vx", "m/s", "forward", -0.5, 3.0, 0.0),
@@ -169,9 +169,12 @@ def test_figures_of_known_motions():
   found = report(motion(robot, (1.0, 0.0), 0.4), robot)
   assert found["velocity_error"] == pytest.approx(0.0, abs=1e-9)
   assert found["yaw_rate_error"] == pytest.approx(0.0, abs=1e-9)
-  assert "drift" not in found and found["falls"] == 0.0
+  assert "drift" not in found and "stopped" not in found
+  assert found["falls"] == found["falls_per_hour"] == 0.0
+  assert found["speed_ratio"] == pytest.approx(1.0)
   off = report(motion(robot, (0.7, 0.4), 0.1), robot)
   assert off["velocity_error"] == pytest.approx(0.5)
+  assert off["speed_ratio"] == pytest.approx(0.7)  # Sideways, it does not count.
   assert off["yaw_rate_error"] == pytest.approx(0.3)
   assert off["mean_yaw_rate_error"] == pytest.approx(0.3)
   swings = motion(robot, (1.0, 0.0), 0.4)
@@ -187,6 +190,7 @@ def test_standing_drifting_and_slipping():
   low.qpos[:, 2] -= _height(robot)  # The feet touch the floor.
   found = report(low, robot)
   assert found["drift"] == pytest.approx(0.02 * 2.0, abs=1e-3)
+  assert "speed_ratio" not in found
   assert found["foot_slip"] == pytest.approx(0.02, abs=1e-6)
   assert found["feet_lifted"] == 0.0 and found["joint_speed"] == 0.0
   # A hop, and a joint that moves.
@@ -218,7 +222,56 @@ def test_a_fall_ends_what_counts():
   log.qvel[100:] = 5.0
   found = report(log, robot)
   assert found["falls"] == 1.0 and found["seconds"] == pytest.approx(2.0)
+  assert found["falls_per_hour"] == pytest.approx(1800.0)
   assert found["velocity_error"] == pytest.approx(0.0, abs=1e-9)
+  # Nothing is a fall where no height is.
+  robot.spec = replace(SPEC, fallen_below=None)
+  found = report(log, robot)
+  assert found["falls"] == 0.0 and "falls_per_hour" not in found
+
+
+def test_a_direction_and_a_speed_have_a_ratio_too():
+  spec = robot_policy((DIRECTION, SPEED))
+  robot = Robot(spec, Command(spec, {"direction": (90.0,), "speed": (2.0,)}))
+  assert report(motion(robot, (1.5, 0.0)), robot)["speed_ratio"] == pytest.approx(0.75)
+
+
+def stopping(robot: Robot, after: int) -> Log:
+  """A robot that is told to stop from 2 m/s at 1.6 s, and does so some steps later."""
+  robot.command.values = STOP[0]
+  log = motion(robot, (2.0, 0.0))
+  robot.command.values = STOP[-1]
+  log.qvel[80 + after :, :2] *= 0.1
+  log.command[80:] = 0.0
+  return log
+
+
+STOP = [{"vx": (2.0,), "vy": (0.0,), "yaw_rate": (0.0,)}] * 80
+STOP += [{"vx": (0.0,), "vy": (0.0,), "yaw_rate": (0.0,)}] * 70
+
+
+def test_the_time_to_stop_is_of_the_time_after_the_change():
+  robot = Robot(SPEC, Command(SPEC, {}))
+  found = report(stopping(robot, 30), robot, STOP)
+  assert found["stopped"] == 1.0 and found["stop_time"] == pytest.approx(0.6)
+  # The other figures are of the command before.
+  assert found["velocity_error"] == pytest.approx(0.0, abs=1e-9)
+  assert found["speed_ratio"] == pytest.approx(1.0)
+  assert found["seconds"] == pytest.approx(3.0) and "drift" not in found
+  # It must stay slow for half a second: before the end, and before a fall.
+  late = report(stopping(robot, 50), robot, STOP)
+  assert late["stopped"] == 0.0 and "stop_time" not in late
+  fallen = stopping(robot, 30)
+  fallen.qpos[130:, 2] = 0.1
+  found = report(fallen, robot, STOP)
+  assert found["falls"] == 1.0 and found["stopped"] == 0.0
+  # What fell before was never told to stop.
+  fallen.qpos[70:, 2] = 0.1
+  assert "stopped" not in report(fallen, robot, STOP)
+  # Nor was what is told to walk on.
+  walk = STOP[80:] + STOP[:70]
+  assert {"drift"} < set(report(motion(robot), robot, walk)) - {"stopped", "stop_time"}
+  assert "stopped" not in report(motion(robot), robot, walk)
 
 
 def test_the_report_is_a_table_and_a_line_of_json(still: Path, capsys):
@@ -227,6 +280,23 @@ def test_the_report_is_a_table_and_a_line_of_json(still: Path, capsys):
   found = json.loads(lines[-1])
   assert {"falls", "drift", "velocity_error", "joint_speed"} <= set(found)
   assert any("joint speed" in line and "rad/s" in line for line in lines[:-1])
+
+
+def test_the_report_takes_one_change_of_the_command(still: Path, capsys):
+  """Its errors are those of a run that ends there."""
+  walk = Sim2SimCfg(still, command=("vx=2",), report=True)
+
+  def reported(**changes: Any) -> dict[str, float]:
+    sim2sim(replace(walk, **changes))
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+  found, alone = reported(seconds=1.24, changes=("1.2:vx=0",)), reported(seconds=1.2)
+  assert found.pop("seconds") == 1.24 > alone.pop("seconds")
+  assert found.pop("stopped") == 0.0 and found == alone
+  sim2sim(replace(walk, seconds=1.1, changes=("1.2:vx=0", "1.2:vy=0")))
+  shown = capsys.readouterr().out
+  assert "note: the run ends before the command changes, at 1.2 s" in shown
+  assert "stopped" not in json.loads(shown.strip().splitlines()[-1])
 
 
 # The safety layer in a run.

@@ -7,6 +7,7 @@ code that looks for the mistakes.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import sys
@@ -19,6 +20,7 @@ import mujoco
 import numpy as np
 import onnx
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -26,11 +28,14 @@ from onnx import TensorProto, helper, numpy_helper
 from smp.cli.check_log import CheckLogCfg, check, lines, main
 from smp.cli.sim2sim import Sim2SimCfg, sim2sim
 from smp.deploy.deploy_file import describe_deploy, write_deploy
-from smp.deploy.log_check import Check
+from smp.deploy.log_check import CONTROL_RATE, MISSED_STEPS, Check
+from smp.deploy.mistakes import Fit, action_mistakes, joint_swaps, target_mistakes
 from smp.deploy.onnx_policy import OnnxPolicy
-from smp.deploy.policy_spec import KEY, PolicySpec
+from smp.deploy.policy_spec import KEY, STYLE, Observation, PolicySpec
 from smp.deploy.robot_log import read_log
-from smp.errors import UserError
+from smp.errors import UserError, run
+from smp.paths import ROOT
+from smp.robots import g1
 from smp.utils.components import scalar
 from tests.deploy_fakes import g1_policy, robot_policy, write_policy
 
@@ -72,9 +77,14 @@ def write_network(path: Path, spec: PolicySpec) -> Path:
   return path
 
 
-SPEC = robot_policy(COMMAND, FRAMES)
+PLAIN = robot_policy(COMMAND, FRAMES)
+STYLES = Observation(
+  STYLE, STYLE, 2, "1", "", (1.0,), (0.0, 0.0), choices=("walk", "run")
+)
+SPEC = replace(PLAIN, observations=(*PLAIN.observations, STYLES))
 DEFAULT = np.array(SPEC.joints.default_pos)
 SCALE = np.array(SPEC.joints.action_scale)
+RANGE = np.array([g1.load_model().joint(name).range for name in g1.JOINT_NAMES]).T
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +111,16 @@ def measured(seed: int = 0) -> list[Row]:
   quat = np.concatenate((np.ones((STEPS, 1)), waves(3, 0.25)), axis=1)
   quat /= np.linalg.norm(quat, axis=1, keepdims=True)
   gyro, command = waves(3, 0.8), waves(3, 0.7)
-  return [
-    dict(q=q[t], dq=dq[t], quat=quat[t], gyro=gyro[t], command=command[t])
-    for t in range(STEPS)
-  ]
+  style = np.eye(2)[np.arange(STEPS) // 40 % 2]
+  arrays = dict(q=q, dq=dq, quat=quat, gyro=gyro, command=command, style=style)
+  return [{name: array[t] for name, array in arrays.items()} for t in range(STEPS)]
 
 
 class Controller:
   """A right controller of `SPEC`; the wrong ones change a method."""
+
+  ago: tuple[int, ...] = (2, 1, 0)
+  """Steps since the frames of `vector`."""
 
   def __init__(self, policy: OnnxPolicy) -> None:
     self.policy = policy
@@ -130,12 +142,16 @@ class Controller:
       0.05 * row["dq"],
       self.last_action(),
       row["command"],
+      row["style"],
     ]
 
   def vector(self, past: list[list[np.ndarray]]) -> np.ndarray:
     """From the last frames, oldest first."""
     parts = [frame[i] for i in range(5) for frame in past]
-    return np.concatenate([*parts, past[-1][5]])
+    return np.concatenate([*parts, *past[-1][5:]])
+
+  def answer(self, observation: np.ndarray) -> np.ndarray:
+    return self.policy(observation).astype(float)
 
   def target(self, action: np.ndarray) -> np.ndarray:
     return DEFAULT + SCALE * action
@@ -147,8 +163,8 @@ class Controller:
     found = []
     for now in range(len(rows)):
       self.frames.append(self.terms(self.read(rows, now)))
-      past = [self.frames[max(0, now - ago)] for ago in (2, 1, 0)]
-      action = self.policy(self.vector(past)).astype(float)
+      past = [self.frames[max(0, now - ago)] for ago in self.ago]
+      action = self.answer(self.vector(past))
       self.actions.append(action)
       found.append(self.logged_action(action))
     return {
@@ -161,6 +177,7 @@ class Controller:
       "imu_quat": np.stack([row["quat"] for row in rows]),
       "imu_gyro": np.stack([row["gyro"] for row in rows]),
       "command": np.stack([row["command"] for row in rows]),
+      "style": np.stack([row["style"] for row in rows]),
       "action": np.stack(found),
       "target": np.stack([self.target(action) for action in self.actions[3:]]),
     }
@@ -209,6 +226,17 @@ def arranges(
   return Wrong
 
 
+def remembers(*ago: int, present: bool = True) -> type[Controller]:
+  """A controller with other frames in its history, from the steps ``ago``."""
+
+  class Wrong(Controller):
+    def vector(self, past: list[list[np.ndarray]]) -> np.ndarray:
+      return plain(past if present else past[:-1], past[-1])
+
+  Wrong.ago = ago
+  return Wrong
+
+
 def feeds_back(change: Callable[[list[np.ndarray]], np.ndarray]) -> type[Controller]:
   class Wrong(Controller):
     def last_action(self) -> np.ndarray:
@@ -233,11 +261,32 @@ def logs(change: Callable[[np.ndarray], np.ndarray]) -> type[Controller]:
   return Wrong
 
 
+def answers(change: Callable[[np.ndarray], np.ndarray]) -> type[Controller]:
+  """A controller that changes the network's output before anything else."""
+
+  class Wrong(Controller):
+    def answer(self, observation: np.ndarray) -> np.ndarray:
+      return change(super().answer(observation))
+
+  return Wrong
+
+
+def writes(name: str, change: Callable[[np.ndarray], np.ndarray]) -> type[Controller]:
+  """A controller that is right, but for one array (T, ...) of its log."""
+
+  class Wrong(Controller):
+    def run(self, rows: list[Row]) -> dict[str, np.ndarray]:
+      found = super().run(rows)
+      return {**found, name: change(found[name])}
+
+  return Wrong
+
+
 def plain(
   past: list[list[np.ndarray]], present: list[np.ndarray] | None = None
 ) -> np.ndarray:
   parts = [frame[i] for i in range(5) for frame in past]
-  return np.concatenate([*parts, (present or past[-1])[5]])
+  return np.concatenate([*parts, *(present or past[-1])[5:]])
 
 
 BREADTH_FIRST = [0, 6, 12, 1, 7, 13, 2, 8, 14, 3, 9, 15, 22, 4, 10, 16, 23, 5, 11, 17]
@@ -257,12 +306,17 @@ def flip(values: np.ndarray, *places: int) -> np.ndarray:
   return found
 
 
-def pitched(row: Row) -> Row:
-  """As an IMU measures that is mounted 10 degrees nose down."""
-  angle, quat = math.radians(10.0), np.zeros(4)
-  mount = np.array([math.cos(angle / 2), 0.0, math.sin(angle / 2), 0.0])
-  mujoco.mju_mulQuat(quat, row["quat"], mount)
-  return {"quat": quat, "gyro": matrix(mount).T @ row["gyro"]}
+def mounted(axis: int, degrees: float) -> type[Controller]:
+  """A controller whose IMU is turned against the pelvis about x, y or z."""
+  mount, turn = np.zeros(4), np.eye(3)[axis]
+  mujoco.mju_axisAngle2Quat(mount, turn, math.radians(degrees))
+
+  def change(row: Row) -> Row:
+    quat = np.zeros(4)
+    mujoco.mju_mulQuat(quat, row["quat"], mount)
+    return {"quat": quat, "gyro": matrix(mount).T @ row["gyro"]}
+
+  return reads(change)
 
 
 def of_the_torso(row: Row) -> Row:
@@ -302,15 +356,18 @@ MISTAKES: dict[str, type[Controller]] = {
   "joint sign: waist_yaw_joint: the sign is reversed, of its velocity alone": reads(
     lambda row: {"dq": flip(row["dq"], 12)}
   ),
+  "joint sign: left_elbow_joint: the sign is reversed, of its position alone": reads(
+    lambda row: {"q": flip(row["q"], 18)}
+  ),
+  "joint position sign: ": reads(lambda row: {"q": -row["q"]}),
+  "sign of all joints: ": both(np.negative),
   "joint velocity sign: ": reads(lambda row: {"dq": -row["dq"]}),
   "joint positions in degrees: ": reads(lambda row: {"q": np.degrees(row["q"])}),
   "joint velocities in degrees: ": reads(lambda row: {"dq": np.degrees(row["dq"])}),
   "gyroscope in degrees: ": reads(lambda row: {"gyro": np.degrees(row["gyro"])}),
-  "scale of joint_vel_rel: joint_vel_rel: 20 times": observes(3, lambda x: 20.0 * x),
-  "scale of base_ang_vel: base_ang_vel: 0.5 times": observes(0, lambda x: 0.5 * x),
-  "scale of projected_gravity: projected_gravity: 9.81 times": observes(
-    1, lambda x: 9.81 * x
-  ),
+  "scale of a term: joint_vel_rel: 20 times": observes(3, lambda x: 20.0 * x),
+  "scale of a term: base_ang_vel: 0.5 times": observes(0, lambda x: 0.5 * x),
+  "scale of a term: projected_gravity: 9.81 times": observes(1, lambda x: 9.81 * x),
   "default position not subtracted: ": observes(2, lambda x: x + DEFAULT),
   "default position subtracted twice: ": observes(2, lambda x: x - DEFAULT),
   "quaternion order: ": reads(lambda row: {"quat": np.roll(row["quat"], 1)}),
@@ -320,12 +377,19 @@ MISTAKES: dict[str, type[Controller]] = {
   "gyroscope sign: ": reads(lambda row: {"gyro": -row["gyro"]}),
   "IMU axis sign: base_ang_vel: the sign of y": observes(0, lambda x: flip(x, 1)),
   "IMU axis sign: projected_gravity: the sign of x": observes(1, lambda x: flip(x, 0)),
-  "IMU frame pitched: the IMU's frame is pitched against the pelvis' by 10.0°": reads(
-    pitched
+  "IMU frame pitched: the IMU's frame is pitched against the pelvis' by 10.0°": mounted(
+    1, 10.0
+  ),
+  "IMU frame rolled: the IMU's frame is rolled against the pelvis' by -5.0°": mounted(
+    0, -5.0
+  ),
+  "IMU frame turned: the IMU's frame is turned against the pelvis' by 90.0°": mounted(
+    2, 90.0
   ),
   "IMU of the torso: ": reads(of_the_torso),
   "last action missing: ": feeds_back(lambda past: np.zeros(29)),
   "last action delay: the last action: 1 step late": feeds_back(lambda past: past[-2]),
+  "last action clipped: ": feeds_back(lambda past: np.clip(past[-1], -1.0, 1.0)),
   "last action scaled: ": feeds_back(lambda past: SCALE * past[-1]),
   "last action is the target: ": feeds_back(lambda past: DEFAULT + SCALE * past[-1]),
   "joint order: the last action: in the order of Isaac Lab": feeds_back(
@@ -345,6 +409,8 @@ MISTAKES: dict[str, type[Controller]] = {
   ),
   "command missing: ": reads(lambda row: {"command": np.zeros(3)}),
   "command delay: velocity_commands: 10 steps late": late(10, "command"),
+  "style missing: ": reads(lambda row: {"style": np.zeros(2)}),
+  "style ignored: style: always walk": reads(lambda row: {"style": np.eye(2)[0]}),
   "observation delay: joints and IMU: 1 step late": late(1, "q", "dq", "quat", "gyro"),
   "observation delay: joints and IMU: 2 steps late": late(2, "q", "dq", "quat", "gyro"),
   "joint delay: joints: 1 step late": late(1, "q", "dq"),
@@ -352,9 +418,11 @@ MISTAKES: dict[str, type[Controller]] = {
   "delay of a term: joint_vel_rel: 1 step late": late(1, "dq"),
   "history order: ": arranges(lambda past: plain(past[::-1], past[-1])),
   "no history: ": arranges(lambda past: plain([past[-1]] * 3)),
+  "rate of the history: ": remembers(4, 2, 0),
+  "history without the present: ": remembers(3, 2, 1, 0, present=False),
   "layout of the history: ": arranges(
     lambda past: np.concatenate(
-      [*(x for frame in past for x in frame[:5]), past[-1][5]]
+      [*(x for frame in past for x in frame[:5]), *past[-1][5:]]
     )
   ),
   "order of terms: observations: base_ang_vel and projected_gravity": arranges(
@@ -362,6 +430,8 @@ MISTAKES: dict[str, type[Controller]] = {
   ),
   "actions scaled: ": logs(lambda action: SCALE * action),
   "actions are targets: ": logs(lambda action: DEFAULT + SCALE * action),
+  "sign of actions: ": logs(np.negative),
+  "actions clipped: actions: clipped to 0.8": answers(lambda x: np.clip(x, -0.8, 0.8)),
   "order of actions: ": logs(lambda action: action[BREADTH_FIRST]),
   "target offset: targets: the offset is missing": sends(lambda action: SCALE * action),
   "action scale: targets: 0.5 times": sends(
@@ -374,6 +444,10 @@ MISTAKES: dict[str, type[Controller]] = {
     lambda action: (DEFAULT + SCALE * action)[BREADTH_FIRST]
   ),
   "target sign: ": sends(lambda action: DEFAULT - SCALE * action),
+  "target delay: ": writes("target", lambda x: np.concatenate((x[:1], x[:-1]))),
+  "targets limited: ": sends(lambda action: np.clip(DEFAULT + SCALE * action, *RANGE)),
+  "control rate: rows are 0.01 s apart": writes("time", lambda x: x / 2.0),
+  "missed steps: 1 of 219 steps take": writes("time", lambda x: x + 0.02 * (x > 1.99)),
 }
 """Beginning of the finding, and a controller that makes the mistake."""
 
@@ -396,11 +470,40 @@ def test_a_mistake_is_named(policy: OnnxPolicy, tmp_path: Path, name: str):
   text = check_arrays(policy, tmp_path / "log.npz", arrays)
   found = [line for line in text[1:] if not line.startswith(("differs", "note"))]
   assert len(found) == 1 and found[0].startswith(name), text
+  if name in FIRST.values():
+    kind, message = found[0].split(": ", 1)
+    assert documented()[kind] == message
 
 
-def test_there_are_more_than_twenty_kinds():
-  kinds = {name.split(":")[0] for name in MISTAKES}
-  assert len(kinds) >= 30
+FIRST = {name.split(":")[0]: name for name in reversed(MISTAKES)}
+"""The first of `MISTAKES` of each kind; docs/deploy.md says what the tool says of it."""
+
+
+def documented() -> dict[str, str]:
+  """Messages by kind in the table of docs/deploy.md."""
+  page = (ROOT / "docs/deploy.md").read_text()
+  table = page.split("| mistake | `check_log.py` says |\n|---|---|\n")[1]
+  rows = itertools.takewhile(lambda line: line.startswith("|"), table.splitlines())
+  return dict(row.strip("| ").split(" | ") for row in rows)
+
+
+def test_every_kind_that_the_tool_knows_is_made_on_purpose_and_documented(
+  policy: OnnxPolicy, tmp_path: Path
+):
+  np.savez(tmp_path / "log.npz", **recorded(policy))
+  deploy = describe_deploy(SPEC)
+  log = read_log(tmp_path / "log.npz", deploy)
+  assert log.target is not None
+  tried = [
+    *(
+      m.at(m.grid[0]) if isinstance(m, Fit) else m for m in action_mistakes(deploy, log)
+    ),
+    *joint_swaps(deploy),
+    *target_mistakes(deploy, log.action, log.target),
+  ]
+  kinds = {mistake.kind for mistake in tried} | {CONTROL_RATE, MISSED_STEPS}
+  assert kinds == set(FIRST) == set(documented())
+  assert len(kinds) > 50
 
 
 def test_mistakes_together_are_each_named(policy: OnnxPolicy, tmp_path: Path):
@@ -466,12 +569,20 @@ def test_what_a_log_cannot_show_is_noted(policy: OnnxPolicy, tmp_path: Path):
     assert word in text
 
 
+def test_a_log_of_a_policy_without_styles_agrees(tmp_path: Path, capsys):
+  file = write_policy(tmp_path / "policy.onnx", PLAIN, 0.02)
+  write_deploy(PLAIN, file)
+  sim2sim(Sim2SimCfg(file, seconds=2.0, log=tmp_path / "log.npz"))
+  assert "style" not in np.load(tmp_path / "log.npz")
+  assert check(CheckLogCfg(file, tmp_path / "log.npz")).agrees
+
+
 def test_a_log_of_sim2sim_agrees(tmp_path: Path, capsys):
   """Unless its policy is another, with other gains or another iteration."""
   file = write_policy(tmp_path / "policy.onnx", SPEC, 0.02)
   write_deploy(SPEC, file)
   log = tmp_path / "log.npz"
-  sim2sim(Sim2SimCfg(file, seconds=2.0, log=log, command=("vx=0.5",)))
+  sim2sim(Sim2SimCfg(file, seconds=2.0, log=log, command=("vx=0.5",), style="run"))
   found = check(CheckLogCfg(file, log))
   assert found.agrees and found.largest < 1e-4 and found.steps > 60
   names = set(np.load(log))
@@ -500,6 +611,82 @@ def test_from_the_command_line(policy: OnnxPolicy, tmp_path: Path, monkeypatch, 
   assert json.loads(capsys.readouterr().out)["findings"] == []
 
 
+@pytest.fixture
+def exit_line(tmp_path: Path, monkeypatch, capsys) -> Callable[[Path], str]:
+  """The line with which the script refuses a policy beside ``log.npz``."""
+
+  def refused(policy: Path) -> str:
+    words = ["check_log", str(policy), str(tmp_path / "log.npz")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+      run(main)
+    shown = capsys.readouterr()
+    assert end.value.code == 2 and shown.out == ""
+    (line,) = shown.err.splitlines()
+    return line
+
+  return refused
+
+
+@pytest.mark.parametrize(
+  "name, change, message",
+  [
+    ("period", lambda x: 2 * x, "a row every 0.04 s, the policy acts every 0.02 s"),
+    ("joint_names", lambda x: x[:23], "23 joints, the policy has 29"),
+  ],
+)
+def test_the_script_refuses_a_log_of_another_robot_or_rate(
+  policy: OnnxPolicy, tmp_path: Path, exit_line, name: str, change: Any, message: str
+):
+  arrays = {**recorded(policy), name: change(recorded(policy)[name])}
+  np.savez(tmp_path / "log.npz", **arrays)
+  assert f"{tmp_path / 'log.npz'}: {message}" in exit_line(policy.path)
+
+
+def repeated_joint(table: dict[str, Any]) -> None:
+  table["joint_names"][3] = table["joint_names"][0]
+
+
+@pytest.mark.parametrize(
+  "edit, message",
+  [
+    (
+      lambda table: table["stiffness"].__setitem__(3, 0.0),
+      "'stiffness' of left_knee_joint is 0, expected above 0",
+    ),
+    (repeated_joint, "'joint_names' has left_hip_pitch_joint twice"),
+    (
+      lambda table: table["actions"]["JointPositionAction"].update(scale=[0.25] * 12),
+      "'actions.JointPositionAction.scale' has 12 values, not 29",
+    ),
+    (
+      lambda table: table["actions"]["JointPositionAction"].update(scale=[0.25] * 29),
+      "'actions.JointPositionAction.scale[0]' (left_hip_pitch_joint) is 0.25, the policy",
+    ),
+    (
+      lambda table: table["observations"]["joint_vel_rel"].update(scale=[1.0] * 29),
+      "'observations.joint_vel_rel.scale[0]' is 1, the policy was trained with 0.05",
+    ),
+  ],
+)
+def test_the_script_refuses_a_deploy_file_edited_to_nonsense(
+  policy: OnnxPolicy, tmp_path: Path, exit_line, edit: Any, message: str
+):
+  file = write_network(tmp_path / "policy.onnx", SPEC)
+  np.savez(tmp_path / "log.npz", **recorded(policy))
+  path = write_deploy(SPEC, file)
+  table = yaml.safe_load(path.read_text())
+  edit(table)
+  path.write_text(yaml.safe_dump(table, sort_keys=False))
+  line = exit_line(file)
+  assert f"{path}: {message}" in line and line.endswith("export the policy again")
+
+
+def test_the_script_refuses_a_policy_with_base_velocity(tmp_path: Path, exit_line):
+  file = write_policy(tmp_path / "walk.onnx", g1_policy())
+  assert "walk.onnx: observes base_lin_vel" in exit_line(file)
+
+
 def test_a_policy_with_base_velocity_cannot_be_checked(tmp_path: Path):
   file = write_policy(tmp_path / "walk.onnx", g1_policy())
   with pytest.raises(UserError) as error:
@@ -525,6 +712,8 @@ def test_a_policy_with_base_velocity_cannot_be_checked(tmp_path: Path):
     ("time", lambda x: x[:, None], "'time' has shape (220, 1), expected (220,)"),
     ("imu_gyro", lambda x: np.where(x == x[7], np.nan, x), "is not a number in row 7"),
     ("target", lambda x: x[:, :3], "'target' has shape (220, 3)"),
+    ("style", lambda x: x[:, :1], "'style' has shape (220, 1), expected (220, 2)"),
+    ("style", lambda x: None, "no array 'style'; docs/deploy.md lists"),
     ("imu_quat", lambda x: None, "no array 'imu_quat'; docs/deploy.md lists"),
     ("joint_pos", lambda x: np.array([{}]), "not a readable .npz file"),
   ],

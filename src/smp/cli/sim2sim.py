@@ -18,7 +18,7 @@ from smp.deploy.disturbances import Disturbances, Pusher, check_bounds, disturb
 from smp.deploy.fixed_command import Command, outside_training
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
-from smp.deploy.report import UNITS, report
+from smp.deploy.report import SETTLED_S, UNITS, report
 from smp.deploy.robot_log import write_log
 from smp.deploy.rollout import Log, Rollout, figures, read_start, run
 from smp.deploy.safety import Safety
@@ -76,7 +76,8 @@ class Sim2SimCfg(Disturbances):
   """Write what a controller logs, and qpos, qvel and obs, of each step (.npz)."""
 
   report: bool = False
-  """Print the figures that decide about a robot: errors, drift, falls, slip."""
+  """Print the figures that decide about a robot: errors, drift, stopping, falls, slip.
+  If the command changes, once, errors are those before that."""
 
   safety: bool = False
   """Put the safety layer between policy and motors: a soft start on a stand, hand-over,
@@ -111,6 +112,8 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
   spec = policy.spec
   command = Command(spec, given_values(cfg.command))
   changes = read_changes(cfg.changes, command)
+  if cfg.report:
+    _check_reported(changes)
   robot = Robot(spec, command, visual=cfg.viewer != "none")
   if cfg.style is not None:
     check_style(cfg.style, spec.styles, cfg.policy.name)
@@ -133,10 +136,9 @@ def _check(cfg: Sim2SimCfg) -> None:
   """Raise an error for options that exclude each other, before anything takes time."""
   check_bounds(cfg)
   asked = cfg.video or cfg.log or cfg.report or cfg.seconds is not None
-  if cfg.changes and (cfg.report or cfg.viewer != "none"):
+  if cfg.changes and cfg.viewer != "none":
     raise UserError(
-      "--changes: leave out --report, whose figures are of one command, and the viewer, "
-      "which takes the command from you"
+      f"--changes: leave out --viewer {cfg.viewer}, which takes the command from you"
     )
   if cfg.viewer != "none" and asked:
     raise UserError(
@@ -155,6 +157,22 @@ def _check(cfg: Sim2SimCfg) -> None:
     raise UserError(f"--video {cfg.video}: end the name in {' or '.join(VIDEOS)}")
   if cfg.log is not None and cfg.log.suffix != ".npz":
     raise UserError(f"--log {cfg.log}: end the name in .npz")
+
+
+def _check_reported(changes: Changes) -> None:
+  """Raise an error for changes of the command that a report cannot take."""
+  moments = sorted({at for at, _ in changes})
+  if len(moments) > 1:
+    told = ", ".join(f"{at:g}" for at in moments)
+    raise UserError(
+      f"--changes: at {told} s; with --report let the command change once, as its "
+      "figures are of the time before that"
+    )
+  if moments and moments[0] <= SETTLED_S:
+    raise UserError(
+      f"--changes {moments[0]:g}:...: with --report give more than {SETTLED_S:g} s, "
+      "which do not count"
+    )
 
 
 def _watch(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
@@ -227,7 +245,9 @@ def _run(
     if not (changes and "error" in line):  # Errors are to the last command alone.
       print(line)
   if cfg.report:
-    print_report(report(log, rollout.robot))
+    if left:
+      print(f"note: the run ends before the command changes, at {left[0][0]:g} s")
+    print_report(report(log, rollout.robot, values))
 
 
 def print_report(found: dict[str, float]) -> None:

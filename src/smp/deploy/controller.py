@@ -10,6 +10,7 @@ import numpy as np
 from smp.deploy.deploy_file import Deploy
 from smp.deploy.history import History
 from smp.errors import UserError
+from smp.utils.names import check_style
 
 
 class Signals(NamedTuple):
@@ -27,6 +28,8 @@ class Signals(NamedTuple):
   """(T, C), as the policy observes it, without scale."""
   last_action: np.ndarray
   """(T, A), the network's previous output, after its clip; zero at first."""
+  style: np.ndarray
+  """(T, S), 1 for the style wanted, else 0; S is 0 for a policy that observes none."""
 
 
 def observed(deploy: Deploy, signals: Signals) -> dict[str, np.ndarray]:
@@ -43,6 +46,7 @@ def observed(deploy: Deploy, signals: Signals) -> dict[str, np.ndarray]:
     "motor_dq": signals.joint_vel,
     "last_action": signals.last_action,
     "command": signals.command,
+    "style": signals.style,
   }
   return {name: sources[term.signal] for name, term in deploy.observations.items()}
 
@@ -93,21 +97,39 @@ class Controller:
   Args:
     deploy: The deploy file.
     act: The network, from an observation (O,) to an action (A,).
+    style: Of a policy that observes one; None: the first.
 
   Attributes:
     observation: The last one (O,).
     action: The last one (A,); zero at the beginning.
 
   Raises:
-    UserError: As `refuse_unmeasured`.
+    UserError: As `refuse_unmeasured`, or the policy does not know the style.
   """
 
-  def __init__(self, deploy: Deploy, act: Callable[[np.ndarray], np.ndarray]) -> None:
+  def __init__(
+    self,
+    deploy: Deploy,
+    act: Callable[[np.ndarray], np.ndarray],
+    style: str | None = None,
+  ) -> None:
     refuse_unmeasured(deploy, "a controller")
     self.deploy, self._act = deploy, act
+    self._style = np.eye(len(deploy.styles))[:1].reshape(-1)
+    if style is not None:
+      self.choose_style(style)
     self._history = History(list(deploy.observations.values()))
     self._motors = list(deploy.joint_ids_map)
     self.reset()
+
+  def choose_style(self, style: str) -> None:
+    """Take another style from the next step on.
+
+    Raises:
+      UserError: The policy does not know it.
+    """
+    check_style(style, self.deploy.styles, self.deploy.policy.file)
+    self._style = np.array([float(name == style) for name in self.deploy.styles])
 
   def reset(self) -> None:
     """Begin anew: no history, and a last action of zero."""
@@ -133,7 +155,8 @@ class Controller:
       command: (C,), as `Signals`.
     """
     measured = (motor_q[self._motors], motor_dq[self._motors], quat, gyro, command)
-    signals = Signals(*(np.asarray(each)[None] for each in (*measured, self.action)))
+    told = (*measured, self.action, self._style)
+    signals = Signals(*(np.asarray(each)[None] for each in told))
     frame = scaled(self.deploy, observed(self.deploy, signals))[0]
     self.observation = self._history.push(frame.astype(np.float32))
     self.action = np.asarray(self._act(self.observation), float)

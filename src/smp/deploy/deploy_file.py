@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from pydantic import Field
 
-from smp.deploy.policy_spec import Observation, PolicySpec
+from smp.deploy.policy_spec import STYLE, Observation, PolicySpec
 from smp.errors import UserError
 from smp.robots import g1
 from smp.utils.components import SCALAR, Component
@@ -31,14 +31,23 @@ ROBOT = "unitree_g1_29dof"
 ACTION, VELOCITY = "JointPositionAction", "base_velocity"
 """Names of the action and of a velocity command in those controllers."""
 Signal = Literal[
-  "imu_gyro", "imu_quaternion", "motor_q", "motor_dq", "last_action", "command", "none"
+  "imu_gyro",
+  "imu_quaternion",
+  "motor_q",
+  "motor_dq",
+  "last_action",
+  "command",
+  "style",
+  "none",
 ]
-"""What a value is computed from; "none": nothing that a robot's sensors measure."""
+"""What a value is computed from; "style": 1 for the style wanted, else 0; "none": nothing
+that a robot's sensors measure."""
 _TERMS: dict[str, tuple[str, Signal]] = {
   "projected_gravity": ("projected_gravity", "imu_quaternion"),
   "joint_pos": ("joint_pos_rel", "motor_q"),
   "joint_vel": ("joint_vel_rel", "motor_dq"),
   "last_action": ("last_action", "last_action"),
+  STYLE: ("style", "style"),
 }
 """Name of the term in those controllers, and its signal, by source of an observation."""
 _VELOCITY_RANGES = ("lin_vel_x", "lin_vel_y", "ang_vel_z")
@@ -119,6 +128,8 @@ class Term:
   signal: Signal
   unit: str
   frame: str
+  choices: tuple[str, ...] = ()
+  """Names of the values of "style"; no entry for other signals."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,11 @@ class Deploy:
   def action(self) -> Action:
     """Return the only action."""
     return self.actions[ACTION]
+
+  @property
+  def styles(self) -> tuple[str, ...]:
+    """Return the styles that the policy tells apart; empty: it observes none."""
+    return next((t.choices for t in self.observations.values() if t.choices), ())
 
   def by_joint(self, values: tuple[float, ...]) -> np.ndarray:
     """Return values by motor in the order of ``joint_names`` (A,)."""
@@ -271,7 +287,15 @@ def _term(part: Observation, spec: PolicySpec) -> tuple[str, Term]:
     name, signal = _TERMS.get(part.source, (part.name, "none"))
   scale = part.scale if len(part.scale) == part.size else part.scale * part.size
   return name, Term(
-    params, None, scale, part.history_length, part.size, signal, part.unit, frame
+    params,
+    None,
+    scale,
+    part.history_length,
+    part.size,
+    signal,
+    part.unit,
+    frame,
+    part.choices,
   )
 
 
@@ -282,8 +306,12 @@ def write_deploy(spec: PolicySpec, policy: Path) -> Path:
     UserError: The file cannot be written.
   """
   path = deploy_path(policy)
+  table = _plain(asdict(describe_deploy(spec, policy.name)))
+  for term in table["observations"].values():
+    if not term["choices"]:
+      del term["choices"]
   text = yaml.safe_dump(
-    _plain(asdict(describe_deploy(spec, policy.name))),
+    table,
     sort_keys=False,
     default_flow_style=None,
     width=96,
@@ -390,6 +418,8 @@ def _check_observations(deploy: Deploy, require: Any) -> None:
     due = sizes.get(term.signal, term.size)
     field = f"observations.{name}"
     require(term.size == due, f"'{field}.size' is {term.size}, not {due}")
+    found, styles = len(term.choices), due if term.signal == "style" else 0
+    require(found == styles, f"'{field}.choices' has {found} names, not {styles}")
     fits = len(term.scale) == due
     require(fits, f"'{field}.scale' has {len(term.scale)} values, not {due}")
     require(all(term.scale), f"'{field}.scale' has a 0")

@@ -47,6 +47,8 @@ gyroscope (rad/s)."""
 _ROUNDING, _GLITCHES = 5.0, 0.01
 """What a fitted size may leave, as a multiple of the tolerance, and share of the steps
 that may be off once a mistake is found."""
+CONTROL_RATE, MISSED_STEPS = "control rate", "missed steps"
+"""Kinds of mistakes that the time stamps show."""
 _JITTER = 0.25
 """Share of the period by which a row may come early or late."""
 
@@ -133,14 +135,14 @@ def _rate(time: np.ndarray, period: float) -> list[Finding]:
   usual = float(np.median(steps))
   if not abs(usual / period - 1.0) < _JITTER:
     text = f"rows are {usual:g} s apart, the policy acts every {period:g} s"
-    return [Finding("control rate", text, 0.0)]
+    return [Finding(CONTROL_RATE, text, 0.0)]
   off = np.abs(steps - period) > _JITTER * period
   if off.any():
     text = (
       f"{int(off.sum())} of {len(steps)} steps take longer or shorter than {period:g} s, "
       f"the first at {time[int(np.argmax(off))]:.2f} s"
     )
-    return [Finding("missed steps", text, 0.0)]
+    return [Finding(MISSED_STEPS, text, 0.0)]
   return []
 
 
@@ -174,7 +176,8 @@ def _check_targets(
     (float(np.abs(mistake.change(action) - found)[1:].max()), mistake)
     for mistake in target_mistakes(deploy, action, found)
   ]
-  best, mistake = min(left, key=lambda each: each[0])
+  # The first that explains all; rounding decides between those.
+  best, mistake = min(left, key=lambda each: max(each[0], tolerance))
   if best > max(tolerance, _WORTH * before):
     return [], True
   explained = best <= tolerance

@@ -99,6 +99,7 @@ def action_mistakes(deploy: Deploy, log: RobotLog) -> Iterator[Mistake | Fit]:
   yield from _layouts(deploy)
   yield from _last_action(deploy, terms)
   yield from _command(deploy, terms)
+  yield from _style(deploy, terms)
   yield from _delays(deploy, terms)
   yield from _outputs(deploy, log)
   yield from _scales(deploy)
@@ -256,15 +257,18 @@ def _torso_imu(deploy: Deploy, signals: Signals) -> Signals:
 
 
 def _signs(deploy: Deploy, terms: Mapping[Signal, str]) -> Iterator[Mistake]:
-  both = {"joint_pos": np.negative, "joint_vel": np.negative}
-  for fields, what in (
-    (("joint_vel",), "joint velocity sign"),
-    (("joint_pos",), "joint position sign"),
-    (("joint_pos", "joint_vel"), "sign of all joints"),
-    (("gyro",), "gyroscope sign"),
+  for fields, kind, what in (
+    (("joint_vel",), "joint velocity sign", "joint velocities"),
+    (("joint_pos",), "joint position sign", "joint positions"),
+    (
+      ("joint_pos", "joint_vel"),
+      "sign of all joints",
+      "joint positions and velocities",
+    ),
+    (("gyro",), "gyroscope sign", "the gyroscope"),
   ):
-    change = _with(**dict.fromkeys(fields, both["joint_pos"]))
-    yield Mistake(what, f"{what}: reversed", "signals", change)
+    change = _with(**dict.fromkeys(fields, np.negative))
+    yield Mistake(kind, f"{what}: the sign is reversed", "signals", change)
   for fields, what in (
     (("joint_pos", "joint_vel"), ""),
     (("joint_pos",), ", of its position alone"),
@@ -477,6 +481,18 @@ def _command(deploy: Deploy, terms: Mapping[Signal, str]) -> Iterator[Mistake | 
     yield Fit(_scaler("command scale", name, labels[i], size, i), _SCALES)
 
 
+def _style(deploy: Deploy, terms: Mapping[Signal, str]) -> Iterator[Mistake]:
+  if "style" not in terms:
+    return
+  name = terms["style"]
+  zero = _value(name, np.zeros_like)
+  yield Mistake("style missing", f"{name}: always 0", "values", zero)
+  for row, style in zip(np.eye(len(deploy.styles)), deploy.styles, strict=True):
+    text = f"{name}: always {style}, whatever the log says"
+    fixed = _value(name, lambda value, row=row: np.zeros_like(value) + row)
+    yield Mistake("style ignored", text, "values", fixed)
+
+
 def _told(steps: int) -> str:
   late = "late" if steps > 0 else "early (or logged too late)"
   return f"{abs(steps)} step{'s' if abs(steps) > 1 else ''} {late}"
@@ -528,7 +544,7 @@ def _outputs(deploy: Deploy, log: RobotLog) -> Iterator[Mistake]:
 
 def _scales(deploy: Deploy) -> Iterator[Fit]:
   for name, term in deploy.observations.items():
-    kind = "command scale" if term.signal == "command" else f"scale of {name}"
+    kind = "command scale" if term.signal == "command" else "scale of a term"
     yield Fit(_scaler(kind, name, "", term.size, slice(None)), _SCALES)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
+
 import mujoco
 import numpy as np
 
 from smp.deploy.deploy_file import is_velocity
-from smp.deploy.fixed_command import Command, in_heading_frame
+from smp.deploy.fixed_command import Command, Values, in_heading_frame
 from smp.deploy.mujoco_robot import Robot
 from smp.deploy.rollout import Log
 from smp.episodes.running_mean import STRIDE_S, running_mean
+from smp.episodes.stopping import STOPPED, STOPPED_S, stop_time
 from smp.robots import g1
 
 SETTLED_S = 1.0
@@ -17,34 +21,52 @@ SETTLED_S = 1.0
 UNITS = {
   "seconds": "s until the end or a fall",
   "falls": "falls",
+  "falls_per_hour": "falls in an hour of such time",
   "velocity_error": "m/s mean error of the velocity",
+  "speed_ratio": "achieved by commanded speed",
   "yaw_rate_error": "rad/s mean error of the yaw rate",
   "mean_yaw_rate_error": f"rad/s mean error of the yaw rate's mean over {STRIDE_S:g} s",
   "drift": "m farthest from the place at 1 s, the command being zero",
   "feet_lifted": "times a foot was lifted, the command being zero",
+  "stopped": f"1: told to stand, it was below {STOPPED:g} m/s for {STOPPED_S:g} s",
+  "stop_time": "s from the command to stand until then",
   "joint_speed": "rad/s root mean square of the joints' speeds",
   "foot_slip": "m/s mean speed of a foot on the floor",
 }
 """Figures of `report`, with their units; those of what is commanded only where it is."""
 
 
-def report(log: Log, robot: Robot) -> dict[str, float]:
-  """Return the figures of a run, all but ``seconds`` and ``falls`` after 1 s.
+def report(
+  log: Log, robot: Robot, commands: Sequence[Mapping[str, Values]] | None = None
+) -> dict[str, float]:
+  """Return the figures of a run, after 1 s and, if the command changes, before that.
 
-  A fall ends the time that counts. Velocities are the pelvis', on the floor, in its
-  heading frame where the command is.
+  ``seconds`` and falls are of the whole run; whether and when the robot stopped, of the
+  time after the change. A fall ends the time that counts. Velocities are the pelvis', on
+  the floor, in its heading frame where the command is.
 
   Args:
     log: The run.
     robot: The robot of the run, whose state is left as it was.
+    commands: The command's values at each step, which change once at most; None: the
+      robot's present ones, all the time.
   """
-  spec, command = robot.spec, robot.command
+  spec, command, change = robot.spec, robot.command, len(log.time)
+  later = command
+  if commands is not None:
+    changed = (i for i, each in enumerate(commands) if each != commands[0])
+    change = next(changed, change)
+    command, later = (_holding(command, commands[i]) for i in (0, -1))
   low = log.qpos[:, 2] < (-np.inf if spec.fallen_below is None else spec.fallen_below)
   end = int(np.argmax(low)) if low.any() else len(log.time)
-  begin = min(round(SETTLED_S / robot.step_s), max(0, end - 1))
-  part = slice(begin, max(end, begin + 1))
+  last = min(end, change)
+  begin = min(round(SETTLED_S / robot.step_s), max(0, last - 1))
+  part = slice(begin, max(last, begin + 1))
   qpos, qvel = log.qpos[part], log.qvel[part]
-  found = {"seconds": end * robot.step_s, "falls": float(low.any())}
+  seconds = end * robot.step_s
+  found = {"seconds": seconds, "falls": float(low.any())}
+  if spec.fallen_below is not None and seconds:
+    found["falls_per_hour"] = found["falls"] / (seconds / 3600.0)
   found |= _tracking(qpos, qvel, log.command[part], command, robot)
   grounded, slip = _feet(qpos, qvel, robot)
   if is_still(command):
@@ -52,10 +74,28 @@ def report(log: Log, robot: Robot) -> dict[str, float]:
     found["drift"] = float(away.max())
     lifted = (grounded[:-1] & ~grounded[1:]).sum()
     found["feet_lifted"] = float(lifted)
+  if change < end and is_still(later):
+    found |= _stopping(log.qvel[change:end], robot)
   found["joint_speed"] = float(np.sqrt(np.mean(qvel[:, 6:] ** 2)))
   if grounded.any():
     found["foot_slip"] = float(slip[grounded].mean())
   return {name: found[name] for name in UNITS if name in found}
+
+
+def _holding(command: Command, values: Mapping[str, Values]) -> Command:
+  """Return a command of the same policy with other values."""
+  found = copy.copy(command)
+  found.values = dict(values)
+  return found
+
+
+def _stopping(qvel: np.ndarray, robot: Robot) -> dict[str, float]:
+  """Return whether and when a robot stopped that is told to at the first row."""
+  speed = np.linalg.norm(qvel[:, :2], axis=1, keepdims=True)
+  (seconds,) = stop_time(speed, np.ones_like(speed, bool), 1.0 / robot.step_s)
+  if np.isnan(seconds):
+    return {"stopped": 0.0}
+  return {"stopped": 1.0, "stop_time": float(seconds)}
 
 
 def is_still(command: Command) -> bool:
@@ -71,7 +111,7 @@ def is_still(command: Command) -> bool:
 def _tracking(
   qpos: np.ndarray, qvel: np.ndarray, seen: np.ndarray, command: Command, robot: Robot
 ) -> dict[str, float]:
-  """Return errors of velocity and yaw rate, where they are commanded."""
+  """Return errors of velocity and yaw rate, and the ratio of speeds, where commanded."""
   if is_velocity(command.parts):
     velocity = in_heading_frame(qvel[:, :2], qpos[:, 3:7])
     error = np.linalg.norm(velocity - seen[:, :2], axis=1)
@@ -79,7 +119,7 @@ def _tracking(
     of_turns = turning[:, np.newaxis]
     every = np.ones_like(of_turns, bool)
     mean = running_mean(of_turns, every, STRIDE_S, 1.0 / robot.step_s)
-    return {
+    return _speed_ratio(velocity, seen[0, :2]) | {
       "velocity_error": float(error.mean()),
       "yaw_rate_error": float(np.abs(turning).mean()),
       "mean_yaw_rate_error": float(np.abs(mean).mean()),
@@ -87,7 +127,14 @@ def _tracking(
   if command.velocity_w is None:
     return {}
   error = np.linalg.norm(qvel[:, :2] - command.velocity_w, axis=1)
-  return {"velocity_error": float(error.mean())}
+  ratio = _speed_ratio(qvel[:, :2], command.velocity_w)
+  return ratio | {"velocity_error": float(error.mean())}
+
+
+def _speed_ratio(velocity: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+  """Return the mean of velocities (T, 2) along the one wanted (2,), by its size."""
+  square = float(wanted @ wanted)
+  return {"speed_ratio": float((velocity @ wanted).mean() / square)} if square else {}
 
 
 def _yaw_rate(qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:

@@ -59,6 +59,8 @@ def write_log(path: Path, log: Log, robot: Robot) -> None:
     "imu_gyro": log.qvel[:, 3:6],
     "target": offset + scale * log.action,
   }
+  if robot.spec.styles:
+    arrays["style"] = np.tile(robot.style_one_hot(), (len(log.time), 1))
   with atomic_path(path) as temporary, open(temporary, "wb") as file:
     np.savez_compressed(file, **vars(log), **arrays)
 
@@ -74,13 +76,15 @@ def read_log(path: str | os.PathLike[str], deploy: Deploy) -> RobotLog:
     UserError: There is no such file, it is unreadable, or it is not of this policy's
       robot and rate.
   """
-  arrays = _load(path)
+  arrays, styles = _load(path), len(deploy.styles)
   _check_head(path, arrays, deploy)
   steps = len(np.atleast_1d(arrays["time"]))
   count = len(deploy.joint_names)
   commands = sum(p.size for c in deploy.commands.values() for p in c.components)
   widths = {"imu_quat": 4, "imu_gyro": 3, "command": commands}
   widths |= dict.fromkeys((*_JOINT_ARRAYS, "target"), count)
+  if styles:
+    widths["style"] = styles
   for name in ("time", *widths):
     if name in arrays:
       shape = (steps,) if name == "time" else (steps, widths[name])
@@ -100,6 +104,7 @@ def read_log(path: str | os.PathLike[str], deploy: Deploy) -> RobotLog:
     arrays["imu_gyro"].astype(float),
     arrays["command"].astype(float),
     np.concatenate((np.zeros((1, count)), action[:-1])),
+    arrays["style"].astype(float) if styles else np.zeros((steps, 0)),
   )
   return RobotLog(
     arrays["time"].astype(float), signals, action, sorted_arrays.get("target")
@@ -127,7 +132,8 @@ def _check_head(
     UserError: The message names the array.
   """
   needed = ("format", "period", "joint_names", "time", *_JOINT_ARRAYS)
-  for name in (*needed, "imu_quat", "imu_gyro", "command"):
+  style = ("style",) if deploy.styles else ()
+  for name in (*needed, "imu_quat", "imu_gyro", "command", *style):
     if name not in arrays:
       raise UserError(f"{path}: no array '{name}'; docs/deploy.md lists a log's arrays")
   version, period, names = (arrays[name] for name in needed[:3])

@@ -23,6 +23,7 @@ from smp.episodes.protocol import (
   pushed,
 )
 from smp.episodes.running_mean import STRIDE_S, running_mean
+from smp.episodes.stopping import stop_time
 from smp.episodes.trajectory import Trajectory
 from smp.mdp import penalties
 from smp.mdp.commands import VelocityCommandCfg
@@ -141,8 +142,6 @@ COMMANDS: dict[str, tuple[float, float, float]] = {
 """Commands of the evaluation: vx, vy, m/s, and yaw rate, rad/s."""
 STOPS = (1.0, 2.0)
 """Speeds from which robots are told to stand still, m/s."""
-STOPPED, STOPPED_S = 0.3, 0.5
-"""A robot has stopped when it is slower than the first, m/s, for the second, s."""
 PUSH_SPEED = 1.0
 """Speed during the sweep over pushes, m/s."""
 DRIFT_S = 10.0
@@ -204,9 +203,8 @@ def _stop_time(trajectory: Trajectory, valid: Tensor) -> Tensor:
   """
   start, fps = trajectory.change_step, trajectory.fps
   speed = trajectory.qvel[start:, :, :2].norm(dim=-1)
-  slow = (speed < STOPPED) & valid[start:]
-  since = episode_metrics.held_since(slow, round(STOPPED_S * fps))
-  return torch.where(since >= 0, since, len(speed)) / fps
+  found = stop_time(speed.cpu().numpy(), valid[start:].cpu().numpy(), fps)
+  return torch.from_numpy(found).to(speed).nan_to_num(nan=len(speed) / fps)
 
 
 def _stillness(trajectory: Trajectory, settled: Tensor) -> dict[str, Tensor]:
