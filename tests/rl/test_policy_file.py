@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from typing import Any, cast
@@ -69,6 +70,35 @@ def test_a_policy_file_holds_no_more_than_it_needs(
   assert (card["task"], card["iteration"], card["steps"]) == (TASK, 2, steps)
   assert card["prior"] == "loco" and card["command"] and card["commit"]
   assert any(name.startswith("obs_normalizer") for name in policy["actor_state_dict"])
+
+
+def test_the_weights_may_be_the_mean_of_several_checkpoints(
+  trained, tmp_path, monkeypatch
+):
+  _, last = trained
+  saved = torch.load(last, weights_only=True)
+  changed = copy.deepcopy(saved)
+  changed["iter"] = 1
+  for name, value in changed["actor_state_dict"].items():
+    changed["actor_state_dict"][name] = (
+      value + 0.5 if value.is_floating_point() else value
+    )
+  other, shipped = tmp_path / "model_1.pt", tmp_path / "policy.pt"
+  torch.save(changed, other)
+  words = ["package_policy", str(last), TASK, "--output", str(shipped)]
+  monkeypatch.setattr(sys, "argv", [*words, "--average-with", str(other)])
+  package_policy.main()
+  policy = read_policy(shipped)
+  assert policy["card"]["mean_of_iterations"] == [1, 2]
+  for name, value in policy["actor_state_dict"].items():
+    own = saved["actor_state_dict"][name]
+    expected = own + 0.25 if name.startswith("mlp.") else own
+    torch.testing.assert_close(value, expected)
+  changed["actor_state_dict"]["mlp.0.weight"] = torch.zeros(2, 2)
+  torch.save(changed, other)
+  with pytest.raises(UserError, match="model_1.pt: of another network; average"):
+    save_policy(last, tmp_path / "not.pt", TASK, [other])
+  assert not (tmp_path / "not.pt").exists()
 
 
 def test_other_tasks_and_files_are_refused(trained, tmp_path):

@@ -31,6 +31,10 @@ class PackageCfg:
   task: Annotated[str, tyro.conf.Positional]
   """Task that the policy was trained on."""
 
+  average_with: tuple[Path, ...] = ()
+  """Earlier checkpoints of the same run: the policy gets the mean of their weights and
+  its own."""
+
   output: Path | None = None
   """Default: the shipped policy of the task, datasets/policies/NAME.pt."""
 
@@ -52,7 +56,7 @@ def main() -> None:
   cfg = tyro.cli(PackageCfg)
   check_task(cfg.task)
   output = cfg.output or policy_path(cfg.task)
-  card = save_policy(cfg.checkpoint, output, cfg.task)
+  card = save_policy(cfg.checkpoint, output, cfg.task, cfg.average_with)
   if cfg.machine:
     card["machine"] = cfg.machine
   curve = None

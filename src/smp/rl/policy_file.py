@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,19 +24,30 @@ _UNKNOWN = "unknown"
 
 
 def save_policy(
-  checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], task: str
+  checkpoint: str | os.PathLike[str],
+  output: str | os.PathLike[str],
+  task: str,
+  others: Sequence[str | os.PathLike[str]] = (),
 ) -> dict[str, Any]:
   """Write the policy of a checkpoint, without what only training needs.
 
   The file holds the actor with its normaliser of observations, the running means that
   normalise the reward, and the card: task, iteration, steps, prior, commit and command.
 
+  Args:
+    checkpoint: model_N.pt of a run.
+    output: File to write.
+    task: Task that the policy was trained on.
+    others: Earlier checkpoints of the same run. The weights become the mean of all,
+      which is often steadier than any one (stochastic weight averaging, Izmailov et al.,
+      arXiv 1803.05407); all else is of ``checkpoint``.
+
   Returns:
     The card.
 
   Raises:
-    UserError: The checkpoint is damaged or of another task, or the output cannot be
-      written.
+    UserError: A checkpoint is damaged, of another task or network, or the output cannot
+      be written.
   """
   loaded = read_checkpoint(checkpoint, "cpu")
   infos = loaded["infos"]
@@ -58,6 +70,10 @@ def save_policy(
     **{name: origin[name] for name in ("style", "actor") if name in origin},
   }
   means = infos.get("smp", {"mean": torch.zeros(0), "count": torch.zeros(1)})
+  if others:
+    read = [read_checkpoint(other, "cpu") for other in others]
+    _average(loaded, dict(zip(map(str, others), read, strict=True)))
+    card["mean_of_iterations"] = [*(each["iter"] for each in read), loaded["iter"]]
   policy = {
     "format": FORMAT,
     "actor_state_dict": loaded["actor_state_dict"],
@@ -69,6 +85,29 @@ def save_policy(
   _check(Path(output), policy)
   save_tensors(output, policy)
   return card
+
+
+def _average(loaded: dict[str, Any], others: dict[str, dict[str, Any]]) -> None:
+  """Replace the weights of a checkpoint's actor by the mean with those of others.
+
+  The normaliser of observations, which only grows more exact, stays the checkpoint's.
+
+  Raises:
+    UserError: One is of another network; the message names it.
+  """
+  own = loaded["actor_state_dict"]
+  sizes = {name: value.shape for name, value in own.items()}
+  for path, other in others.items():
+    theirs = other["actor_state_dict"]
+    if {name: value.shape for name, value in theirs.items()} != sizes:
+      raise UserError(f"{path}: of another network; average checkpoints of one run")
+  for name in own:
+    if name.startswith("mlp."):
+      values = [
+        own[name],
+        *(other["actor_state_dict"][name] for other in others.values()),
+      ]
+      own[name] = torch.stack(values).double().mean(dim=0).to(own[name].dtype)
 
 
 def read_policy(
