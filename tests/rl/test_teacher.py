@@ -154,6 +154,9 @@ def test_a_former_policy_of_several_frames_reads_what_its_pupil_does(env, tmp_pa
   ahead = load_teacher(straight, env.unwrapped)(obs["actor"], critic)
   both = load_teachers(f"{straight},{path}", env.unwrapped)(obs["actor"], critic)
   torch.testing.assert_close(both, torch.cat((ahead[:1], expected[1:])))
+  write_policy(path, "Smp-Velocity-G1", 90, layout)
+  with pytest.raises(UserError, match="has 90 observations and 29 actions, expected "):
+    load_teacher(path, env.unwrapped)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from smp.episodes.stopping import held_since
 from smp.episodes.trajectory import Trajectory
 from smp.motion.head import STAND_UP, Head
 from smp.motion.kinematics import Kinematics
@@ -149,17 +150,6 @@ def normalised_return(reward: Tensor, valid: Tensor, most: float) -> Tensor:
 # Getting up.
 
 
-def held_since(standing: Tensor, steps: int) -> Tensor:
-  """Return the first step (N,) from which ``standing`` (T, N) holds; -1: never.
-
-  It must hold for ``steps`` steps in a row.
-  """
-  if len(standing) < steps:
-    return torch.full(standing.shape[1:], -1)
-  runs = all_of(standing, steps)
-  return torch.where(runs.any(dim=0), runs.long().argmax(dim=0), -1)
-
-
 def stood_up(
   head: Tensor, speed: Tensor, fps: float, valid: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -190,7 +180,7 @@ def stood_strictly(
   and 1 rad/s. Upright is the z component of the pelvis's own z axis.
   """
   standing = (head >= 1.10) & (upright >= 0.85) & (speed < 0.5) & (spin < 1.0) & valid
-  return held_since(standing[: round(10.0 * fps)], round(0.5 * fps)) >= 0
+  return _held(standing[: round(10.0 * fps)], 0.5, fps)
 
 
 def stood_sr3(
@@ -203,7 +193,13 @@ def stood_sr3(
   """
   loaded = (foot_force > 20.0).all(dim=-1)
   standing = (head >= 1.15) & (upright >= 0.90) & loaded & valid
-  return held_since(standing[: round(20.0 * fps)], round(3.0 * fps)) >= 0
+  return _held(standing[: round(20.0 * fps)], 3.0, fps)
+
+
+def _held(condition: Tensor, seconds: float, fps: float) -> Tensor:
+  """Return whether a condition (T, N) holds for so long at any time (N,), bool."""
+  since = held_since(condition.cpu().numpy(), round(seconds * fps))
+  return torch.from_numpy(since >= 0)
 
 
 # Naturalness and effort.

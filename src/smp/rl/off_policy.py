@@ -196,8 +196,8 @@ class OffPolicyRunner(CheckpointedRunner):
     theirs, ours = ActorLayout.read(path), ActorLayout.of(self.env.unwrapped.cfg)
     if theirs is not None and theirs != ours:
       raise UserError(
-        f"--agent.init-policy {path}: observes {', '.join(theirs.terms)} of {theirs.history} frames, here "
-        f"{', '.join(ours.terms)} of {ours.history}; give --actor as in its training"
+        f"--agent.init-policy {path}: observes {', '.join(theirs.terms)} of "
+        f"{theirs.history} frames, here {', '.join(ours.terms)} of {ours.history}; give --actor as in its training"
       )
     return trained.actor
 

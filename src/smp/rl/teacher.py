@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from smp.errors import UserError
 from smp.rl.actor import Actor
-from smp.rl.actor_layout import ActorLayout
+from smp.rl.actor_layout import GROUP, ActorLayout
 from smp.rl.command_translation import Translation, find_translation
 from smp.rl.policy_file import load_trained
 
@@ -152,6 +152,8 @@ def load_teacher(
   layout = ActorLayout.read(path) or ActorLayout.of(load_env_cfg(task))
   theirs, ours = load_env_cfg(task).commands.get(COMMAND), env.cfg.commands.get(COMMAND)
   if layout == ActorLayout.of(env.cfg) and type(theirs) is type(ours):
+    (width,) = cast(tuple[int], env.observation_manager.group_obs_dim[GROUP])
+    _check_sizes(path, trained.actor, width, env)
     return Peer(trained.actor).to(env.device)
   if layout.history > 1:
     raise UserError(
@@ -175,14 +177,25 @@ def load_teacher(
   command = slice(*spans[COMMAND])
   asked = torch.zeros(1, command.stop - command.start)
   said = translation.translate(asked).shape[-1]
-  sizes = (len(columns) + said, env.action_manager.total_action_dim)
-  if (trained.actor.sizes[0], trained.actor.sizes[-1]) != sizes:
-    raise UserError(
-      f"{path}: has {trained.actor.sizes[0]} observations and {trained.actor.sizes[-1]} "
-      f"actions, expected {sizes[0]} and {sizes[1]}"
-    )
+  _check_sizes(path, trained.actor, len(columns) + said, env)
   teacher = Teacher(trained.actor, torch.tensor(columns), command, translation)
   return teacher.to(env.device)
+
+
+def _check_sizes(
+  path: str | os.PathLike[str], actor: Actor, width: int, env: ManagerBasedRlEnv
+) -> None:
+  """Raise an error for an actor of other than ``width`` observations, or other actions.
+
+  Raises:
+    UserError: The message names both sizes.
+  """
+  sizes = (width, env.action_manager.total_action_dim)
+  if (actor.sizes[0], actor.sizes[-1]) != sizes:
+    raise UserError(
+      f"{path}: has {actor.sizes[0]} observations and {actor.sizes[-1]} "
+      f"actions, expected {sizes[0]} and {sizes[1]}"
+    )
 
 
 def critic_columns(env: ManagerBasedRlEnv) -> dict[str, tuple[int, int]]:
