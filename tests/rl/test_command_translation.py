@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from smp.rl.command_translation import (
+  ARC_SPEED,
+  AT_GOAL,
   FACING_TIME,
   GOAL_TIME,
   LEAD_TIME,
   MAX_FACING,
+  MAX_TURN,
+  TOP_SPEED,
   TURN_TIME,
   goal_of_speed,
   goal_of_velocity,
@@ -20,6 +24,7 @@ from smp.rl.command_translation import (
   leads_straight,
   stands,
   steering_of_velocity,
+  travel_of_goal,
   travel_of_velocity,
 )
 
@@ -116,6 +121,29 @@ def test_the_travel_of_a_velocity_leads_to_the_side_it_turns_to():
   mirrored = travel_of_velocity(command * torch.tensor([1.0, -1.0, -1.0]))
   expected = travel_of_velocity(command) * torch.tensor([1.0, -1.0, 1.0])
   torch.testing.assert_close(mirrored, expected)
+
+
+def test_the_travel_of_a_goal_is_an_arc_to_it_that_ends_there():
+  angles = torch.tensor([0.0, 0.3, 1.0, -2.0, 3.0])
+  goal = 5.0 * torch.stack((angles.cos(), angles.sin()), dim=-1)
+  x, y, speed = travel_of_goal(goal).unbind(dim=-1)
+  torch.testing.assert_close(torch.atan2(y, x), angles.clamp(-MAX_TURN, MAX_TURN))
+  torch.testing.assert_close(torch.hypot(x, y), torch.ones(5))
+  expected = [TOP_SPEED, TOP_SPEED, ARC_SPEED, ARC_SPEED, ARC_SPEED]
+  assert speed.tolist() == pytest.approx(expected)
+  # It slows down on the way, and stands at the goal, whatever its bearing.
+  ahead = torch.stack((torch.linspace(0.0, 4.0, 81), torch.zeros(81)), dim=-1)
+  speed = travel_of_goal(ahead)[:, 2]
+  assert bool((speed.diff() >= 0.0).all()) and float(speed[-1]) == TOP_SPEED
+  near = AT_GOAL - 0.01
+  for here in ((near, 0.0), (0.0, near), (-near, 0.0), (0.0, 0.0)):
+    assert travel_of_goal(torch.tensor([here])).tolist() == [[1.0, 0.0, 0.0]]
+  assert float(travel_of_goal(torch.tensor([[AT_GOAL + 0.01, 0.0]]))[0, 2]) > 0.0
+  # Mirrored, it is the mirror image.
+  goal, mirror = 3.0 * torch.randn(50, 2), torch.tensor([1.0, -1.0, 1.0])
+  torch.testing.assert_close(
+    travel_of_goal(goal * mirror[:2]), travel_of_goal(goal) * mirror
+  )
 
 
 def test_a_goal_of_a_speed_is_where_the_direction_leads():

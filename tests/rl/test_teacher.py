@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 from mjlab.rl import RslRlVecEnvWrapper
 
 from smp.errors import UserError
+from smp.mdp.observations import observe_styles
+from smp.mdp.smp_term import SmpTermCfg
 from smp.rl import command_translation
 from smp.rl.actor import Actor, ActorSpec
-from smp.rl.actor_layout import ActorLayout
-from smp.rl.command_translation import goal_of_velocity
+from smp.rl.actor_layout import ActorLayout, leave_out_prior
+from smp.rl.command_translation import goal_of_velocity, travel_of_goal
 from smp.rl.off_policy import prepare_env_cfg
 from smp.rl.policy_file import FORMAT
 from smp.rl.teacher import critic_columns, load_teacher, load_teachers
@@ -88,7 +91,7 @@ def test_a_teacher_reads_the_terms_that_it_was_trained_on(env, tmp_path):
 @pytest.mark.parametrize(
   ("task", "width", "layout", "message"),
   [
-    ("Smp-Getup-G1", 96, None, "its last observation is not a command"),
+    ("Smp-Getup-G1", 96, None, "observes no command, as a teacher does"),
     ("Smp-Location-G1", 90, None, "has 90 observations and 29 actions, expected 98"),
     ("Smp-Location-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
     ("Smp-Velocity-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
@@ -157,6 +160,38 @@ def test_a_former_policy_of_several_frames_reads_what_its_pupil_does(env, tmp_pa
   write_policy(path, "Smp-Velocity-G1", 90, layout)
   with pytest.raises(UserError, match="has 90 observations and 29 actions, expected "):
     load_teacher(path, env.unwrapped)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_teacher_of_styles_is_told_them_in_its_own_order(tmp_path):
+  cfg = small_env_cfg("Smp-Location-G1", 4)
+  prepare_env_cfg(cfg)
+  smp_term = cfg.commands["smp"]
+  assert isinstance(smp_term, SmpTermCfg)
+  smp_term.styles = "walk,run"
+  observe_styles(cfg)
+  leave_out_prior(cfg)
+  env = RslRlVecEnvWrapper(make_env(cfg, "native", "cpu", threads=1))
+  obs, path = env.get_observations(), tmp_path / "teacher.pt"
+  critic = obs["critic"]
+  spans = critic_columns(env.unwrapped)
+  label = slice(*spans["style"])
+  critic[:, label] = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(2, 1)
+  critic[:, slice(*spans["command"])] = torch.tensor([[5.0, 1.0]])
+  terms = (*PRIVILEGED.split(), "style")
+  layout = ActorLayout(terms, 1, ("run", "walk"))
+  actor = write_policy(path, "Smp-Forward-G1", 101, layout)
+  own = torch.cat([critic[:, slice(*spans[name])] for name in terms[:-2]], dim=-1)
+  command = travel_of_goal(critic[:, slice(*spans["command"])])
+  expected = actor(torch.cat((own, command, critic[:, label].flip(-1)), dim=-1))
+  found = load_teacher(path, env.unwrapped)(obs["actor"], critic)
+  torch.testing.assert_close(found, expected)
+  assert not torch.allclose(found[0], found[1])
+  write_policy(path, "Smp-Forward-G1", 101, replace(layout, styles=("run", "crouch")))
+  with pytest.raises(UserError, match="styles run,crouch; give .* these, not walk,run"):
+    load_teacher(path, env.unwrapped)
+  env.close()
 
 
 @pytest.mark.slow

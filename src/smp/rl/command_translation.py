@@ -48,6 +48,17 @@ a later one."""
 TURN_TIME = 0.2
 """Time ahead, s, at whose heading the velocity of such a teacher is commanded."""
 
+MAX_TURN = math.radians(30.0)
+"""Largest angle between heading and travel that a teacher of Smp-Forward-G1 is told on the
+way to a goal, rad, so that it turns in an arc. The policy of several styles never fell at
+30 degrees after its first second, and at 60 it did in nine of ten episodes."""
+APPROACH, ARC_SPEED, TOP_SPEED = 1.0, 1.0, 2.0
+"""Speed of such a teacher for each metre to the goal, 1/s; its largest speed in an arc and
+straight ahead, m/s: the second is the largest that it was trained at."""
+LEAST_SPEED, AT_GOAL = 0.5, 0.4
+"""Its least speed, m/s, likewise, and the distance from the goal, m, within which it is
+told to stand."""
+
 
 @dataclass(frozen=True)
 class Translation:
@@ -140,6 +151,26 @@ def goal_of_speed(command: Tensor) -> Tensor:
   return GOAL_TIME * command[:, 2:] * command[:, :2]
 
 
+def travel_of_goal(command: Tensor) -> Tensor:
+  """Return the direction and the speed that lead to a goal.
+
+  Args:
+    command: (N, 2), the goal, m, in the present heading frame.
+
+  Returns:
+    (N, 3): direction of travel, unit vector in the present heading frame, at most
+    `MAX_TURN` aside; speed, m/s. At the goal: ahead, and zero.
+  """
+  distance = command.norm(dim=-1)
+  aside = torch.atan2(command[:, 1], command[:, 0])
+  arrived = distance < AT_GOAL
+  angle = aside.clamp(-MAX_TURN, MAX_TURN).masked_fill(arrived, 0.0)
+  speed = (APPROACH * distance).clamp(LEAST_SPEED, TOP_SPEED)
+  speed = torch.where(aside.abs() > MAX_TURN, speed.clamp(max=ARC_SPEED), speed)
+  speed = speed.masked_fill(arrived, 0.0)
+  return torch.stack((angle.cos(), angle.sin(), speed), dim=-1)
+
+
 def stands(command: Tensor) -> Tensor:
   """Return which directions and speeds (N, 3) have a speed of zero (N,), bool."""
   return command[:, 2] == 0.0
@@ -161,6 +192,7 @@ _TRANSLATIONS: dict[tuple[type, type], Translation] = {
     steering_of_velocity, leads_aside
   ),
   (SpeedCommandCfg, LocationCommandCfg): Translation(goal_of_speed, stands),
+  (LocationCommandCfg, SpeedCommandCfg): Translation(travel_of_goal),
 }
 """By the class of the pupil's command and that of the teacher's."""
 

@@ -18,6 +18,7 @@ from mjlab.tasks.registry import load_env_cfg
 from torch import Tensor, nn
 
 from smp.errors import UserError
+from smp.mdp.observations import STYLE
 from smp.rl.actor import Actor
 from smp.rl.actor_layout import GROUP, ActorLayout
 from smp.rl.command_translation import Translation, find_translation
@@ -31,20 +32,27 @@ class Teacher(nn.Module):
 
   Args:
     actor: The trained actor, without gradients.
-    columns: (O',) columns of the critic's observations that are the actor's before its
-      command.
+    before, after: (O',) columns of the critic's observations that are the actor's
+      before its command, and after it.
     command: Columns of the command among the critic's observations.
     translation: Makes the actor's command of it.
   """
 
-  columns: Tensor
+  before: Tensor
+  after: Tensor
 
   def __init__(
-    self, actor: Actor, columns: Tensor, command: slice, translation: Translation
+    self,
+    actor: Actor,
+    before: Tensor,
+    after: Tensor,
+    command: slice,
+    translation: Translation,
   ) -> None:
     super().__init__()
     self.actor, self.command, self.translation = actor, command, translation
-    self.register_buffer("columns", columns)
+    self.register_buffer("before", before)
+    self.register_buffer("after", after)
 
   def forward(self, obs: Tensor, critic_obs: Tensor) -> Tensor:
     """Return the teacher's actions (N, A) for critic observations (N, C).
@@ -55,8 +63,10 @@ class Teacher(nn.Module):
     """
     del obs
     command = self.translation.translate(critic_obs[:, self.command])
-    seen = critic_obs.index_select(-1, self.columns)
-    return self.actor(torch.cat((seen, command), dim=-1))
+    before, after = (
+      critic_obs.index_select(-1, each) for each in (self.before, self.after)
+    )
+    return self.actor(torch.cat((before, command, after), dim=-1))
 
   def suits(self, critic_obs: Tensor) -> Tensor:
     """Return in which observations (N, C) its command can be followed (N,), bool."""
@@ -166,20 +176,53 @@ def load_teacher(
     raise UserError(
       f"{path}: observes '{missing[0]}', which the critic of this task does not"
     )
-  if layout.terms[-1] != COMMAND:
-    raise UserError(f"{path}: its last observation is not a command, as a teacher's is")
+  if COMMAND not in layout.terms:
+    raise UserError(f"{path}: observes no command, as a teacher does")
   translation = find_translation(ours, theirs)
   if translation is None:
     raise UserError(
       f"{path}: a policy of {task}, whose command cannot be made of this task's"
     )
-  columns = [c for name in layout.terms[:-1] for c in range(*spans[name])]
+  columns = {name: list(range(*spans[name])) for name in layout.terms}
+  if STYLE in columns:
+    columns[STYLE] = _style_columns(path, columns[STYLE], layout.styles, env)
+  place = layout.terms.index(COMMAND)
+  before, after = (
+    torch.tensor([c for name in names for c in columns[name]], dtype=torch.long)
+    for names in (layout.terms[:place], layout.terms[place + 1 :])
+  )
   command = slice(*spans[COMMAND])
   asked = torch.zeros(1, command.stop - command.start)
   said = translation.translate(asked).shape[-1]
-  _check_sizes(path, trained.actor, len(columns) + said, env)
-  teacher = Teacher(trained.actor, torch.tensor(columns), command, translation)
+  _check_sizes(path, trained.actor, len(before) + said + len(after), env)
+  teacher = Teacher(trained.actor, before, after, command, translation)
   return teacher.to(env.device)
+
+
+def _style_columns(
+  path: str | os.PathLike[str],
+  columns: list[int],
+  styles: Sequence[str],
+  env: ManagerBasedRlEnv,
+) -> list[int]:
+  """Return the columns of an environment's styles in a teacher's order.
+
+  Args:
+    path: The teacher's file.
+    columns: Columns of the environment's styles, in its own order.
+    styles: The teacher's.
+    env: The environment, which observes styles.
+
+  Raises:
+    UserError: They are not the same styles.
+  """
+  ours = ActorLayout.of(env.cfg).styles
+  if sorted(ours) != sorted(styles):
+    raise UserError(
+      f"{path}: knows the styles {','.join(styles)}; give "
+      f"--env.commands.smp.styles these, not {','.join(ours)}"
+    )
+  return [columns[ours.index(name)] for name in styles]
 
 
 def _check_sizes(
