@@ -253,6 +253,7 @@ class OffPolicyRunner(CheckpointedRunner):
   ) -> Mapping[str, Tensor]:
     """Step and learn ``num_steps_per_env`` times; return the observations."""
     collecting = learning = 0.0
+    before = self.alg.updates
     losses: dict[str, list[Tensor]] = {}
     for _ in range(self.cfg["num_steps_per_env"]):
       start = time.perf_counter()
@@ -265,7 +266,8 @@ class OffPolicyRunner(CheckpointedRunner):
     start = time.perf_counter()  # Wait for a GPU, which is still at work.
     means = {name: float(torch.stack(each).mean()) for name, each in losses.items()}
     learning += time.perf_counter() - start
-    self._log(iteration, first, total, collecting, learning, means)
+    made = self.alg.updates - before
+    self._log(iteration, first, total, collecting, learning, made, means)
     return obs
 
   def _step(self, obs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -364,6 +366,7 @@ class OffPolicyRunner(CheckpointedRunner):
     total: int,
     collecting: float,
     learning: float,
+    updates: int,
     losses: dict[str, float],
   ) -> None:
     self._read_episodes()
@@ -373,12 +376,7 @@ class OffPolicyRunner(CheckpointedRunner):
     smp = _last_means(logger.ep_extras)
     writer = logger.writer
     writer.add_scalar("Perf/updates", self.alg.updates, iteration)
-    writer.add_scalar(
-      "Perf/updates_per_second",
-      len(losses)
-      and self.alg_cfg.updates_per_step * self.cfg["num_steps_per_env"] / learning,
-      iteration,
-    )
+    writer.add_scalar("Perf/updates_per_second", updates / learning, iteration)
     judged = sum(self._judged) / len(self._judged) if self._judged else 0.0
     if self._judged:
       writer.add_scalar("Train/mean_episode_length_no_noise", judged, iteration)
