@@ -307,6 +307,16 @@ def test_learning_goes_on_as_if_never_interrupted():
     assert torch.equal(left, right)
 
 
+def test_learning_goes_on_at_the_rate_that_is_asked_for():
+  before, still = make(), make(replace(SMALL, learning_rate=0.0))
+  before.update(some_batch())
+  still.load_state_dict(copy.deepcopy(before.state_dict()))
+  still.update(some_batch())
+  for mine, theirs in ((still.actor, before.actor), (still.critic, before.critic)):
+    for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+      torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("teacher", [None, Taught()])
 def test_updates_on_a_gpu_are_graphs_that_learn_as_a_processor_does(gpu, teacher):
   flips = tuple(Mirror(torch.arange(n), -torch.ones(n)) for n in (OBS, CRITIC, ACTIONS))

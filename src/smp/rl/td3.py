@@ -238,15 +238,17 @@ class Td3:
     self._graphs: dict[ActorStep, Graphed] = {}
 
   def _optimizer(self, module: nn.Module) -> torch.optim.AdamW:
+    return torch.optim.AdamW(module.parameters(), fused=True, **self._step_settings())
+
+  def _step_settings(self) -> dict[str, Any]:
+    """Return the settings of the optimizers."""
     cfg = self.cfg
-    return torch.optim.AdamW(
-      module.parameters(),
-      cfg.learning_rate,
-      weight_decay=cfg.weight_decay,
-      betas=cfg.betas,
-      fused=True,
-      capturable=self.device.type == "cuda",
-    )
+    return {
+      "lr": cfg.learning_rate,
+      "weight_decay": cfg.weight_decay,
+      "betas": cfg.betas,
+      "capturable": self.device.type == "cuda",
+    }
 
   def _noise_scales(self, num_envs: int) -> Tensor:
     """Return the noise scale of each environment (N, 1)."""
@@ -511,8 +513,9 @@ class Td3:
     self.actor_optimizer.load_state_dict(state["actor_optimizer"])
     self.critic_optimizer.load_state_dict(state["critic_optimizer"])
     for optimizer in (self.actor_optimizer, self.critic_optimizer):
-      for group in optimizer.param_groups:  # The state may be of another device.
-        group["capturable"] = self.device.type == "cuda"
+      for group in optimizer.param_groups:
+        # The state may be of another device, and of a training with other settings.
+        group |= self._step_settings()
     self.updates = int(state["updates"])
     self._graphs.clear()  # They use the optimizers' former state.
 
