@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mjlab.envs import ManagerBasedRlEnv
 
 from smp import paths
 from smp.cli import evaluate as cli
@@ -21,6 +22,10 @@ from smp.episodes.trajectory import Trajectory
 from smp.errors import UserError
 from smp.evaluation.policy import recording as rollouts
 from smp.evaluation.policy.recording import FOOT_FORCE, Machine, rollout
+from smp.mdp.smp_term import SmpTermCfg
+from smp.robots.variation import RobotVariation
+from smp.sim import make_env
+from smp.tasks.base import FOOT_GEOMS
 from smp.tasks.registry import protocol_of
 from tests.fakes import checkpoint_content
 
@@ -159,6 +164,70 @@ def test_evaluation_is_free_of_noise_and_of_learning():
   assert min(cfg.commands["command"].resampling_time_range) > protocol.seconds
 
 
+def _of_forward(robot: RobotVariation) -> ManagerBasedRlEnv:
+  """The evaluation's environment with another robot, reset."""
+  protocol = protocol_of("Smp-Forward-G1").on(robot)
+  cfg = rollouts.evaluation_cfg(protocol, assign(protocol, 15, 0), 0)
+  smp_term = cfg.commands["smp"]
+  assert isinstance(smp_term, SmpTermCfg)
+  smp_term.prior, smp_term.reward_mode = None, "task_only"
+  cfg.metrics = {}
+  env = make_env(cfg, "native", "cpu", threads=1)
+  env.reset()
+  return env
+
+
+def test_another_robot_is_another_in_all_environments():
+  nominal = _of_forward(RobotVariation())
+  changed = _of_forward(RobotVariation(friction=0.3, payload=3.0, gain_scale=0.8))
+  asked, found = nominal.sim.model, changed.sim.model
+  torso = nominal.sim.mj_model.body("robot/torso_link").id
+  heavier = found.body_mass.sum(dim=-1) - asked.body_mass.sum(dim=-1)
+  torch.testing.assert_close(heavier, torch.full((15,), 3.0), atol=1e-4, rtol=0)
+  heavier = found.body_mass[:, torso] - asked.body_mass[:, torso]
+  torch.testing.assert_close(heavier, torch.full((15,), 3.0), atol=1e-4, rtol=0)
+  torch.testing.assert_close(
+    found.actuator_gainprm[..., 0], 0.8 * asked.actuator_gainprm[..., 0].expand(15, -1)
+  )
+  torch.testing.assert_close(
+    found.actuator_biasprm[..., :3],
+    0.8 * asked.actuator_biasprm[..., :3].expand(15, -1, -1),
+  )
+  slid = found.geom_friction[..., 0] != asked.geom_friction[..., 0]
+  names = [nominal.sim.mj_model.geom(i).name for i in slid[0].nonzero()[:, 0].tolist()]
+  assert len(names) == len(FOOT_GEOMS) and set(names) == {
+    f"robot/{name}" for name in FOOT_GEOMS
+  }
+  assert bool((found.geom_friction[..., 0][slid] == 0.3).all())
+  for env in (nominal, changed):
+    env.close()
+
+
+@pytest.mark.parametrize(("delay", "differs"), [(0.0, 1), (20.0, 2)])
+def test_a_delay_moves_the_robot_later(delay: float, differs: int):
+  """A delay of 20 ms is one step of the policy."""
+  poses = []
+  for action in (0.0, 1.0):
+    env = _of_forward(RobotVariation(delay=delay))
+    torch.manual_seed(0)
+    rows = []
+    for _ in range(2):
+      env.step(torch.full((15, 29), action))
+      rows.append(env.scene["robot"].data.joint_pos.clone())
+    poses.append(torch.stack(rows))
+    env.close()
+  apart = (poses[0] - poses[1]).abs().amax(dim=(1, 2))
+  assert apart[differs - 1] > 1e-3 and not apart[: differs - 1].any()
+
+
+def test_another_robot_is_noted():
+  standard = protocol_of("Smp-Velocity-G1")
+  assert standard.on(RobotVariation()) is standard and not standard.notes
+  other = standard.on(RobotVariation(delay=20.0, gain_scale=0.8))
+  assert other.notes == ("another robot: delay 20 ms, gain scale 0.8",)
+  assert other.robot.differences() == {"delay": 20.0, "gain_scale": 0.8}
+
+
 # What goes wrong.
 
 
@@ -195,6 +264,7 @@ def _checkpoint(path: Path) -> Path:
     ({"agent": "zero", "num_envs": 3}, "15 conditions"),
     ({"agent": "zero", "seconds": -1.0}, "--seconds"),
     ({"agent": "zero", "seeds": (1, 1)}, "--seeds"),
+    ({"agent": "zero", "gain_scale": 0.0}, "--gain-scale 0: give 0.1 to 10"),
     ({"agent": "zero", "output_dir": Path("/proc/none")}, "--output-dir|cannot write"),
     ({"agent": "zero", "windows": (Path("none.npz"),)}, "none.npz: no such file"),
     ({"agent": "zero", "prior": "none"}, "prior 'none'"),

@@ -30,6 +30,7 @@ from smp.evaluation.policy.episode_plots import render_strip, strip_frames, typi
 from smp.evaluation.policy.html_report import in_words, render_report
 from smp.evaluation.policy.motion_similarity import Data
 from smp.evaluation.policy.style_accuracy import StyleJudge, style_judge
+from smp.robots.variation import RobotVariation
 from smp.tasks.registry import find_task, policy_path, protocol_of
 from smp.utils.files import atomic_path, check_folder
 
@@ -44,7 +45,7 @@ PIPE_WIDTH = 400
 
 
 @dataclass(frozen=True)
-class EvaluateArgs(WandbRunArgs):
+class EvaluateArgs(WandbRunArgs, RobotVariation):
   """Evaluate a policy by the fixed protocol of its task.
 
   Example: uv run scripts/evaluate.py Smp-Forward-G1 --checkpoint-file FILE --seeds 0 1 2
@@ -192,7 +193,7 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   """
   from smp.rl.actor_layout import prior_of_styles
 
-  steps = protocol_of(task, args.seconds)
+  steps = protocol_of(task, args.seconds).on(args)
   for seed in args.all_seeds():
     protocol.assign(steps, args.num_envs, seed)  # Raise errors before the work begins.
   if len(set(args.all_seeds())) < len(args.all_seeds()):
@@ -442,6 +443,7 @@ def collect(
       "notes": list(steps.notes),
       "seconds": steps.seconds,
       "settle": steps.settle,
+      "robot": steps.robot.differences(),
       "push_times": list(steps.push_times),
       "change_at": steps.change_at,
       "axes": steps.axes,

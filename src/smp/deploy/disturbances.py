@@ -9,41 +9,21 @@ import mujoco
 import numpy as np
 
 from smp.deploy.mujoco_robot import Robot
-from smp.errors import UserError
-from smp.robots import g1
+from smp.robots import g1, variation
+from smp.robots.variation import RobotVariation
 
-_BOUNDS = {
-  "delay": (0.0, 200.0),
-  "friction": (0.01, 5.0),
-  "payload": (-5.0, 50.0),
-  "push": (0.0, 5.0),
-  "push_every": (0.1, 1e6),
-  "gain_scale": (0.1, 10.0),
-}
-"""Least and largest values of the options, in their units."""
+_BOUNDS = {**variation.BOUNDS, "push": (0.0, 5.0), "push_every": (0.1, 1e6)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disturbances:
+class Disturbances(RobotVariation):
   """Differences from training; the default is none."""
-
-  delay: float = 0.0
-  """Time from a measurement to its action at the motors, ms, in physics steps of 5 ms."""
-
-  friction: float | None = None
-  """Coefficient of sliding friction of feet and floor. Default: that of training."""
-
-  payload: float = 0.0
-  """Mass added to the torso, kg."""
 
   push: float = 0.0
   """Speed that a push adds, m/s, in a random direction on the floor."""
 
   push_every: float = 5.0
   """Time between pushes, s."""
-
-  gain_scale: float = 1.0
-  """Factor on stiffness and damping of the motors."""
 
 
 def check_bounds(cfg: Disturbances) -> None:
@@ -52,11 +32,7 @@ def check_bounds(cfg: Disturbances) -> None:
   Raises:
     UserError: The message names the option.
   """
-  for name, (low, high) in _BOUNDS.items():
-    value = getattr(cfg, name)
-    if value is not None and not (math.isfinite(value) and low <= value <= high):
-      option = name.replace("_", "-")
-      raise UserError(f"--{option} {value:g}: give {low:g} to {high:g}")
+  variation.check_bounds(cfg, _BOUNDS)
 
 
 def disturb(robot: Robot, cfg: Disturbances) -> None:

@@ -6,7 +6,8 @@ environments are divided evenly among all conditions and run side by side, one e
 each.
 
 There is no observation noise, no randomisation of the robot, and no push or change of
-the command but those named. Initial states are drawn from the task's
+the command but those named; another robot (`smp.robots.variation`) is the same in all
+environments, and noted. Initial states are drawn from the task's
 prior as in training, from a separate GSI buffer that depends on the seed alone, so
 every policy gets the same. The means that normalise r_smp are those of the checkpoint,
 and stay fixed. An episode lasts the full time, but nothing after a failure (pelvis
@@ -32,6 +33,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from smp.errors import UserError
+from smp.robots.variation import UNITS, RobotVariation, check_bounds
 
 VERSION = 1
 """Increased by every change that makes metrics differ from earlier ones."""
@@ -123,6 +125,8 @@ class EvalProtocol:
   settle: float = SETTLE_S
   stops: bool = True
   """Whether nothing counts after a failure, as defined in training."""
+  robot: RobotVariation = RobotVariation()
+  """The robot that is judged."""
   notes: tuple[str, ...] = ()
   """Differences from the standard protocol; empty if there are none."""
 
@@ -146,6 +150,23 @@ class EvalProtocol:
     note = f"episodes of {seconds:g} s instead of {self.seconds:g} s"
     settle = min(self.settle, seconds / 4)
     return replace(self, seconds=seconds, settle=settle, notes=(*self.notes, note))
+
+  def on(self, robot: RobotVariation) -> EvalProtocol:
+    """Return the protocol with another robot, which is noted.
+
+    Raises:
+      UserError: One of its values is impossible.
+    """
+    check_bounds(robot)
+    differences = robot.differences()
+    if not differences:
+      return self
+    note = "another robot: " + ", ".join(
+      f"{name.replace('_', ' ')} {value:g}{UNITS.get(name, '')}"
+      for name, value in differences.items()
+    )
+    changed = RobotVariation(**differences)
+    return replace(self, robot=changed, notes=(*self.notes, note))
 
 
 def push_axis(what: str) -> str:

@@ -35,6 +35,7 @@ from smp.mdp.rewards import smp_reward
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.mdp.terminations import PhysicsDiverged, root_too_low
 from smp.robots import g1
+from smp.robots.variation import RobotVariation
 
 SELF_COLLISION = "self_collision"
 CRITIC_HISTORY = 10
@@ -172,31 +173,74 @@ def vary_robots(cfg: ManagerBasedRlEnvCfg) -> None:
   torso carries, the gains of the motors, and the delay of their targets. An event is
   switched off by taking it out of ``cfg.events``.
   """
-  entities = cfg.scene.entities
-  timestep = cfg.sim.mujoco.timestep
-  entities["robot"] = delayable(entities["robot"], MAX_DELAY, timestep)
-  torso = SceneEntityCfg("robot", body_names=("torso_link",))
+  _let_delay(cfg, MAX_DELAY)
   cfg.events |= {
-    "payload": EventTermCfg(
-      func=add_payload,
-      mode="startup",
-      params={"asset_cfg": torso, "mass_range": (-1.0, 3.0)},
-    ),
-    "motor_gains": EventTermCfg(
-      func=dr.pd_gains,
-      mode="startup",
-      params={
-        "asset_cfg": SceneEntityCfg("robot"),
-        "kp_range": (0.8, 1.2),
-        "kd_range": (0.8, 1.2),
-      },
-    ),
-    "actuator_delay": EventTermCfg(
-      func=actuator_delay,
-      mode="reset",
-      params={"asset_cfg": SceneEntityCfg("robot"), "delay_range": (0.0, MAX_DELAY)},
-    ),
+    "payload": _payload((-1.0, 3.0)),
+    "motor_gains": _motor_gains((0.8, 1.2)),
+    "actuator_delay": _actuator_delay((0.0, MAX_DELAY)),
   }
+
+
+def change_robots(cfg: ManagerBasedRlEnvCfg, robot: RobotVariation) -> None:
+  """Let all robots differ from the nominal one alike, in place."""
+  differences = robot.differences()
+  if robot.friction is not None:
+    cfg.events["foot_friction"] = _foot_friction((robot.friction, robot.friction))
+  if "payload" in differences:
+    cfg.events["payload"] = _payload((robot.payload, robot.payload))
+  if "gain_scale" in differences:
+    cfg.events["motor_gains"] = _motor_gains((robot.gain_scale, robot.gain_scale))
+  if "delay" in differences:
+    seconds = robot.delay / 1000.0
+    _let_delay(cfg, seconds)
+    cfg.events["actuator_delay"] = _actuator_delay((seconds, seconds))
+
+
+def _let_delay(cfg: ManagerBasedRlEnvCfg, seconds: float) -> None:
+  entities, timestep = cfg.scene.entities, cfg.sim.mujoco.timestep
+  entities["robot"] = delayable(entities["robot"], seconds, timestep)
+
+
+def _payload(mass_range: tuple[float, float]) -> EventTermCfg:
+  torso = SceneEntityCfg("robot", body_names=("torso_link",))
+  return EventTermCfg(
+    func=add_payload,
+    mode="startup",
+    params={"asset_cfg": torso, "mass_range": mass_range},
+  )
+
+
+def _motor_gains(scale_range: tuple[float, float]) -> EventTermCfg:
+  return EventTermCfg(
+    func=dr.pd_gains,
+    mode="startup",
+    params={
+      "asset_cfg": SceneEntityCfg("robot"),
+      "kp_range": scale_range,
+      "kd_range": scale_range,
+    },
+  )
+
+
+def _actuator_delay(delay_range: tuple[float, float]) -> EventTermCfg:
+  return EventTermCfg(
+    func=actuator_delay,
+    mode="reset",
+    params={"asset_cfg": SceneEntityCfg("robot"), "delay_range": delay_range},
+  )
+
+
+def _foot_friction(friction_range: tuple[float, float]) -> EventTermCfg:
+  return EventTermCfg(
+    func=dr.geom_friction,
+    mode="startup",
+    params={
+      "asset_cfg": SceneEntityCfg("robot", geom_names=FOOT_GEOMS),
+      "operation": "abs",
+      "ranges": friction_range,
+      "shared_random": True,
+    },
+  )
 
 
 def foot_contact_sensor() -> ContactSensorCfg:
@@ -286,16 +330,7 @@ def _events() -> dict[str, EventTermCfg]:
         },
       },
     ),
-    "foot_friction": EventTermCfg(
-      func=dr.geom_friction,
-      mode="startup",
-      params={
-        "asset_cfg": SceneEntityCfg("robot", geom_names=FOOT_GEOMS),
-        "operation": "abs",
-        "ranges": (0.3, 1.2),
-        "shared_random": True,
-      },
-    ),
+    "foot_friction": _foot_friction((0.3, 1.2)),
     "encoder_bias": EventTermCfg(
       func=dr.encoder_bias,
       mode="startup",

@@ -31,6 +31,7 @@ from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.loading import Policy
 from smp.sim import make_env
+from smp.tasks.base import change_robots
 from smp.utils.components import DIRECTION, POINT
 from smp.utils.quiet import quiet
 
@@ -67,6 +68,7 @@ def evaluation_cfg(
   cfg.seed = seed
   cfg.scene.num_envs = len(assignment.condition)
   cfg.auto_reset = False
+  change_robots(cfg, protocol.robot)
   smp_term = cast(SmpTermCfg, cfg.commands[SMP_TERM])
   low, high = GSI_BUFFER_SIZES
   smp_term.gsi_buffer_size = min(max(cfg.scene.num_envs, low), high)
