@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from smp.cli import compare_simulators, evaluate, export, package_policy, play, 
 from smp.errors import UserError
 from smp.paths import POLICIES
 from smp.rl.actor_layout import ActorLayout
+from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.policy_file import read_policy, save_policy
 from smp.tasks.base import observe_without_velocity
 from smp.utils.tensor_files import load_tensors, save_tensors
@@ -48,6 +49,24 @@ def checkpoint(tmp_path_factory) -> Iterator[Path]:
   """A policy without base velocity of a task whose policies have it."""
   folder = tmp_path_factory.mktemp("logs")
   yield trains(folder, "--actor", "proprioceptive") / "model_1.pt"
+
+
+@slow
+def test_networks_are_as_large_as_what_a_training_begins_or_goes_on_with(
+  checkpoint: Path, capsys
+):
+  config = replace(
+    train.default_config(TASK, has_gpu=False), log_root=str(checkpoint.parents[2])
+  )
+  agent = cast(OffPolicyRunnerCfg, config.agent)
+  for choose in ({"resume": True}, {"init_policy": str(checkpoint)}):
+    asked = replace(agent, **choose)
+    found = train.choose_checkpoint(replace(config, agent=asked)).agent
+    assert cast(OffPolicyRunnerCfg, found).algorithm.hidden_dims == (16, 16)
+    assert "Layers of model_1.pt: 16, 16" in capsys.readouterr().out
+  # Neither: as configured.
+  found = train.choose_checkpoint(config).agent
+  assert cast(OffPolicyRunnerCfg, found).algorithm == agent.algorithm
 
 
 def test_without_velocity_and_with_history():

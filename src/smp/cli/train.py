@@ -27,7 +27,7 @@ from smp.rl.checkpoint import newest_checkpoint
 from smp.rl.learners import AUTO, LEARNERS, check_options, find_learner
 from smp.rl.loading import is_smp_task
 from smp.rl.off_policy import OffPolicyRunnerCfg
-from smp.rl.policy_file import save_policy
+from smp.rl.policy_file import load_trained, save_policy
 from smp.rl.runner import CheckpointedRunner
 from smp.sim.engine import check_engine, use_engine
 from smp.tasks.base import observe_without_velocity
@@ -293,6 +293,8 @@ def choose_checkpoint(config: TrainArgs) -> TrainArgs:
   experiment = (Path(config.log_root) / config.agent.experiment_name).resolve()
   check_folder(experiment)
   if not config.agent.resume:
+    if isinstance(config.agent, OffPolicyRunnerCfg) and config.agent.init_policy:
+      _take_layers(config.agent, Path(config.agent.init_policy))
     return config
   if config.wandb_run_path is not None:
     # Download it to where mjlab will look for it.
@@ -306,10 +308,24 @@ def choose_checkpoint(config: TrainArgs) -> TrainArgs:
     _check_styles(config, layout, path)
     layout.apply(config.env)
     print(f"[INFO] The actor observes what it did: {', '.join(layout.terms)}")
+  if isinstance(config.agent, OffPolicyRunnerCfg):
+    _take_layers(config.agent, path)
   # mjlab looks for it again by patterns, so these match exactly its names.
   run, name = (f"{re.escape(part)}$" for part in (path.parent.name, path.name))
   agent = replace(config.agent, load_run=run, load_checkpoint=name)
   return replace(config, agent=agent)
+
+
+def _take_layers(agent: OffPolicyRunnerCfg, path: Path) -> None:
+  """Let the networks be as large as the one that a training begins or goes on with.
+
+  Raises:
+    UserError: The file is missing or damaged.
+  """
+  layers = load_trained(path).actor.sizes[1:-1]
+  if layers != tuple(agent.algorithm.hidden_dims):
+    agent.algorithm = replace(agent.algorithm, hidden_dims=layers)
+    print(f"[INFO] Layers of {path.name}: {', '.join(map(str, layers))}")
 
 
 def _check_styles(config: TrainArgs, layout: ActorLayout, path: Path) -> None:
