@@ -52,7 +52,13 @@ updates per step, more environments mean fewer updates for each transition, not 
 start."""
 CPU_OFF_POLICY_STEPS_PER_CORE = 300.0
 """Environment steps per second and core with the off-policy learner."""
-GPU_OFF_POLICY = {"batch_size": 8192, "updates_per_step": 8}
+GPU_OFF_POLICY = {
+  "batch_size": 8192,
+  "updates_per_step": 8,
+  "hidden_dims": (512, 256, 128),
+  "learning_rate": 3e-4,
+}
+"""Settings of td3 where a batch and a layer cost little."""
 GPU_REPLAY_STEPS = 500
 """Steps stored of each of 4096 environments: 2 million transitions, 4 GiB (10 GiB with
 a history of observations)."""

@@ -30,12 +30,12 @@ from smp.utils.cuda_graph import Graphed
 class Td3Cfg:
   """Settings of TD3. Times are in steps of the environment."""
 
-  hidden_dims: tuple[int, ...] = (512, 256, 128)
+  hidden_dims: tuple[int, ...] = (256, 256, 128)
   """Hidden layers of the actor and of each critic."""
 
-  batch_size: int = 1024
+  batch_size: int = 512
 
-  updates_per_step: int = 3
+  updates_per_step: int = 6
   """Updates of the critics after each step of all environments."""
 
   gamma: float = 0.97
@@ -44,7 +44,7 @@ class Td3Cfg:
   n_step: int = 3
   """Number of rewards that a return adds up before it bootstraps."""
 
-  learning_rate: float = 3e-4
+  learning_rate: float = 1e-3
 
   weight_decay: float = 1e-3
 

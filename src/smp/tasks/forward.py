@@ -70,5 +70,5 @@ SPEC = TaskSpec(
   metrics=(*TRACKING, *FAILURES),
   values=tracking,
   success="velocity_error",
-  learned_after=1.0e6,
+  learned_after=0.5e6,
 )
