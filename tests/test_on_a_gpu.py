@@ -154,7 +154,7 @@ def test_off_policy_steps_wait_once_and_updates_for_nothing(gpu, tmp_path):
     if gpu is not None and step == 3:
       gpu.waits.clear()
     obs = runner._step(cast(Any, obs))
-    losses = runner._learn()
+    losses, _ = runner._learn(runner._draw())
   assert len(losses) == 5 and all(loss.is_cuda for _, loss in losses)
   assert all(kept.is_cuda for kept in vars(runner.replay._kept).values())
   assert runner.alg.updates > 8 and not runner._judged

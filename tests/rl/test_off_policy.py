@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from smp.rl.loading import load_policy
 from smp.rl.off_policy import (
   REPLAY_FILE,
   OffPolicyRunner,
+  check_overlap,
   off_policy_cfg,
   prepare_env_cfg,
 )
@@ -82,6 +84,11 @@ def trained(env, tmp_path_factory) -> tuple[OffPolicyRunner, Path]:
   runner = make_runner(env, folder)
   runner.learn(4)
   return runner, folder
+
+
+def updates(runner: OffPolicyRunner) -> list[tuple[str, torch.Tensor]]:
+  """The losses of the updates that are due after a step, made now."""
+  return runner._learn(runner._draw())[0]
 
 
 def stored(runner: OffPolicyRunner) -> dict[str, torch.Tensor]:
@@ -165,7 +172,7 @@ def test_nan_in_one_robot_enters_neither_buffer_nor_normalisers(env):
     if step in (2, 5):
       env.unwrapped.sim.data.qpos[3, 2] = math.nan
     obs = runner._step(obs)
-    runner._learn()
+    updates(runner)
   kept = stored(runner)
   assert kept["terminated"][[2, 5], 3].all()
   for name, value in kept.items():
@@ -215,6 +222,55 @@ def test_it_logs_what_is_compared_and_documented(trained):
   with_noise, without = curves[EPISODE], curves[f"{EPISODE}_no_noise"]
   assert 1.0 <= with_noise.value.max() <= 6.0
   assert {2, 3} <= set(without.iteration) and 1.0 <= without.value.max() <= 6.0
+
+
+def test_learning_beside_the_robots_is_the_same_each_time(tmp_path):
+  """Threads decide nothing: two trainings agree to the last bit."""
+  actors, done = [], []
+  for _ in range(2):
+    torch.manual_seed(5)
+    env = make_env_of(TASK, seconds=0.12)
+    env.unwrapped.reset(seed=5)
+    runner = make_runner(env, overlap=True)
+    torch.manual_seed(5)
+    runner.learn(4)
+    actors.append([p.clone() for p in runner.alg.actor.parameters()])
+    done.append(runner.alg.updates)
+    env.close()
+  assert all(torch.equal(a, b) for a, b in zip(*actors, strict=True))
+  # One step later than where each waits for the other.
+  assert done == 2 * [ALGORITHM.updates_per_step * (20 - 5)]
+
+
+def test_ctrl_c_beside_the_robots_waits_for_the_update(env, monkeypatch):
+  runner = make_runner(env, overlap=True)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  for _ in range(6):
+    obs = runner._step(obs)
+  update, started, steps = runner.alg.update, threading.Event(), []
+
+  def slow(*drawn):
+    started.set()
+    found = update(*drawn)
+    steps.append(runner.alg.updates)
+    return found
+
+  def interrupted(*_):
+    assert started.wait(timeout=60.0)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(runner.alg, "update", slow)
+  monkeypatch.setattr(runner, "_advance", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    runner._iterate(obs, 0, 0, 1)
+  assert steps == list(range(1, ALGORITHM.updates_per_step + 1))
+
+
+def test_learning_beside_the_robots_is_for_a_processor(env):
+  with pytest.raises(UserError, match="--agent.overlap True: is for a processor"):
+    check_overlap(True, "cuda:0")
+  check_overlap(True, "cpu")
+  check_overlap(None, "cuda:0")
 
 
 def test_no_episode_without_noise_has_no_length(env, tmp_path, monkeypatch):
@@ -277,9 +333,9 @@ def test_resuming_goes_on_without_a_jump(trained, env):
   obs: Any = env.unwrapped.observation_manager.compute()
   for _ in range(6):
     obs = other._step(obs)
-    assert other._learn() == []
+    assert updates(other) == []
   other._step(obs)
-  assert other._learn() != []
+  assert updates(other) != []
 
 
 def test_a_saved_buffer_comes_back_and_one_of_another_size_does_not(env, tmp_path):
@@ -289,7 +345,7 @@ def test_a_saved_buffer_comes_back_and_one_of_another_size_does_not(env, tmp_pat
   other = make_runner(env, save_replay=True)
   other.load(str(tmp_path / "model_1.pt"))
   assert torch.equal(stored(other)["obs"], stored(runner)["obs"])
-  assert other._learn() != []
+  assert updates(other) != []
   another = make_runner(env, save_replay=True, replay_steps=30)
   with pytest.raises(UserError, match=r"replay.pt: does not fit \(it holds up to 60"):
     another.load(str(tmp_path / "model_1.pt"))

@@ -71,7 +71,7 @@ def measure_learner(
 
   def loop() -> None:
     step()
-    runner._learn()
+    runner._learn(runner._draw())
 
   for _ in range(EARLY_STEPS):
     step()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, cast
 
 import mjlab
 import torch
@@ -29,6 +29,7 @@ from smp.rl.loading import is_smp_task
 from smp.rl.off_policy import OffPolicyRunnerCfg
 from smp.rl.policy_file import load_trained, save_policy
 from smp.rl.runner import CheckpointedRunner
+from smp.rl.td3 import has_bfloat16
 from smp.sim.engine import check_engine, use_engine
 from smp.tasks.base import observe_without_velocity
 from smp.tasks.registry import discount_of, learned_after, policy_path
@@ -215,6 +216,8 @@ def main() -> None:
     )
     if config.engine != "warp":
       print(cpu_outlook(task, threads, off_policy))
+  if off_policy:
+    _choose_overlap(config, threads)
   _choose_actor(task, config)
   observe_styles(config.env)
   _leave_out_events(config)
@@ -231,6 +234,18 @@ def main() -> None:
     launch_training(task, config)
   if config.upload_policy:
     upload_policy(task, config, own_run(config, started))
+
+
+def _choose_overlap(config: TrainArgs, threads: int) -> None:
+  """Learn beside the robots where that pays, unless the command line says: in place.
+
+  It does with several threads. Not with products in bfloat16, which make learning the
+  smaller part, and whose setting holds for all threads.
+  """
+  agent = cast(OffPolicyRunnerCfg, config.agent)
+  if agent.overlap is None:
+    exact = not (agent.algorithm.bfloat16 and has_bfloat16())
+    agent.overlap = config.gpu_ids is None and threads > 1 and exact
 
 
 def upload_policy(task: str, config: TrainArgs, run: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,7 @@ from smp.mdp.symmetry import action_mirror, observation_mirror
 from smp.rl.actor import Actor
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.policy_file import load_trained
-from smp.rl.replay import ReplayBuffer, Step
+from smp.rl.replay import Batch, ReplayBuffer, Step
 from smp.rl.runner import CheckpointedRunner
 from smp.rl.td3 import (
   COST_SHARE,
@@ -75,6 +76,11 @@ class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
   init_policy: str | None = None
   """Policy file of this task that the actor begins as. It is its own teacher unless
   another is given, for what the critics know at first is nothing."""
+
+  overlap: bool | None = None
+  """Learn on half of the processor's threads while the robots take their next step on
+  the others; the actor is then one step behind what is learned. None: no, unless
+  train.py finds that it pays."""
 
   save_replay: bool = False
   """Write the buffer (gigabytes) when training ends or is interrupted, so that a
@@ -185,6 +191,11 @@ class OffPolicyRunner(CheckpointedRunner):
     self._learning_starts = self._steps_for(self.cfg["learning_starts"])
     self._judged: deque[float] = deque(maxlen=EPISODES)
     self._ended: list[Tensor] = []
+    self._worker: ThreadPoolExecutor | None = None
+    check_overlap(train_cfg.get("overlap"), device)
+    if train_cfg.get("overlap"):
+      share = max(1, torch.get_num_threads() // 2)
+      self._worker = ThreadPoolExecutor(1, "learner", torch.set_num_threads, (share,))
 
   def _read_policy(self, path: str) -> Actor:
     """Return the policy of a file for the actor to begin as.
@@ -252,30 +263,52 @@ class OffPolicyRunner(CheckpointedRunner):
     self, obs: Mapping[str, Tensor], iteration: int, first: int, total: int
   ) -> Mapping[str, Tensor]:
     """Step and learn ``num_steps_per_env`` times; return the observations."""
-    collecting = learning = 0.0
+    collecting = waiting = learning = 0.0
     before = self.alg.updates
     losses: dict[str, list[Tensor]] = {}
     for _ in range(self.cfg["num_steps_per_env"]):
       start = time.perf_counter()
-      obs = self._step(obs)
-      middle = time.perf_counter()
-      for name, value in self._learn():
+      if self._worker is None:
+        obs = self._step(obs)
+        middle = time.perf_counter()
+        learned, spent = self._learn(self._draw())
+      else:
+        action, drawn = self._act(obs), self._draw()
+        job = self._worker.submit(self._learn, drawn)
+        try:
+          obs = self._advance(obs, action)
+          middle = time.perf_counter()
+        finally:  # Whatever saves after Ctrl-C finds whole updates.
+          learned, spent = job.result()
+      for name, value in learned:
         losses.setdefault(name, []).append(value)
+      end = time.perf_counter()
       collecting += middle - start
-      learning += time.perf_counter() - middle
+      waiting += end - middle
+      learning += end - middle if self._worker is None else spent
     start = time.perf_counter()  # Wait for a GPU, which is still at work.
     means = {name: float(torch.stack(each).mean()) for name, each in losses.items()}
-    learning += time.perf_counter() - start
-    made = self.alg.updates - before
-    self._log(iteration, first, total, collecting, learning, made, means)
+    last = time.perf_counter() - start
+    speed = (self.alg.updates - before) / (learning + last)
+    self._log(iteration, first, total, collecting, waiting + last, speed, means)
     return obs
 
   def _step(self, obs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Act in all environments and store the step; return the next observations."""
+    return self._advance(obs, self._act(obs))
+
+  def _act(self, obs: Mapping[str, Tensor]) -> Tensor:
+    """Return the actions (N, A) in all environments; update the normalisers."""
+    self.alg.observe(obs["actor"], obs["critic"])
+    return self.alg.explore(obs["actor"], obs["critic"])
+
+  def _advance(self, obs: Mapping[str, Tensor], action: Tensor) -> Mapping[str, Tensor]:
+    """Take a step and store it; return the next observations.
+
+    Nothing here reads or writes what an update does.
+    """
     env, smp_term = self.env.unwrapped, self._smp_term()
     actor_obs, critic_obs = obs["actor"], obs["critic"]
-    self.alg.observe(actor_obs, critic_obs)
-    action = self.alg.explore(actor_obs, critic_obs)
     with torch.no_grad():
       last, reward, terminated, truncated, _ = env.step(action)
       log = env.extras["log"]
@@ -329,8 +362,8 @@ class OffPolicyRunner(CheckpointedRunner):
       for name in ("actor", "critic")
     }
 
-  def _learn(self) -> list[tuple[str, Tensor]]:
-    """Make the updates due after a step of all environments."""
+  def _draw(self) -> list[tuple[Batch, Tensor]]:
+    """Return the batches of the updates due after a step, each with its noise."""
     if self.replay.size < self._learning_starts or not self.alg_cfg.updates_per_step:
       return []
     smp_term, cfg = self._smp_term(), self.alg_cfg
@@ -338,10 +371,19 @@ class OffPolicyRunner(CheckpointedRunner):
     # Sampled at once, for a GPU waits for the host here.
     count = cfg.batch_size * cfg.updates_per_step
     batches = self.replay.sample(count, cfg.n_step, cfg.gamma, scale, form)
+    return [
+      (batch, torch.randn_like(batch.action)) for batch in batches.split(cfg.batch_size)
+    ]
+
+  def _learn(
+    self, drawn: list[tuple[Batch, Tensor]]
+  ) -> tuple[list[tuple[str, Tensor]], float]:
+    """Make an update of each batch; return the losses, and the time taken, s."""
+    start = time.perf_counter()
     losses: list[tuple[str, Tensor]] = []
-    for batch in batches.split(cfg.batch_size):
-      losses += self.alg.update(batch).items()
-    return losses
+    for batch, noise in drawn:
+      losses += self.alg.update(batch, noise).items()
+    return losses, time.perf_counter() - start
 
   # Logging.
 
@@ -366,7 +408,7 @@ class OffPolicyRunner(CheckpointedRunner):
     total: int,
     collecting: float,
     learning: float,
-    updates: int,
+    updates_per_second: float,
     losses: dict[str, float],
   ) -> None:
     self._read_episodes()
@@ -376,7 +418,7 @@ class OffPolicyRunner(CheckpointedRunner):
     smp = _last_means(logger.ep_extras)
     writer = logger.writer
     writer.add_scalar("Perf/updates", self.alg.updates, iteration)
-    writer.add_scalar("Perf/updates_per_second", updates / learning, iteration)
+    writer.add_scalar("Perf/updates_per_second", updates_per_second, iteration)
     judged = sum(self._judged) / len(self._judged) if self._judged else 0.0
     if self._judged:
       writer.add_scalar("Train/mean_episode_length_no_noise", judged, iteration)
@@ -559,6 +601,18 @@ def _check(cfg: Td3Cfg) -> None:
     raise UserError(
       f"--agent.algorithm.exploration-noise {cfg.exploration_noise}: give (LOW,HIGH), "
       "0 <= LOW <= HIGH"
+    )
+
+
+def check_overlap(overlap: bool | None, device: str) -> None:
+  """Raise an error for learning beside the robots on a GPU, which works on its own.
+
+  Raises:
+    UserError: It is asked for there.
+  """
+  if overlap and torch.device(device).type != "cpu":
+    raise UserError(
+      "--agent.overlap True: is for a processor; a GPU works beside it anyway"
     )
 
 

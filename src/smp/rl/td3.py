@@ -294,13 +294,18 @@ class Td3:
 
   # Learning.
 
-  def update(self, batch: Batch) -> dict[str, Tensor]:
+  def update(self, batch: Batch, noise: Tensor | None = None) -> dict[str, Tensor]:
     """Learn from a batch of transitions; return the losses, still on the device.
 
     On a GPU an update is a CUDA graph, from the fourth of its kind on: all batches must
     be of one size.
+
+    Args:
+      batch: B transitions.
+      noise: (B, A), standard normal, for the target actions; None: drawn here.
     """
-    noise = torch.randn_like(batch.action)
+    if noise is None:
+      noise = torch.randn_like(batch.action)
     self.updates += 1
     actor_step = self._actor_step()
     self._pull.fill_(self.pull())
