@@ -14,6 +14,7 @@ from smp.benchmark.shares import Shares, contact_fill, parts, timed_parts
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior
 from smp.paths import resolve_prior
+from smp.rl.td3 import Td3Cfg
 from tests.mdp.test_smp_reward import make, poses
 
 
@@ -138,7 +139,7 @@ def test_the_script_writes_numbers(tmp_path, monkeypatch, capsys):
   assert all(r["ours"]["median"] > 0.0 for r in results)
   assert {"td3 step", "td3 update", "td3 replay sample"} <= timed
   found = json.loads(output.read_text())["learner"]
-  assert found["envs"] == 4 and found["batch"] == 1024
+  assert found["envs"] == 4 and found["batch"] == Td3Cfg.batch_size
   assert found["steps_per_second"] == pytest.approx(4e3 / found["loop"]["median"])
   step = json.loads(output.read_text())["more"]["4"]["step_ms"]
   assert {"physics", "SMP reward", "observations", "resets"} <= set(step)
