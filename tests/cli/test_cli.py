@@ -488,9 +488,11 @@ def test_the_outlook_is_plain_arithmetic(monkeypatch):
 
 
 def test_minutes_until_it_walks_are_promised_where_they_were_measured(monkeypatch):
-  monkeypatch.setattr(train, "CPU_OFF_POLICY_STEPS_PER_CORE", 250.0)
-  # Half a million at 2 x 250 a second: 1,000 s.
-  assert "walks after 17 minutes" in train.cpu_outlook("Smp-Forward-G1", 2, True)
+  monkeypatch.setattr(train, "CPU_OFF_POLICY_STEPS", (250.0, 500.0))
+  # Half a million at 250 a second: 2,000 s. Beyond two threads nothing is promised.
+  for threads, minutes in ((1, 33), (2, 17), (16, 17)):
+    outlook = train.cpu_outlook("Smp-Forward-G1", threads, True)
+    assert f"walks after {minutes} minutes" in outlook
   for task in ("Smp-Velocity-G1", "Smp-Getup-G1"):
     outlook = train.cpu_outlook(task, 2, True)
     assert "500 steps per second and hours" in outlook and "walks" not in outlook

@@ -53,15 +53,20 @@ def checkpoint(tmp_path_factory) -> Iterator[Path]:
 
 @slow
 def test_networks_are_as_large_as_what_a_training_begins_or_goes_on_with(
-  checkpoint: Path, capsys
+  checkpoint: Path, capsys, monkeypatch
 ):
+  monkeypatch.setattr(train, "fetch_checkpoint", lambda *_: (checkpoint, True))
   config = replace(
     train.default_config(TASK, has_gpu=False), log_root=str(checkpoint.parents[2])
   )
   agent = cast(OffPolicyRunnerCfg, config.agent)
-  for choose in ({"resume": True}, {"init_policy": str(checkpoint)}):
-    asked = replace(agent, **choose)
-    found = train.choose_checkpoint(replace(config, agent=asked)).agent
+  for choose, run in (
+    ({"resume": True}, None),
+    ({"resume": True}, "org/project/run"),
+    ({"init_policy": str(checkpoint)}, None),
+  ):
+    asked = replace(config, agent=replace(agent, **choose), wandb_run_path=run)
+    found = train.choose_checkpoint(asked).agent
     assert cast(OffPolicyRunnerCfg, found).algorithm.hidden_dims == (16, 16)
     assert "Layers of model_1.pt: 16, 16" in capsys.readouterr().out
   # Neither: as configured.

@@ -271,6 +271,9 @@ def test_learning_beside_the_robots_is_for_a_processor(env):
     check_overlap(True, "cuda:0")
   check_overlap(True, "cpu")
   check_overlap(None, "cuda:0")
+  # In the precision of the robots' step, which is the processor's for all threads.
+  assert make_runner(env).alg.cfg.bfloat16
+  assert not make_runner(env, overlap=True).alg.cfg.bfloat16
 
 
 def test_no_episode_without_noise_has_no_length(env, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from smp.robots import g1, variation
 from smp.robots.variation import RobotVariation
 
 _BOUNDS = {**variation.BOUNDS, "push": (0.0, 5.0), "push_every": (0.1, 1e6)}
+"""Least and largest values of the options, in their units."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,8 +79,8 @@ class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
 
   overlap: bool | None = None
   """Learn on half of the processor's threads while the robots take their next step on
-  the others; the actor is then one step behind what is learned. None: no, unless
-  train.py finds that it pays."""
+  the others; the actor is then one step behind what is learned, and products are in
+  float32. None: no, unless train.py finds that it pays."""
 
   save_replay: bool = False
   """Write the buffer (gigabytes) when training ends or is interrupted, so that a
@@ -147,6 +147,10 @@ class OffPolicyRunner(CheckpointedRunner):
     algorithm = dict(train_cfg["algorithm"])
     self.alg_cfg = Td3Cfg(**{k: v for k, v in algorithm.items() if k != "rnd_cfg"})
     _check(self.alg_cfg)
+    overlap = train_cfg.get("overlap")
+    check_overlap(overlap, device)
+    if overlap:  # The precision would hold for the robots' step too.
+      self.alg_cfg = replace(self.alg_cfg, bfloat16=False)
     # Entries that rsl_rl's logger requires.
     self.cfg = {**train_cfg, "algorithm": {**algorithm, "rnd_cfg": None}}
     manager = env.unwrapped
@@ -192,8 +196,7 @@ class OffPolicyRunner(CheckpointedRunner):
     self._judged: deque[float] = deque(maxlen=EPISODES)
     self._ended: list[Tensor] = []
     self._worker: ThreadPoolExecutor | None = None
-    check_overlap(train_cfg.get("overlap"), device)
-    if train_cfg.get("overlap"):
+    if overlap:
       share = max(1, torch.get_num_threads() // 2)
       self._worker = ThreadPoolExecutor(1, "learner", torch.set_num_threads, (share,))
 
