@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -264,6 +265,19 @@ def test_ctrl_c_beside_the_robots_waits_for_the_update(env, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     runner._iterate(obs, 0, 0, 1)
   assert steps == list(range(1, ALGORITHM.updates_per_step + 1))
+
+
+def test_a_checkpoint_waits_for_the_update_that_ctrl_c_left_at_work(env):
+  """What is written while it changes fails its own checksum."""
+  runner = make_runner(env, overlap=True)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  for _ in range(6):
+    obs = runner._step(obs)
+  drawn, worker = runner._draw(), cast(ThreadPoolExecutor, runner._worker)
+  at_work = worker.submit(lambda: [runner._learn(drawn) for _ in range(20)])
+  saved = runner.learner_state()
+  assert at_work.done()
+  assert saved["updates"] == runner.alg.updates == 20 * ALGORITHM.updates_per_step
 
 
 def test_learning_beside_the_robots_is_for_a_processor(env):

@@ -281,7 +281,7 @@ class OffPolicyRunner(CheckpointedRunner):
         try:
           obs = self._advance(obs, action)
           middle = time.perf_counter()
-        finally:  # Whatever saves after Ctrl-C finds whole updates.
+        finally:  # Go on, or stop, after whole updates.
           learned, spent = job.result()
       for name, value in learned:
         losses.setdefault(name, []).append(value)
@@ -457,7 +457,9 @@ class OffPolicyRunner(CheckpointedRunner):
   # Checkpoints.
 
   def learner_state(self) -> dict[str, Any]:
-    """Return the state of TD3."""
+    """Return the state of TD3 between two updates."""
+    if self._worker is not None:  # Ctrl-C may have left an update at work.
+      self._worker.submit(int).result()
     return self.alg.state_dict()
 
   def load_learner(self, saved: dict[str, Any], load_cfg: dict | None) -> bool:
