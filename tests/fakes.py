@@ -27,7 +27,11 @@ def fake_env(num_envs: int) -> Any:
     env_origins = torch.zeros(num_envs, 3)
 
   return SimpleNamespace(
-    num_envs=num_envs, device="cpu", scene=Scene(robot=robot), sim_data=data
+    num_envs=num_envs,
+    device="cpu",
+    step_dt=0.02,
+    scene=Scene(robot=robot),
+    sim_data=data,
   )
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from smp.episodes.running_mean import STRIDE_S
 from smp.errors import UserError
 from smp.mdp.commands import VelocityCommand, VelocityCommandCfg
 from smp.mdp.commands.common import from_heading_frame, in_heading_frame
@@ -233,6 +234,41 @@ def test_the_errors_of_velocity_and_yaw_rate_add_up_in_one_exponent():
     cast(Any, env), "command", scale=1.0, yaw_scale=0.4, **options
   )
   torch.testing.assert_close(reward, torch.full((4,), math.exp(-0.06 - 1.0)))
+
+
+def test_a_drift_costs_and_swinging_to_and_fro_does_not():
+  env, command = with_command(2)
+  command.values[:, 0], command.values[:, 2] = 1.0, 0.5
+  env.sim_data.qvel[:, 0] = 1.0
+  step, stride = env.step_dt, 0.5
+  for i in range(round(10 / step)):
+    swing = math.sin(2 * math.pi * i * step / stride)
+    env.sim_data.qvel[:, 5] = 0.5 + torch.tensor([0.3, swing])
+    command.time_left[:] = 1.0
+    before, command_error = command.mean_yaw_rate_error, command.yaw_rate_error
+    command.compute(step)
+  torch.testing.assert_close(command_error, torch.tensor([0.3, swing]))
+  drift, swung = before
+  assert drift == pytest.approx(0.3, abs=1e-3) and abs(swung) < 0.1
+  scales = {"scale": 0.0, "yaw_scale": 0.0, "mean_yaw_scale": 4.0}
+  reward = track_velocity_and_yaw_rate(cast(Any, env), "command", **scales)
+  assert reward[0] == pytest.approx(math.exp(-4.0 * 0.09), abs=1e-3)
+  assert reward[1] > 0.95
+
+
+def test_what_was_before_a_command_or_an_episode_is_no_drift():
+  env, command = with_command(2)
+  command.values[:, 2] = 0.0
+  env.sim_data.qvel[:, 5] = 1.0
+  for _ in range(100):
+    command.time_left[:] = 1.0
+    command.compute(env.step_dt)
+  assert (command.mean_yaw_rate_error > 0.8).all()
+  command._resample_command(torch.tensor([1]))
+  command.values[:, 2] = 0.0
+  share = env.step_dt / STRIDE_S
+  assert command.mean_yaw_rate_error[0] > 0.8
+  assert command.mean_yaw_rate_error[1] == pytest.approx(share)
 
 
 def test_rewards_lie_between_zero_and_one():

@@ -101,10 +101,8 @@ def track_yaw_rate(
   turns to and fro with every step, one that stands need not.
   """
   command = cast(VelocityCommand, env.command_manager.get_term(command_name))
-  robot = command.robot
-  error = command.yaw_rate - robot_state.root_ang_vel_w(robot)[:, 2]
   scales = _scales(command.speed, scale, low_speed_scale, low_speed)
-  return torch.exp(-scales * error.square())
+  return torch.exp(-scales * command.yaw_rate_error.square())
 
 
 def track_velocity_and_yaw_rate(
@@ -114,14 +112,20 @@ def track_velocity_and_yaw_rate(
   yaw_scale: float,
   low_speed_scale: float | None = None,
   low_speed_yaw_scale: float | None = None,
+  mean_yaw_scale: float = 0.0,
 ) -> torch.Tensor:
-  """Return `track_velocity` times `track_yaw_rate` (N,): both errors in one exponent.
+  """Return `track_velocity` times `track_yaw_rate` (N,): all errors in one exponent.
 
   In a sum, a robot that stands earns all of the yaw rate's part under most commands.
-  The scales without ``yaw`` are those of the velocity.
+  The scales without ``yaw`` are those of the velocity. ``mean_yaw_scale`` is that of
+  the yaw rate's mean over a stride, squared (`VelocityCommand.mean_yaw_rate_error`): a
+  runner whose pelvis turns to and fro by 1 rad/s need not drift to one side.
   """
   velocity = track_velocity(env, command_name, scale, low_speed_scale)
-  return velocity * track_yaw_rate(env, command_name, yaw_scale, low_speed_yaw_scale)
+  turning = track_yaw_rate(env, command_name, yaw_scale, low_speed_yaw_scale)
+  command = cast(VelocityCommand, env.command_manager.get_term(command_name))
+  mean = command.mean_yaw_rate_error
+  return velocity * turning * torch.exp(-mean_yaw_scale * mean.square())
 
 
 def _scales(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from smp.episodes.running_mean import STRIDE_S
 from smp.errors import UserError
 from smp.mdp import robot_state
 from smp.mdp.commands.common import (
@@ -107,6 +108,10 @@ class VelocityCommand(MovingCommand):
     self.yaw_rate_range = cfg.yaw_rate_range
     self.values = torch.zeros(self.num_envs, 3, device=self.device)
     """(N, 3): vx, vy, m/s, heading frame; yaw rate, rad/s."""
+    self._yaw_rate_errors = torch.zeros(self.num_envs, device=self.device)
+    """Weighted mean of the errors (N,), rad/s, up to the last step."""
+    self._weight = env.step_dt / STRIDE_S
+    """Weight of one step in that mean."""
 
   def components(self) -> tuple[Component, ...]:
     """Return velocity forward, velocity to the left, and yaw rate."""
@@ -140,6 +145,20 @@ class VelocityCommand(MovingCommand):
     return self.values[:, YAW_RATE]
 
   @property
+  def yaw_rate_error(self) -> torch.Tensor:
+    """Return the yaw rate beyond the commanded one (N,), rad/s, about world z."""
+    return robot_state.root_ang_vel_w(self.robot)[:, 2] - self.yaw_rate
+
+  @property
+  def mean_yaw_rate_error(self) -> torch.Tensor:
+    """Return the mean (N,) of `yaw_rate_error` since the command was given, rad/s.
+
+    The weight of what is past falls off with a time constant of a stride, and what was
+    before the command counts as zero.
+    """
+    return self._yaw_rate_errors.lerp(self.yaw_rate_error, self._weight)
+
+  @property
   def velocity_w(self) -> torch.Tensor:
     """Return the commanded velocity (N, 2), m/s, world xy, at the present heading."""
     return from_heading_frame(
@@ -157,6 +176,15 @@ class VelocityCommand(MovingCommand):
 
   def _start_speed(self, drawn: torch.Tensor) -> torch.Tensor:
     return drawn[:, VX]
+
+  def _resample_command(self, env_ids: torch.Tensor) -> None:
+    super()._resample_command(env_ids)
+    self._yaw_rate_errors[env_ids] = 0.0
+
+  def _update_command(self, env_ids: torch.Tensor | None) -> None:
+    super()._update_command(env_ids)
+    if env_ids is None:  # After a step, not a reset.
+      self._yaw_rate_errors.copy_(self.mean_yaw_rate_error)
 
   def _draw_targets(self, env_ids: torch.Tensor) -> None:
     self.values[env_ids] = self._take_drawn(env_ids)
