@@ -83,7 +83,8 @@ def _task_rewards() -> dict[str, RewardTermCfg]:
   It tells slow commands apart more strictly than fast ones: see `track_velocity`. The
   prior knows standing better than any step, so where a command of 0.3 m/s earns nearly
   as much by standing, a robot stands. The pelvis of a runner turns to and fro by
-  1 rad/s with each stride, which must not cost much.
+  1 rad/s with each stride, which must not cost much; what is left of that in the mean
+  over a stride is a turn that nobody asked for.
   """
   return {
     "track_command": RewardTermCfg(
@@ -96,6 +97,7 @@ def _task_rewards() -> dict[str, RewardTermCfg]:
         "low_speed_scale": 6.0,
         "yaw_scale": 0.3,
         "low_speed_yaw_scale": 1.0,
+        "mean_yaw_scale": 4.0,
       },
     ),
   }
