@@ -153,6 +153,27 @@ def test_bad_choices_of_a_learner_are_named(
   assert message in exit_line(capsys, train.main)
 
 
+@pytest.mark.parametrize(
+  ("threads", "bfloat16", "gpu_ids", "given", "beside"),
+  [
+    (2, False, None, None, True),
+    (1, False, None, None, False),
+    (2, True, None, None, False),
+    (2, False, [0], None, False),
+    (1, True, None, True, True),
+    (2, False, None, False, False),
+  ],
+)
+def test_learning_goes_on_beside_the_robots_where_that_pays_or_is_asked_for(
+  monkeypatch, threads, bfloat16, gpu_ids, given, beside
+):
+  monkeypatch.setattr(train, "has_bfloat16", lambda: bfloat16)
+  config = replace(train.default_config(TASK, False, "td3"), gpu_ids=gpu_ids)
+  config.agent.overlap = given
+  train._choose_overlap(config, threads)
+  assert config.agent.overlap is beside
+
+
 def test_a_curriculum_is_asked_for_taken_by_default_or_refused():
   """td3 takes one where the task has something that can grow, ppo when asked."""
   ppo, td3 = (train.default_config(TASK, False, name) for name in ("ppo", "td3"))
