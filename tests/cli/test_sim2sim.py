@@ -350,6 +350,50 @@ def test_a_session_keeps_time_and_starts_again(still: Path):
   assert data.time == pytest.approx(begin + 10.0, abs=0.1)
 
 
+def test_a_recorded_session_keeps_what_happened_since_the_last_reset(
+  still: Path, monkeypatch
+):
+  monkeypatch.setattr(policy_viewer, "RECORDED_S", 0.3)
+  rollout = make_rollout(still)
+  command, step = rollout.robot.command, rollout.robot.step_s
+  session = Session(rollout, None, record=True)
+  session.advance(0.1001)
+  command.values["speed"] = (0.5,)
+  session.advance(0.1001)
+  speeds = [values["speed"] for values in session.values]
+  assert len(speeds) == round(0.2 / step) and speeds[-1] == (0.5,) != speeds[0]
+  assert len(rollout.log().time) == len(speeds)
+  for _ in range(2):
+    session.advance(0.1001)  # Of more than fits, the end is kept.
+  assert len(rollout.log().time) == len(session.values) == round(0.3 / step)
+  assert rollout.log().time[-1] == pytest.approx(0.4 - step)
+  session.restart()
+  assert not session.values
+  session.advance(0.0401)
+  assert len(rollout.log().time) == len(session.values) == round(0.04 / step)
+
+
+def test_what_was_steered_is_written_when_the_viewer_closes(
+  acting: Path, tmp_path: Path, monkeypatch, capsys
+):
+  def steered(session: Session, *_: object) -> None:
+    session.advance(0.1001)
+    session.rollout.robot.command.values["speed"] = (0.5,)
+    session.advance(0.1001)
+
+  file = tmp_path / "by_hand.npz"
+  monkeypatch.setattr(policy_viewer, "serve", steered)
+  sim2sim(Sim2SimCfg(acting, viewer="viser", log=file))
+  assert f"wrote {file}" in capsys.readouterr().out
+  with np.load(file) as log:
+    assert len(log["time"]) == len(log["command"]) > 5
+    assert (log["command"][-1] != log["command"][0]).any()
+  monkeypatch.setattr(policy_viewer, "serve", lambda *_: None)
+  sim2sim(Sim2SimCfg(acting, viewer="viser", log=tmp_path / "nothing.npz"))
+  assert "nothing was written" in capsys.readouterr().out
+  assert [path.name for path in tmp_path.iterdir() if "nothing" in path.name] == []
+
+
 def test_a_page_shows_and_steers(still: Path):
   viser = pytest.importorskip("viser")
   spec = g1_policy((DIRECTION, SPEED, FACING, GOAL))
@@ -491,7 +535,8 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path):
     ({"seed": -1}, "--seed -1"),
     ({"video": Path("out.txt")}, "--video out.txt: end the name in .mp4 or .gif"),
     ({"log": Path("out.csv")}, "--log out.csv: end the name in .npz"),
-    ({"viewer": "viser", "log": Path("out.npz")}, "--viewer viser runs until"),
+    ({"viewer": "viser", "report": True}, "--viewer viser runs until"),
+    ({"viewer": "viser", "seconds": 3.0}, "--viewer viser runs until"),
     ({"start": Path("gone.npz")}, "gone.npz: no such start file"),
   ],
 )

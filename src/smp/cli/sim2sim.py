@@ -28,7 +28,8 @@ from smp.utils.names import check_style
 SECONDS = 20.0
 """Default length of a run, s of simulated time."""
 VIDEOS = (".mp4", ".gif")
-Changes = list[tuple[float, dict[str, tuple[float, ...]]]]
+Values = dict[str, tuple[float, ...]]
+Changes = list[tuple[float, Values]]
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,12 @@ class Sim2SimCfg(Disturbances):
   """Port of the page, or the next free one if it is taken."""
 
   video: Path | None = None
-  """Write a video (.mp4, .gif); needs no display."""
+  """Write a video (.mp4, .gif); needs no display. With a viewer: of what you steered,
+  since the last reset, once the viewer is closed."""
 
   log: Path | None = None
-  """Write what a controller logs, and qpos, qvel and obs, of each step (.npz)."""
+  """Write what a controller logs, and qpos, qvel and obs, of each step (.npz). With a
+  viewer: as --video."""
 
   report: bool = False
   """Print the figures that decide about a robot: errors, drift, stopping, falls, slip.
@@ -135,15 +138,14 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
 def _check(cfg: Sim2SimCfg) -> None:
   """Raise an error for options that exclude each other, before anything takes time."""
   check_bounds(cfg)
-  asked = cfg.video or cfg.log or cfg.report or cfg.seconds is not None
   if cfg.changes and cfg.viewer != "none":
     raise UserError(
       f"--changes: leave out --viewer {cfg.viewer}, which takes the command from you"
     )
-  if cfg.viewer != "none" and asked:
+  if cfg.viewer != "none" and (cfg.report or cfg.seconds is not None):
     raise UserError(
-      f"--viewer {cfg.viewer} runs until it is closed; leave out --video, --log, "
-      "--report and --seconds, or the viewer"
+      f"--viewer {cfg.viewer} runs until it is closed; leave out --report and "
+      "--seconds, or the viewer"
     )
   if cfg.viewer == "none" and (cfg.keys or cfg.gamepad):
     raise UserError("--keys and --gamepad: add --viewer viser, or --viewer native")
@@ -179,12 +181,16 @@ def _watch(cfg: Sim2SimCfg, rollout: Rollout, start: State | None) -> None:
   from smp.viz.hand_control import steered
   from smp.viz.policy_viewer import Session, serve, show_window
 
-  session = Session(rollout, start)
+  session = Session(rollout, start, record=bool(cfg.log or cfg.video))
   with steered(rollout.robot.command, cfg.keys, cfg.gamepad):
     if cfg.viewer == "native":
       show_window(session)
     else:
       serve(session, rollout.robot.spec.task, cfg.host, cfg.port)
+  if session.values:
+    _write(cfg, rollout, rollout.log(), session.values)
+  elif cfg.log or cfg.video:
+    print("note: nothing was written, as nothing happened since the last reset")
 
 
 def read_changes(words: Sequence[str], command: Command) -> Changes:
@@ -197,7 +203,7 @@ def read_changes(words: Sequence[str], command: Command) -> Changes:
   Raises:
     UserError: A word has another form, or the task takes no such command.
   """
-  found: list[tuple[float, dict[str, tuple[float, ...]]]] = []
+  found: Changes = []
   for word in words:
     seconds, _, given = word.partition(":")
     try:
@@ -218,7 +224,7 @@ def _run(
   from rich.progress import Progress
 
   command, step_s, left = rollout.robot.command, rollout.robot.step_s, list(changes)
-  values: list[dict[str, tuple[float, ...]]] = []
+  values: list[Values] = []
 
   def before_step() -> None:
     while left and left[0][0] <= len(values) * step_s + 1e-9:
@@ -233,14 +239,7 @@ def _run(
     begin = time.perf_counter()
     log = run(rollout, seconds, start, lambda: progress.advance(bar), before_step)
     took = time.perf_counter() - begin
-  if cfg.log is not None:
-    write_log(cfg.log, log, rollout.robot)
-    print(f"wrote {cfg.log}")
-  if cfg.video is not None:
-    from smp.viz.policy_viewer import write_video
-
-    write_video(rollout.robot.spec, command, log, cfg.video, values)
-    print(f"wrote {cfg.video}")
+  _write(cfg, rollout, log, values)
   for line in summary(rollout, log, took):
     if not (changes and "error" in line):  # Errors are to the last command alone.
       print(line)
@@ -248,6 +247,21 @@ def _run(
     if left:
       print(f"note: the run ends before the command changes, at {left[0][0]:g} s")
     print_report(report(log, rollout.robot, values))
+
+
+def _write(
+  cfg: Sim2SimCfg, rollout: Rollout, log: Log, values: Sequence[Values]
+) -> None:
+  """Write the log and the video that are asked for."""
+  if cfg.log is not None:
+    write_log(cfg.log, log, rollout.robot)
+    print(f"wrote {cfg.log}")
+  if cfg.video is not None:
+    from smp.viz.policy_viewer import write_video
+
+    robot = rollout.robot
+    write_video(robot.spec, robot.command, log, cfg.video, values)
+    print(f"wrote {cfg.video}")
 
 
 def print_report(found: dict[str, float]) -> None:

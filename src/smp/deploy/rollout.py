@@ -138,9 +138,9 @@ class Rollout:
       robot.action[:] = action
       self._drive(self.safety, robot.targets(action))
 
-  def forget(self) -> None:
-    """Clear the recording that `log` returns."""
-    self._rows.clear()
+  def forget(self, keep: int = 0) -> None:
+    """Shorten the recording that `log` returns to its last ``keep`` steps."""
+    del self._rows[: max(0, len(self._rows) - keep)]
 
   @property
   def diverged(self) -> bool:

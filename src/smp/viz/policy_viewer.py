@@ -32,6 +32,8 @@ DISTANCE, ELEVATION, LOOK_AT_HEIGHT = 2.7, -12.0, 0.75
 """Camera of the window and the video: m, degrees, m."""
 LYING_S = 1.0
 """Time that a fallen robot lies before it is reset, s."""
+RECORDED_S = 600.0
+"""Longest recording of a session, s; of a longer one the end is kept."""
 
 
 class Session:
@@ -40,14 +42,21 @@ class Session:
   Args:
     rollout: Advanced by `advance`.
     start: Initial state of every reset; None: the default pose.
+    record: Whether the rollout keeps what happened since the last reset, for at most
+      `RECORDED_S`.
 
   Attributes:
     playing: Whether time passes.
     restart_fallen: Whether the robot is reset after a fall.
+    values: Values of the command in each recorded step.
   """
 
-  def __init__(self, rollout: Rollout, start: State | None) -> None:
+  def __init__(
+    self, rollout: Rollout, start: State | None, record: bool = False
+  ) -> None:
     self.rollout, self.start = rollout, start
+    self._keep = round(RECORDED_S / rollout.robot.step_s) if record else 0
+    self.values: list[dict[str, tuple[float, ...]]] = []
     self.playing, self.restart_fallen, self.speed = True, True, 1.0
     self._owed, self._lying = 0.0, 0.0
     self.restart()
@@ -55,6 +64,7 @@ class Session:
   def restart(self) -> None:
     """Reset the rollout to its initial state."""
     self.rollout.reset(self.start)
+    self.values.clear()
     self._owed = self._lying = 0.0
 
   def advance(self, elapsed: float) -> None:
@@ -65,8 +75,10 @@ class Session:
     step = self.rollout.robot.step_s
     while self._owed >= step:
       self._owed -= step
+      self.values.append(dict(self.rollout.robot.command.values))
       self.rollout.step()
-      self.rollout.forget()
+      self.rollout.forget(self._keep)
+      del self.values[: max(0, len(self.values) - self._keep)]
       if self._down(step):
         self.restart()
         return
