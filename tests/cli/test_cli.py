@@ -6,6 +6,7 @@ import sys
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -169,9 +170,10 @@ def test_learning_goes_on_beside_the_robots_where_that_pays_or_is_asked_for(
 ):
   monkeypatch.setattr(train, "has_bfloat16", lambda: bfloat16)
   config = replace(train.default_config(TASK, False, "td3"), gpu_ids=gpu_ids)
-  config.agent.overlap = given
+  agent = cast(OffPolicyRunnerCfg, config.agent)
+  agent.overlap = given
   train._choose_overlap(config, threads)
-  assert config.agent.overlap is beside
+  assert agent.overlap is beside
 
 
 def test_a_curriculum_is_asked_for_taken_by_default_or_refused():
