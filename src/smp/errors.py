@@ -8,7 +8,14 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-  """Bad input. The message is one line: what, where (file, row, field), what to do."""
+  """Bad input. The message is one line: what, where (file, row, field), what to do.
+
+  Names come from files of other people: what cannot be printed in them, line breaks and
+  a terminal's escapes included, becomes a space.
+  """
+
+  def __init__(self, message: str) -> None:
+    super().__init__("".join(c if c.isprintable() else " " for c in message))
 
 
 def run(main: Callable[[], object]) -> NoReturn:
