@@ -21,10 +21,13 @@ def run_with_stub(tmp_path: Path, *options: str, status: int = 0, resume: str = 
   script.parent.mkdir(exist_ok=True)
   shutil.copy(SCRIPT, script)
   stub, log = tmp_path / "uv", tmp_path / "log"
-  # Which tasks there are it has to find out; that is no training.
+  # Which tasks there are it has to find out; that is no training. It asks once for all.
+  known = shlex.quote(str(tmp_path.parent / "tasks"))
+  ask = f'{sys.executable} "$@" > {known}.new && mv {known}.new {known} || exit 1'
   stub.write_text(
     "#!/bin/sh\n"
-    f'case "$*" in "run python "*) shift 2; exec {sys.executable} "$@" ;; esac\n'
+    f'case "$*" in "run python "*) shift 2; [ -f {known} ] || {{ {ask}; }}\n'
+    f"exec cat {known} ;; esac\n"
     f'printf "%s\\n" "$*" >> {shlex.quote(str(log))}\nexit {status}\n'
   )
   stub.chmod(0o755)
