@@ -265,7 +265,10 @@ def test_what_was_before_a_command_or_an_episode_is_no_drift():
   for _ in range(100):
     command.time_left[:] = 1.0
     command.compute(env.step_dt)
-  assert (command.mean_yaw_rate_error > 0.8).all()
+  before = command.mean_yaw_rate_error
+  assert (before > 0.8).all()
+  command._update_command(torch.tensor([0]))  # A reset is no step.
+  torch.testing.assert_close(command.mean_yaw_rate_error, before, atol=0, rtol=0)
   command._resample_command(torch.tensor([1]))
   command.values[:, 2] = 0.0
   share = env.step_dt / STRIDE_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -226,6 +227,10 @@ def test_one_task_reward_tracks_velocity_and_yaw_rate():
   rewards = load_env_cfg(TASK).rewards
   tasks = [term for term in rewards.values() if term.func is TaskReward]
   assert [term.params["task"] for term in tasks] == [track_velocity_and_yaw_rate]
+  # Going straight, to turn by 0.25 rad/s on average costs a tenth at least.
+  drift = 0.25 * 0.25
+  assert math.exp(-tasks[0].params["mean_yaw_scale"] * drift) < 0.9
+  assert math.exp(-tasks[0].params["yaw_scale"] * drift) > 0.95  # To and fro does not.
 
 
 # Stopping.
