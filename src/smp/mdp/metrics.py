@@ -32,9 +32,7 @@ def velocity_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
 def yaw_rate_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
   """Return |w_cmd - w_z| (N,), rad/s, of the pelvis about world z."""
   command = cast(VelocityCommand, env.command_manager.get_term(command_name))
-  robot = command.robot
-  spin = robot_state.root_ang_vel_w(robot)[:, 2]
-  return _finite_or_zero((command.yaw_rate - spin).abs())
+  return _finite_or_zero(command.yaw_rate_error.abs())
 
 
 def facing_error(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
