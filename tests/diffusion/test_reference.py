@@ -105,6 +105,19 @@ def test_measuring_twice_gives_the_same():
   assert (first.windows_of, first.windows, first.clips) == ("samples", 32, ())
 
 
+def test_a_reference_says_what_it_is_of():
+  found = measure_reference(_prior(), _windows(5), "held_out", ("a", "b"))
+  assert found.what() == "5 windows of 2 held-out clips"
+  # A style's clips are not named.
+  assert dataclasses.replace(found, clips=()).what() == "5 held-out windows"
+  assert (
+    dataclasses.replace(found, windows_of="unrecorded").what() == "5 windows of 2 clips"
+  )
+  assert (
+    dataclasses.replace(found, windows_of="samples").what() == "5 of its own samples"
+  )
+
+
 def test_no_windows_are_refused():
   with pytest.raises(UserError, match="no windows"):
     measure_reference(_prior(), _windows(0), "training")

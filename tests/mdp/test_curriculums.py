@@ -12,15 +12,17 @@ from mjlab.tasks.registry import load_env_cfg
 
 import smp.tasks  # noqa: F401
 from smp.errors import UserError
+from smp.mdp import robot_state
 from smp.mdp.commands import LocationCommandCfg, SpeedCommand, SpeedCommandCfg
 from smp.mdp.curriculums import (
+  FIRST_LOWEST_START,
   SUCCESS,
   Success,
   add_curriculum,
   curriculum_state,
   load_curriculum_state,
 )
-from smp.mdp.smp_term import SmpTermCfg
+from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.sim import make_env
 from smp.tasks.base import play_env_cfg
 from smp.tasks.velocity import velocity_env_cfg
@@ -410,6 +412,35 @@ def test_episodes_start_at_the_speed_that_is_commanded():
   anyhow = (env.sim.data.qvel[:, 0] - command.speed).abs().mean()
   env.close()
   assert gap < 0.3 and gap < 0.5 * anyhow
+
+
+@pytest.mark.slow
+def test_starts_grow_downward_from_standing_where_they_are_spread():
+  cfg = small_env_cfg("Smp-Getup-G1", num_envs=64)
+  smp_term = cast(SmpTermCfg, cfg.commands["smp"])
+  smp_term.gsi_buffer_size, smp_term.max_init_head_height = 128, None
+  smp_term.spread_init_heights = True
+  add_curriculum(cfg)
+  env = make_env(cfg, "native", "cpu", threads=1)
+  term = cast(SmpTerm, env.command_manager.get_term("smp"))
+
+  def heads() -> torch.Tensor:
+    env.reset()
+    robot = env.scene["robot"]
+    return robot_state.head_w(robot)[0][:, 2]
+
+  def reach(level: float) -> torch.Tensor:
+    load_curriculum_state(env, {SUCCESS: {"level": level, "mean": 0.5}})
+    return heads()
+
+  assert heads().min() > FIRST_LOWEST_START - 0.01
+  assert int(term.init_mode.sum()) == 0
+  lowest = reach(0.4)  # Half of the way down.
+  assert FIRST_LOWEST_START / 2 - 0.01 < lowest.min() < FIRST_LOWEST_START
+  assert int(term.init_mode.sum()) == 0
+  assert reach(1.0).min() < 0.4
+  assert 16 < int((term.init_mode > 0).sum()) < 48  # Half of them fell.
+  env.close()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,12 @@ import torch
 
 from smp.errors import UserError
 from smp.mdp.init_state_buffers import MAX_DRAWS, FallenStateBuffer, GsiBuffer
-from smp.mdp.init_states import INIT_MODES, InitStateSampler, init_speed_weights
+from smp.mdp.init_states import (
+  INIT_MODES,
+  InitStateSampler,
+  init_height_weights,
+  init_speed_weights,
+)
 from smp.motion.contact import outside_limits, penetration
 from smp.motion.features import (
   WINDOW,
@@ -205,6 +210,24 @@ def test_windows_know_how_fast_they_go():
   # Copies too.
   copied = pool_of(window(height=0.95, speed=2.0), *[window(**COLLIDING)] * 99, size=12)
   assert (copied.velocity[:, 0] - 2.0).abs().max() < 1e-3
+
+
+def test_windows_know_how_high_their_head_is():
+  heights = pool_of(window(0.8), window(0.9), size=2, repair=False).head_height
+  assert float(heights[1] - heights[0]) == pytest.approx(0.1, abs=1e-5)
+  assert 1.1 < float(heights[0]) < 1.4  # Some 0.4 m above the pelvis.
+
+
+def test_heights_of_the_head_are_drawn_equally_often():
+  heights = torch.tensor([0.25] * 90 + [0.75] * 9 + [1.15, 1.3])
+  shares = init_height_weights(heights, 0.0)
+  lying, kneeling, standing = shares[:90], shares[90:99], shares[99:]
+  for part in (lying, kneeling, standing):
+    torch.testing.assert_close(part, torch.full_like(part, 1 / len(part)))
+  shares = init_height_weights(heights, 0.6)
+  assert not shares[:90].any() and shares[90:].gt(0.0).all()
+  # Somebody must start, where nobody is so high.
+  assert init_height_weights(heights, 2.0).nonzero().tolist() == [[100]]
 
 
 def test_weights_prefer_near_speeds():

@@ -146,6 +146,11 @@ def test_the_pull_towards_the_teacher_halves_with_each_half_life():
   for updates, share in ((10, 1.0), (10 + half, 0.5), (10 + 3 * half, 0.125)):
     alg.updates = updates
     assert alg.pull() == pytest.approx(share * alg.cfg.teacher_weight)
+  floor = alg.cfg.teacher_weight / 3
+  alg.cfg = replace(alg.cfg, teacher_floor=floor)
+  for updates, expected in ((10, 3.0), (10 + half, 1.5), (10 + 9 * half, 1.0)):
+    alg.updates = updates
+    assert alg.pull() == pytest.approx(expected * floor)
   assert make().pull() == 0.0
 
 
@@ -198,6 +203,22 @@ def test_an_actor_begins_as_another_and_stays_so_under_itself_as_teacher():
   torch.testing.assert_close(target, former(obs), atol=0.05, rtol=0)
   with pytest.raises(ValueError, match="layers of .* expected"):
     make(replace(SMALL, hidden_dims=(9,))).begin_with(former)
+
+
+def test_an_actor_that_begins_as_one_of_other_bounds_keeps_its_small_actions():
+  former = copy.deepcopy(make().actor).eval().requires_grad_(False)
+  alg, obs = make(), torch.randn(50, OBS)
+  wider = torch.tensor([4.0, 3.0])
+  alg.actor.action_bound.copy_(wider)
+  alg.begin_with(former)
+  assert torch.equal(alg.actor.action_bound, wider)
+  assert former(obs).abs().max() < 0.1
+  torch.testing.assert_close(alg.actor(obs), former(obs), atol=1e-3, rtol=0)
+  last = former.mlp[-1]
+  assert isinstance(last, torch.nn.Linear)
+  last.bias.add_(9.0)
+  alg.begin_with(former)
+  torch.testing.assert_close(alg.actor(obs).mean(0), wider, atol=0.2, rtol=0)
 
 
 # Learning.

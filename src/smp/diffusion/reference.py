@@ -68,7 +68,7 @@ class Reference:
     """Describe in words what was measured."""
     if self.windows_of == "samples":
       return f"{self.windows} of its own samples"
-    kind = {"held_out": "held-out", "training": "training"}.get(self.windows_of, "")
-    return f"{self.windows} windows of {len(self.clips)} {kind} clips".replace(
-      "  ", " "
-    )
+    kind = {"held_out": "held-out ", "training": "training "}.get(self.windows_of, "")
+    if not self.clips:  # Of a style, whose clips its file does not name.
+      return f"{self.windows} {kind}windows"
+    return f"{self.windows} windows of {len(self.clips)} {kind}clips"

@@ -22,6 +22,7 @@ from mjlab.managers.curriculum_manager import CurriculumManager, CurriculumTermC
 from smp.errors import UserError, shown
 from smp.mdp.commands import ComponentCommand, ComponentCommandCfg, Growth
 from smp.mdp.rewards import TaskReward
+from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.mdp.terminations import StandUpSuccess
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ CLIMB = 5.0
 COST_START = 0.1
 """Share of the costs at level 0. A policy that has learned nothing earns little; with
 all of its costs it earns most by falling soon."""
+
+FIRST_LOWEST_START = 0.9
+"""Lowest head of a start at level 0, m: a robot on its feet, knees bent."""
 
 Range = tuple[float, float]
 
@@ -209,6 +213,31 @@ class PushStrength(_Growth):
     return share
 
 
+class LowestStart(_Growth):
+  """Term that lets episodes start ever lower: near standing at first, lying at last.
+
+  The skill of getting up grows downward: from its knees a robot learns to rise if it
+  can stand, from sitting if it can rise from its knees (a reverse curriculum, Florensa
+  et al., arXiv 1707.05300). Fallen states, outside of the prior, come last.
+  """
+
+  def __call__(
+    self,
+    env: ManagerBasedRlEnv,
+    env_ids: torch.Tensor | slice,
+    start: float = FIRST_LOWEST_START,
+    during: Range = (0.0, 0.8),
+    fallen_during: Range = (0.6, 1.0),
+  ) -> float:
+    """Set the lowest head of a start, m, and return it for the log."""
+    del env_ids
+    term = SmpTerm.of(env)
+    term.lowest_start = start * (1.0 - self.grown(env, during))
+    share = term.cfg.fallen_init_prob * self.grown(env, fallen_during)
+    term.init_states.share = share
+    return term.lowest_start
+
+
 class CostStrength(_Growth):
   """Term that scales the weights of costs by a factor from ``start`` to 1."""
 
@@ -265,6 +294,8 @@ def add_curriculum(
       raise UserError(f"curriculum: {during} is no part of the level; try (0.0, 1.0)")
   terms: dict[str, CurriculumTermCfg] = {}
   for name, command in cfg.commands.items():
+    if isinstance(command, SmpTermCfg) and command.spread_init_heights:
+      terms["lowest_start"] = _term(LowestStart)
     if not isinstance(command, ComponentCommandCfg):
       continue
     for growth in command.growth():

@@ -36,6 +36,17 @@ MAX_DRAWS = 30
 """Maximum windows sampled per window wanted; then the buffer is filled with copies."""
 
 
+_OF_WINDOWS = (
+  "root_pos",
+  "root_quat",
+  "joint_pos",
+  "ee_pos",
+  "velocity",
+  "head_height",
+)
+"""Tensors of a buffer with a row for each window."""
+
+
 class InitStateBuffer:
   """Windows of poses (size, W, ...) that serve as initial states.
 
@@ -61,6 +72,9 @@ class InitStateBuffer:
     self.velocity = torch.zeros(size, 2, device=device)
     """(size, 2) mean velocity of the root over each window, m/s, xy; the last frame
     faces along x."""
+    self.head_height = torch.zeros(size, device=device)
+    """(size,) height of the head at the end of each window, m."""
+    self._head = Head(g1.load_model()).to(device)
 
   @property
   def size(self) -> int:
@@ -117,6 +131,9 @@ class InitStateBuffer:
     )
     way = self.root_pos[slots, -1, :2] - self.root_pos[slots, 0, :2]
     self.velocity[slots] = way * (self._spec.fps / (self._spec.window - 1))
+    poses = self.root_pos, self.root_quat, self.joint_pos
+    head, _ = self._head(*(pose[slots, -1] for pose in poses))
+    self.head_height[slots] = head[:, 2]
 
 
 def _draw_weighted(weights: torch.Tensor) -> torch.Tensor:
@@ -245,7 +262,6 @@ class GsiBuffer(InitStateBuffer):
     self._prior = prior
     self._repair = repair
     self._max_head_height = max_head_height
-    self._head = Head(g1.load_model()).to(device)
     self.report = GsiStats()
     self._next = 0
 
@@ -397,7 +413,7 @@ class StyledGsiBuffer(InitStateBuffer):
       part = GsiBuffer(prior, kinematics, self._each, device, repair, max_head_height)
       first = len(self.parts) * self._each
       # The windows of a part are rows of the whole.
-      for name in ("root_pos", "root_quat", "joint_pos", "ee_pos", "velocity"):
+      for name in _OF_WINDOWS:
         setattr(part, name, getattr(self, name)[first : first + self._each])
       self.parts[style] = part
 

@@ -15,6 +15,9 @@ INIT_MODES = ("prior", *FALLEN_POSES)
 and lies on its front, its back, its left or its right side."""
 
 
+HEIGHT_BIN, UPRIGHT = 0.1, 1.0
+"""Width of the bins of `init_height_weights`, and the height of the head from which on
+a robot is about to stand, m."""
 RARE = 0.02
 """Quantile at either end of a buffer's speeds to which wanted speeds are clamped."""
 
@@ -40,14 +43,35 @@ def init_speed_weights(
   return gap.sub_(gap.amin(dim=-1, keepdim=True)).mul_(-0.5).exp_()
 
 
+def init_height_weights(heights: torch.Tensor, lowest: float) -> torch.Tensor:
+  """Return weights (P,) by which heights of the head are drawn equally often.
+
+  Each `HEIGHT_BIN` from ``lowest`` to `UPRIGHT`, and all above, has the same share,
+  divided among the windows in it; a bin without windows has none. Lower windows are not
+  drawn, unless no window is higher: then the highest is.
+
+  Args:
+    heights: (P,) of the windows, m.
+    lowest: m.
+  """
+  bins = round(UPRIGHT / HEIGHT_BIN) + 1
+  place = (heights / HEIGHT_BIN).long().clamp(0, bins - 1)
+  counted = (heights >= lowest) | (heights == heights.amax())
+  count = torch.zeros(bins, device=heights.device)
+  count.scatter_add_(0, place, counted.float())
+  return counted / count.clamp(min=1.0)[place]
+
+
 class InitStates(Protocol):
   """A source of initial states: windows of motion whose last frame is the state.
 
   Attributes:
     generated: The windows of mode 0.
+    share: Probability that an episode starts from a fallen state.
   """
 
   generated: InitStateBuffer
+  share: float
 
   def draw(
     self,

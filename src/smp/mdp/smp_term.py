@@ -29,7 +29,12 @@ from smp.mdp.init_state_buffers import (
   GsiBuffer,
   StyledGsiBuffer,
 )
-from smp.mdp.init_states import InitStates, InitStateSampler, init_speed_weights
+from smp.mdp.init_states import (
+  InitStates,
+  InitStateSampler,
+  init_height_weights,
+  init_speed_weights,
+)
 from smp.mdp.motion_window import MotionWindow
 from smp.mdp.sds_normalizer import (
   ReferenceSdsNormalizer,
@@ -147,6 +152,12 @@ class SmpTermCfg(CommandTermCfg):
   `smp.mdp.init_states.init_speed_weights`). None: uniform, as published. For tasks that
   command a speed."""
 
+  spread_init_heights: bool = False
+  """Whether starts are spread evenly over heights of the head
+  (`smp.mdp.init_states.init_height_weights`); else they are as often as generated, and
+  few are between sitting and standing. With a curriculum they begin near standing and
+  grow downward."""
+
   fallen_init_prob: float = 0.0
   """Share of episodes that start from a fallen state: prone, supine or on a side, in a
   simulated pose that the prior has not seen."""
@@ -258,6 +269,8 @@ class SmpTerm(CommandTerm):
     self._by_style: dict[str, torch.Tensor] = {}
     """Mean r_smp of each style in the current step, by its name in the log."""
     self.init_states: InitStates = self._make_init_states(spec)
+    self.lowest_start = 0.0
+    """Lowest head of a start, m, with ``spread_init_heights``."""
     self.init_mode = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
     """(N,) kind of each episode's initial state in `smp.mdp.init_states.INIT_MODES`."""
     self.floor = torch.zeros(self.num_envs, device=self.device)
@@ -448,13 +461,16 @@ class SmpTerm(CommandTerm):
     None means uniform. Commands are drawn after the initial states, because goals are
     placed around these; so the commanded speed is drawn ahead.
     """
-    bandwidth = self.cfg.init_speed_bandwidth
+    generated, bandwidth = self.init_states.generated, self.cfg.init_speed_bandwidth
+    if self.cfg.spread_init_heights:
+      weights = init_height_weights(generated.head_height, self.lowest_start)
+      return weights.expand(len(env_ids), -1)
     if bandwidth is None:
       return None
     manager = self._env.command_manager
     terms = (manager.get_term(name) for name in manager.active_terms)
     command = next(term for term in terms if isinstance(term, MovingCommand))
-    speed = command.speed_along(self.init_states.generated.velocity)
+    speed = command.speed_along(generated.velocity)
     return init_speed_weights(speed, command.draw_next(env_ids), bandwidth)
 
   def _update_command(self, env_ids: torch.Tensor | None) -> None:

@@ -20,12 +20,14 @@ from mjlab.rl import RslRlBaseRunnerCfg, RslRlVecEnvWrapper
 from rsl_rl.utils.logger import Logger
 from torch import Tensor
 
+from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
 from smp.mdp.composition import compose
 from smp.mdp.observations import MAX_ERROR, log_denoising_error
 from smp.mdp.rewards import TaskReward, smp_reward, task_weight
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.mdp.symmetry import action_mirror, observation_mirror
+from smp.motion.features import decode
 from smp.rl.actor import Actor
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.policy_file import load_trained
@@ -46,6 +48,9 @@ REPLAY_FILE = "replay.pt"
 """Name of the replay's file, beside the checkpoints, with ``save_replay``."""
 PULL_TO_SPEAK_OF = 0.1
 """Weight of the imitation from which on a policy may fall without its teacher."""
+REACH_WINDOWS, REACH_TAIL = 512, 0.005
+"""Samples of a prior that `action_bound` takes its poses of, and the share of the
+smallest and of the largest angles that it leaves out."""
 EPISODES = 40
 """Finished episodes that the progress line averages over."""
 
@@ -520,23 +525,44 @@ def action_bound(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> Tensor:
   """Return the largest action (A,) of each joint, in units of the action.
 
   Raises:
-    UserError: The actions are not joint position targets.
+    UserError: The actions are not joint position targets; or the environment has no
+      prior to reach the poses of.
   """
-  count = env.action_manager.total_action_dim
-  if not cfg.bound_by_joint_limits:
-    return torch.full((count,), cfg.action_bound)
+  bound = torch.full((env.action_manager.total_action_dim,), cfg.action_bound)
+  if cfg.action_reach == "none":
+    return bound
   term = env.action_manager.get_term("joint_pos")
   if not isinstance(term, JointPositionAction):
     raise UserError(
-      "--agent.algorithm.bound-by-joint-limits: the actions are not joint positions"
+      f"--agent.algorithm.action-reach {cfg.action_reach}: the actions are not joint "
+      "positions"
     )
   robot = cast(Entity, env.scene["robot"])
   limits = robot.data.joint_pos_limits[0]
+  if cfg.action_reach == "prior":
+    poses = _joint_range(SmpTerm.of(env).prior).to(limits)
+    limits = torch.minimum(torch.maximum(poses, limits[:, :1]), limits[:, 1:])
   offset = robot.data.default_joint_pos[0]
   scale = torch.as_tensor(term.scale, device=limits.device)
   scale = scale[0] if scale.dim() > 1 else scale
   reach = (limits - offset.unsqueeze(-1)).abs().amax(dim=-1)
-  return (reach / scale).cpu()
+  return torch.maximum(bound, (reach / scale).cpu())
+
+
+def _joint_range(prior: MotionPrior | None) -> Tensor:
+  """Return the range (29, 2), rad, of the joint angles of a prior's samples.
+
+  Raises:
+    UserError: There is no prior.
+  """
+  if prior is None:
+    raise UserError(
+      "--agent.algorithm.action-reach prior: the environment has no prior"
+    )
+  generator = torch.Generator(prior.q_low.device).manual_seed(0)
+  joints = decode(prior.sample(REACH_WINDOWS, generator)).joint_pos.flatten(0, -2)
+  share = torch.tensor((REACH_TAIL, 1.0 - REACH_TAIL)).to(joints)
+  return joints.quantile(share, dim=0).T.contiguous()
 
 
 def extra_weights(env: ManagerBasedRlEnv) -> dict[str, float]:
@@ -593,6 +619,7 @@ def _check(cfg: Td3Cfg) -> None:
     ("updates_per_step", 0),
     ("teacher_weight", 0),
     ("teacher_half_life", 1),
+    ("teacher_floor", 0),
   ):
     if getattr(cfg, name) < low:
       option = name.replace("_", "-")

@@ -73,6 +73,9 @@ class Td3Cfg:
   teacher_half_life: int = 4000
   """Updates of the critics in which that weight halves."""
 
+  teacher_floor: float = 0.0
+  """Weight below which it does not fall: above 0 the policy stays near its teacher."""
+
   num_atoms: int = 101
 
   value_range: tuple[float, float] | None = None
@@ -93,10 +96,12 @@ class Td3Cfg:
   """Environments without noise, which measure the policy; at most a quarter of all."""
 
   action_bound: float = 3.0
-  """Factor on the tanh output, in units of the action."""
+  """Factor on the tanh output, in units of the action; see ``action_reach``."""
 
-  bound_by_joint_limits: bool = False
-  """Bound the action of each joint by its limits instead."""
+  action_reach: Literal["none", "prior", "joint_limits"] = "none"
+  """What the targets of joints must reach, if the bound does not: the poses of the
+  prior's samples, such as knees that fold to 2.7 rad, or the joints' limits. No bound
+  shrinks: an ankle pushes by a target beyond its limit."""
 
   action_penalty: float = 2e-4
   """Weight of the squared output before tanh, which keeps it from saturating."""
@@ -258,7 +263,10 @@ class Td3:
     return scales
 
   def begin_with(self, actor: Actor) -> None:
-    """Take over the weights, bounds and normaliser of an actor.
+    """Take over the weights and the normaliser of an actor.
+
+    Where its bounds are others, the last layer is scaled so that small actions stay what
+    they were; large ones change.
 
     Raises:
       ValueError: It is of another architecture.
@@ -268,7 +276,15 @@ class Td3:
         f"layers of {actor.sizes} and {actor.spec.to_dict()}, expected "
         f"{self.actor.sizes} and {self.spec.to_dict()}"
       )
+    bound = self.actor.action_bound.clone()
     self.actor.load_state_dict(actor.state_dict())
+    with torch.no_grad():
+      share = self.actor.action_bound / bound
+      last = self.actor.mlp[-1]
+      assert isinstance(last, nn.Linear)
+      last.weight.mul_(share.unsqueeze(-1))
+      last.bias.mul_(share)
+      self.actor.action_bound.copy_(bound)
     self.target_mlp.load_state_dict(self.actor.mlp.state_dict())
 
   # Acting.
@@ -362,7 +378,8 @@ class Td3:
     if self.teacher is None:
       return 0.0
     since = max(self.updates - cfg.teacher_updates, 0)
-    return cfg.teacher_weight * 0.5 ** (since / cfg.teacher_half_life)
+    fading = cfg.teacher_weight * 0.5 ** (since / cfg.teacher_half_life)
+    return max(fading, cfg.teacher_floor)
 
   def _actor_step(self) -> ActorStep:
     cfg = self.cfg

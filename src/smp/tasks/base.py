@@ -144,6 +144,7 @@ def play_env_cfg(cfg: ManagerBasedRlEnvCfg) -> ManagerBasedRlEnvCfg:
     gsi_buffer_size=PLAY_GSI_BUFFER_SIZE,
     gsi_refresh_interval=0,
     init_speed_bandwidth=None,
+    spread_init_heights=False,
   )
   # Metrics that the browser viewer can plot live.
   cfg.metrics = {"r_smp": MetricsTermCfg(func=metrics.r_smp)} | cfg.metrics
