@@ -157,6 +157,24 @@ def test_getting_up_is_the_success_of_getup():
 # What it sets.
 
 
+def test_the_level_follows_what_a_robot_can_rise_from_where_starts_are_spread():
+  cfg = load_env_cfg("Smp-Getup-G1")
+  cast(SmpTermCfg, cfg.commands["smp"]).spread_init_heights = True
+  add_curriculum(cfg)
+  del cfg.curriculum["lowest_start"]  # It needs an environment.
+  env = FakeEnv()
+  env.begin(cfg)
+  for share, rises in ((8, True), (3, False)):
+    env.success.level = env.success.mean = 0.5
+    env.stood_up[:] = EVERYONE < share
+    for _ in range(8):
+      env.episodes(40)
+    assert (env.success.level > 0.5) == rises != (env.success.level < 0.5)
+  env.success.level = 0.8
+  env.curriculum_manager.compute(EVERYONE)
+  assert env.pushes.params["velocity_range"]["x"] == (0.0, 0.0)
+
+
 def test_speed_and_pushes_grow_from_gentle_to_published():
   env = env_of()
   assert env.command.speed_range == (0.5, 3.0)

@@ -37,6 +37,12 @@ second. Exploration noise on the actions, which most environments have, makes ro
 fall more often: 0.75 held a policy back whose noise-free episodes lasted 0.83 of the
 maximum."""
 
+STARTS_RISE_ABOVE, STARTS_FALL_BELOW = 0.7, 0.5
+"""The same where starts grow downward: heights from which a robot can rise are more
+than half of those it begins at, and those that it learns next are among them."""
+STARTS_PUSHES = (0.8, 1.0)
+"""Part of the level in which pushes grow there: when starts are as low as they get."""
+
 MEMORY = 1.0
 """Length of the running mean of success, in episodes per environment."""
 
@@ -293,9 +299,12 @@ def add_curriculum(
     if not 0.0 <= during[0] < during[1] <= 1.0:
       raise UserError(f"curriculum: {during} is no part of the level; try (0.0, 1.0)")
   terms: dict[str, CurriculumTermCfg] = {}
+  success: dict[str, Any] = {"rise_above": RISE_ABOVE, "fall_below": FALL_BELOW}
   for name, command in cfg.commands.items():
     if isinstance(command, SmpTermCfg) and command.spread_init_heights:
       terms["lowest_start"] = _term(LowestStart)
+      success = {"rise_above": STARTS_RISE_ABOVE, "fall_below": STARTS_FALL_BELOW}
+      pushes_during = STARTS_PUSHES
     if not isinstance(command, ComponentCommandCfg):
       continue
     for growth in command.growth():
@@ -311,7 +320,6 @@ def add_curriculum(
   costs = _costs(cfg)
   if costs:
     terms["costs"] = _term(CostStrength, weights=costs)
-  success: dict[str, Any] = {"rise_above": RISE_ABOVE, "fall_below": FALL_BELOW}
   stood_up = [n for n, term in cfg.terminations.items() if term.func is StandUpSuccess]
   if stood_up:
     success["success_term"] = stood_up[0]
