@@ -477,3 +477,12 @@ def test_start_speeds_that_nothing_fits(task: str, bandwidth: float, message: st
   env = cast(Any, SimpleNamespace(num_envs=1, device="cpu", cfg=cfg))
   with pytest.raises(UserError, match=message):
     smp_term.build(env)
+
+
+def test_starts_are_chosen_by_speed_or_by_height():
+  cfg = load_env_cfg("Smp-Forward-G1")
+  smp_term = cast(SmpTermCfg, cfg.commands["smp"])
+  smp_term.init_speed_bandwidth, smp_term.spread_init_heights = 0.3, True
+  env = cast(Any, SimpleNamespace(num_envs=1, device="cpu", cfg=cfg))
+  with pytest.raises(UserError, match="chosen by one of them"):
+    smp_term.build(env)

@@ -533,6 +533,11 @@ def _check_init_speeds(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
   bandwidth = cfg.init_speed_bandwidth
   if bandwidth is None:
     return
+  if cfg.spread_init_heights:
+    raise UserError(
+      "spread_init_heights and init_speed_bandwidth: starts are chosen by one of them; "
+      "leave the other out (--env.commands.smp.init-speed-bandwidth None)"
+    )
   if not bandwidth > 0.0:
     raise UserError(
       f"init_speed_bandwidth is {bandwidth} m/s, expected more than 0, or None"
