@@ -40,6 +40,10 @@ maximum."""
 STARTS_RISE_ABOVE, STARTS_FALL_BELOW = 0.7, 0.5
 """The same where starts grow downward: heights from which a robot can rise are more
 than half of those it begins at, and those that it learns next are among them."""
+STARTS_CLIMB = 4.0
+"""How many times as many episodes the level takes there: at the usual pace it had passed
+all that could be learned before the mean success said so, and swung between .5 and .06.
+"""
 STARTS_PUSHES = (0.8, 1.0)
 """Part of the level in which pushes grow there: when starts are as low as they get."""
 
@@ -304,7 +308,7 @@ def add_curriculum(
     if isinstance(command, SmpTermCfg) and command.spread_init_heights:
       terms["lowest_start"] = _term(LowestStart)
       success = {"rise_above": STARTS_RISE_ABOVE, "fall_below": STARTS_FALL_BELOW}
-      pushes_during = STARTS_PUSHES
+      pushes_during, climb = STARTS_PUSHES, STARTS_CLIMB * climb
     if not isinstance(command, ComponentCommandCfg):
       continue
     for growth in command.growth():
