@@ -309,9 +309,11 @@ def test_who_only_looks_sees_the_task_as_it_ends():
   cfg = load_env_cfg("Smp-Forward-G1")
   add_curriculum(cfg)
   cast(SmpTermCfg, cfg.commands["smp"]).init_speed_bandwidth = 0.3
+  cast(SmpTermCfg, cfg.commands["smp"]).spread_init_heights = True
   play = play_env_cfg(cfg)
   assert play.curriculum == {}
   assert cast(SmpTermCfg, play.commands["smp"]).init_speed_bandwidth is None
+  assert not cast(SmpTermCfg, play.commands["smp"]).spread_init_heights
 
 
 def test_nothing_to_grow_is_said():

@@ -16,6 +16,7 @@ import torch
 import wandb
 from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_env_cfg, load_rl_cfg
+from torch import Tensor
 
 from smp.cli.compare_runs import SHOWN, steps_done
 from smp.deploy.onnx_policy import OnnxPolicy
@@ -23,11 +24,14 @@ from smp.errors import UserError
 from smp.evaluation.policy.curves import EPISODE, SDS_LOSS, read_curves
 from smp.mdp.composition import compose
 from smp.mdp.curriculums import add_curriculum
+from smp.mdp.smp_term import SmpTerm
+from smp.motion.features import decode
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.loading import load_policy
 from smp.rl.off_policy import (
   REPLAY_FILE,
   OffPolicyRunner,
+  action_bound,
   check_overlap,
   off_policy_cfg,
   prepare_env_cfg,
@@ -35,6 +39,7 @@ from smp.rl.off_policy import (
 from smp.rl.policy_file import load_trained, save_policy
 from smp.rl.runner import SmpRunner
 from smp.rl.td3 import Td3Cfg
+from smp.robots import g1
 from smp.sim import make_env
 from smp.tasks.registry import all_tasks
 from smp.utils.tensor_files import load_tensors, save_tensors
@@ -530,3 +535,31 @@ def test_bounds_by_joint_limits_reach_every_limit(env):
   usual = ALGORITHM.action_bound
   assert (touching | (bound == usual)).all() and (bound >= usual).all()
   assert touching.any() and (bound == usual).any()
+
+
+def test_bounds_by_the_prior_reach_its_poses_and_no_further(env):
+  def bound(reach: str) -> Tensor:
+    settings: Any = {"action_reach": reach}
+    return action_bound(env.unwrapped, replace(ALGORITHM, **settings))
+
+  prior = SmpTerm.of(env.unwrapped).prior
+  assert prior is not None
+  torch.manual_seed(3)
+  term = cast(Any, env.unwrapped.action_manager.get_term("joint_pos"))
+  poses = decode(prior.sample(128)).joint_pos.flatten(0, 1)
+  asked = ((poses - term.offset[0]) / term.scale[0]).abs()
+  usual, reached = bound("none"), bound("prior")
+  inside = (asked <= reached).float().mean(dim=0)
+  assert inside.min() > 0.97
+  assert (asked > usual).float().mean(dim=0).max() > 0.1  # Else it would be no test.
+  assert (reached >= usual).all() and (reached <= bound("joint_limits") + 1e-4).all()
+  knees = [i for i, name in enumerate(g1.JOINT_NAMES) if "knee" in name]
+  assert (reached[knees] > usual[knees]).all()
+  assert (reached[knees] < bound("joint_limits")[knees]).all()
+  torch.testing.assert_close(bound("prior"), reached)
+
+
+def test_without_a_prior_there_are_no_poses_to_reach(env, monkeypatch):
+  monkeypatch.setattr(SmpTerm.of(env.unwrapped), "prior", None)
+  with pytest.raises(UserError, match="--agent.algorithm.action-reach prior: the env"):
+    action_bound(env.unwrapped, replace(ALGORITHM, action_reach="prior"))
