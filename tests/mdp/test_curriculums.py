@@ -170,6 +170,7 @@ def test_the_level_follows_what_a_robot_can_rise_from_where_starts_are_spread():
     for _ in range(8):
       env.episodes(40)
     assert (env.success.level > 0.5) == rises != (env.success.level < 0.5)
+    assert 0.0 < env.success.level < 1.0  # At a quarter of the usual pace.
   env.success.level = 0.8
   env.curriculum_manager.compute(EVERYONE)
   assert env.pushes.params["velocity_range"]["x"] == (0.0, 0.0)
