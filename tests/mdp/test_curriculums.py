@@ -174,6 +174,9 @@ def test_the_level_follows_what_a_robot_can_rise_from_where_starts_are_spread():
   env.success.level = 0.8
   env.curriculum_manager.compute(EVERYONE)
   assert env.pushes.params["velocity_range"]["x"] == (0.0, 0.0)
+  cfg.curriculum = {}
+  add_curriculum(cfg, pushes_during=(0.0, 0.5))
+  assert cfg.curriculum["pushes"].params["during"] == (0.0, 0.5)
 
 
 def test_speed_and_pushes_grow_from_gentle_to_published():

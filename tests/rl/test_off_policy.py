@@ -537,7 +537,7 @@ def test_bounds_by_joint_limits_reach_every_limit(env):
   assert touching.any() and (bound == usual).any()
 
 
-def test_bounds_by_the_prior_reach_its_poses_and_no_further(env):
+def test_bounds_by_the_prior_reach_its_poses_and_no_further(env, monkeypatch):
   def bound(reach: str) -> Tensor:
     settings: Any = {"action_reach": reach}
     return action_bound(env.unwrapped, replace(ALGORITHM, **settings))
@@ -557,6 +557,10 @@ def test_bounds_by_the_prior_reach_its_poses_and_no_further(env):
   assert (reached[knees] > usual[knees]).all()
   assert (reached[knees] < bound("joint_limits")[knees]).all()
   torch.testing.assert_close(bound("prior"), reached)
+  # Samples beyond the limits of joints ask for no more than these.
+  wild = torch.tensor((-9.0, 9.0)).expand(len(reached), 2)
+  monkeypatch.setattr("smp.rl.off_policy._joint_range", lambda prior: wild)
+  torch.testing.assert_close(bound("prior"), bound("joint_limits"))
 
 
 def test_without_a_prior_there_are_no_poses_to_reach(env, monkeypatch):

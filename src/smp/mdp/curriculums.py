@@ -275,13 +275,13 @@ def add_curriculum(
   cfg: ManagerBasedRlEnvCfg,
   starts: Mapping[str, float] | None = None,
   speed_during: Range = (0.0, 1.0),
-  pushes_during: Range = (0.0, 1.0),
+  pushes_during: Range | None = None,
   climb: float = CLIMB,
 ) -> None:
   """Add curriculum terms for every quantity of a task that can grow.
 
   A commanded speed grows to the configured one, pushes from none, costs beside the
-  task's rewards from a tenth. For a task that is done when the robot stands, success is
+  task's rewards from a tenth; starts whose heights are spread grow downward. For a task that is done when the robot stands, success is
   to have stood up.
 
   Args:
@@ -290,8 +290,10 @@ def add_curriculum(
       such as {"speed": 2.0}. Default: the command's own; a quantity without one does
       not grow.
     speed_during: Part of the level in which these quantities grow.
-    pushes_during: Part of the level in which the pushes grow.
-    climb: Minimum number of episodes per environment from level 0 to level 1.
+    pushes_during: Part of the level in which the pushes grow. None: all of it, and
+      where starts grow downward `STARTS_PUSHES`.
+    climb: Minimum number of episodes per environment from level 0 to level 1; where
+      starts grow downward, `STARTS_CLIMB` times as many.
 
   Raises:
     UserError: ``climb`` is not positive, nothing in this task can grow, or a start or part is out of range.
@@ -299,16 +301,22 @@ def add_curriculum(
   starts = starts or {}
   if not climb > 0.0:
     raise UserError(f"curriculum: climb is {climb}, expected a positive number")
+  spread = any(
+    isinstance(command, SmpTermCfg) and command.spread_init_heights
+    for command in cfg.commands.values()
+  )
+  if pushes_during is None:
+    pushes_during = STARTS_PUSHES if spread else (0.0, 1.0)
   for during in (speed_during, pushes_during):
     if not 0.0 <= during[0] < during[1] <= 1.0:
       raise UserError(f"curriculum: {during} is no part of the level; try (0.0, 1.0)")
   terms: dict[str, CurriculumTermCfg] = {}
   success: dict[str, Any] = {"rise_above": RISE_ABOVE, "fall_below": FALL_BELOW}
+  if spread:
+    terms["lowest_start"] = _term(LowestStart)
+    success = {"rise_above": STARTS_RISE_ABOVE, "fall_below": STARTS_FALL_BELOW}
+    climb *= STARTS_CLIMB
   for name, command in cfg.commands.items():
-    if isinstance(command, SmpTermCfg) and command.spread_init_heights:
-      terms["lowest_start"] = _term(LowestStart)
-      success = {"rise_above": STARTS_RISE_ABOVE, "fall_below": STARTS_FALL_BELOW}
-      pushes_during, climb = STARTS_PUSHES, STARTS_CLIMB * climb
     if not isinstance(command, ComponentCommandCfg):
       continue
     for growth in command.growth():

@@ -131,9 +131,13 @@ class InitStateBuffer:
     )
     way = self.root_pos[slots, -1, :2] - self.root_pos[slots, 0, :2]
     self.velocity[slots] = way * (self._spec.fps / (self._spec.window - 1))
-    poses = self.root_pos, self.root_quat, self.joint_pos
-    head, _ = self._head(*(pose[slots, -1] for pose in poses))
-    self.head_height[slots] = head[:, 2]
+    self.head_height[slots] = self._heights(
+      self.root_pos[slots], self.root_quat[slots], self.joint_pos[slots]
+    )
+
+  def _heights(self, *poses: torch.Tensor) -> torch.Tensor:
+    """Return the height of the head (n,), m, at the end of windows of poses."""
+    return self._head(*(pose[:, -1] for pose in poses))[0][:, 2]
 
 
 def _draw_weighted(weights: torch.Tensor) -> torch.Tensor:
@@ -345,8 +349,8 @@ class GsiBuffer(InitStateBuffer):
       lift = torch.from_numpy(depth).float().to(device)
     if self._max_head_height is not None:
       poses = state.root_pos_w, state.root_quat_w, state.joint_pos
-      head, _ = self._head(*(pose[:, -1].to(device) for pose in poses))
-      standing = head[:, 2] + lift > self._max_head_height
+      heights = self._heights(*(pose.to(device) for pose in poses))
+      standing = heights + lift > self._max_head_height
       self.report.standing += int((standing & keep).sum())
       keep &= ~standing
     return keep, lift
