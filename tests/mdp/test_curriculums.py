@@ -179,6 +179,35 @@ def test_the_level_follows_what_a_robot_can_rise_from_where_starts_are_spread():
   assert cfg.curriculum["pushes"].params["during"] == (0.0, 0.5)
 
 
+def test_help_vanishes_with_success_and_pushes_come_last():
+  cfg = load_env_cfg("Smp-Getup-G1")
+  add_curriculum(cfg, help_share=0.6)
+  env = FakeEnv()
+  events = {"help_up": cfg.events["help_up"], "push_robot": env.pushes}
+  env.event_manager = SimpleNamespace(get_term_cfg=events.__getitem__)
+  env.begin(cfg)
+  for level, most, push in ((0.0, 0.6, 0.0), (0.5, 0.3, 0.0), (1.0, 0.0, 0.5)):
+    env.success.level = level
+    env.curriculum_manager.compute(EVERYONE[:0])
+    assert cfg.events["help_up"].params["most"] == pytest.approx(most)
+    assert env.pushes.params["velocity_range"]["x"][1] == pytest.approx(push)
+  assert "help_up" in cfg.observations["critic"].terms
+  assert "help_up" not in cfg.observations["actor"].terms
+
+
+@pytest.mark.parametrize("share", (-0.1, 1.0, float("nan")))
+def test_help_is_a_share_of_the_weight(share):
+  with pytest.raises(UserError, match="help is .*expected a share of the weight"):
+    add_curriculum(load_env_cfg("Smp-Getup-G1"), help_share=share)
+
+
+def test_without_help_nobody_is_helped():
+  cfg = load_env_cfg("Smp-Getup-G1")
+  add_curriculum(cfg)
+  assert "help_up" not in cfg.events
+  assert "help_up" not in cfg.observations["critic"].terms
+
+
 def test_speed_and_pushes_grow_from_gentle_to_published():
   env = env_of()
   assert env.command.speed_range == (0.5, 3.0)

@@ -11,6 +11,7 @@ from mjlab.entity import Entity
 from mjlab.envs import ManagerBasedRlEnv
 
 from smp.errors import UserError
+from smp.mdp.events import HELP, help_up_at_first
 from smp.sim import make_env
 from tests.conftest import small_env_cfg
 
@@ -129,3 +130,63 @@ def test_a_delay_that_the_robot_was_not_made_for_is_refused():
   with pytest.raises(UserError, match=r"a delay of \(0.0, 0.05\) s.*0 to 0.02 s"):
     env.reset()
   env.close()
+
+
+# Help.
+
+
+def helped(most: float, num_envs: int = N) -> ManagerBasedRlEnv:
+  cfg = small_env_cfg("Smp-Getup-G1", num_envs)
+  cfg.events = {}
+  cfg.observations["actor"].enable_corruption = False
+  help_up_at_first(cfg, most)
+  return make_env(cfg, "native", "cpu", threads=1)
+
+
+def test_help_pulls_the_torso_alone_straight_up_by_a_share_of_the_weight():
+  env = helped(0.5)
+  env.reset()
+  force = env.sim.data.xfrc_applied[:].clone()
+  torso = env.sim.mj_model.body("robot/torso_link").id
+  mass = env.sim.mj_model.body_subtreemass[0]  # Of the world: of the robot, in effect.
+  share = force[:, torso, 2] / (mass * 9.81)
+  assert 0.0 <= share.min() < 0.05 and 0.45 < share.max() <= 0.5
+  assert 0.31 < share.mean() < 0.44  # 0.375: most of them near the largest.
+  force[:, torso, 2] = 0.0
+  assert not force.any()
+  # The critic alone observes it, in every frame of its history.
+  critic, actor = (env.observation_manager.compute()[g] for g in ("critic", "actor"))
+  assert isinstance(critic, torch.Tensor) and isinstance(actor, torch.Tensor)
+  seen = (critic - share.unsqueeze(1)).abs() < 1e-6
+  assert seen.all(dim=0).sum() >= 1
+  assert not ((actor - share.unsqueeze(1)).abs() < 1e-6).all(dim=0).any()
+  # Another episode has another share; the others keep theirs.
+  env.reset(env_ids=torch.tensor([3]))
+  again = env.sim.data.xfrc_applied[:, torso, 2] / (mass * 9.81)
+  changed = (again - share).abs() > 1e-6
+  assert changed.nonzero().tolist() == [[3]]
+  env.event_manager.get_term_cfg(HELP).params["most"] = 0.0
+  env.reset()
+  assert not env.sim.data.xfrc_applied[:].any()
+  env.close()
+
+
+def test_help_of_much_of_the_weight_lifts_a_robot_that_does_nothing():
+  heights = {}
+  for most in (0.0, 0.7):
+    env = helped(0.0, 8)
+    env.cfg.terminations = {}
+    env.reset()
+    robot = robot_of(env)
+    ids, _ = robot.find_bodies("torso_link")
+    force = torch.zeros(8, 1, 3)
+    force[..., 2] = most * env.sim.mj_model.body_subtreemass[0] * 9.81
+    robot.write_external_wrench_to_sim(force, force * 0.0, body_ids=ids)
+    for _ in range(60):
+      robot.data.joint_pos_target[:] = robot.data.default_joint_pos
+      robot.write_data_to_sim()
+      for _ in range(env.cfg.decimation):
+        env.sim.step()
+    heights[most] = robot.data.root_link_pos_w[:, 2].clone()
+    env.close()
+  assert heights[0.0].median() < 0.2 and heights[0.7].median() > 0.4

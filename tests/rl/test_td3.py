@@ -199,7 +199,7 @@ def test_an_actor_begins_as_another_and_stays_so_under_itself_as_teacher():
   losses = [alg.update(some_batch())["imitation"] for _ in range(20)]
   assert float(losses[-1]) < 1e-4
   torch.testing.assert_close(alg.actor(obs), former(obs), atol=0.05, rtol=0)
-  target = former.action_bound * torch.tanh(alg.target_mlp(former.normalize(obs)))
+  target = former.squash(alg.target_mlp(former.normalize(obs)))
   torch.testing.assert_close(target, former(obs), atol=0.05, rtol=0)
   with pytest.raises(ValueError, match="layers of .* expected"):
     make(replace(SMALL, hidden_dims=(9,))).begin_with(former)
@@ -212,6 +212,7 @@ def test_an_actor_that_begins_as_one_of_other_bounds_keeps_its_small_actions():
   alg.actor.action_bound.copy_(wider)
   alg.begin_with(former)
   assert torch.equal(alg.actor.action_bound, wider)
+  assert float(former.action_unit) == 1.0 and float(alg.actor.action_unit) == 3.0
   assert former(obs).abs().max() < 0.1
   torch.testing.assert_close(alg.actor(obs), former(obs), atol=1e-3, rtol=0)
   last = former.mlp[-1]
@@ -219,6 +220,22 @@ def test_an_actor_that_begins_as_one_of_other_bounds_keeps_its_small_actions():
   last.bias.add_(9.0)
   alg.begin_with(former)
   torch.testing.assert_close(alg.actor(obs).mean(0), wider, atol=0.2, rtol=0)
+
+
+def test_a_small_output_moves_all_actions_alike_and_a_large_one_to_their_bounds():
+  actor = make().actor
+  bound = torch.tensor([1.0, 2.0])
+  assert torch.equal(actor.action_bound, bound)
+  small = torch.tensor([[0.01, 0.01], [-0.01, -0.01]])
+  torch.testing.assert_close(actor.squash(small), small, atol=1e-6, rtol=0)
+  for sign in (-1.0, 1.0):
+    torch.testing.assert_close(
+      actor.squash(sign * torch.full((2,), 99.0)), sign * bound
+    )
+  # Where all bounds are alike, it is the bound times the hyperbolic tangent.
+  actor.action_bound.fill_(3.0)
+  output = torch.randn(50, 2)
+  torch.testing.assert_close(actor.squash(output), 3.0 * torch.tanh(output))
 
 
 # Learning.
@@ -241,7 +258,7 @@ def test_the_critic_learns_what_rewards_are_worth():
     alg.update(some_batch(256, action=action, reward=reward, discount=torch.zeros(256)))
   seen = some_batch(256).critic_obs
   for x in (-1.0, 0.0, 1.0):
-    action = torch.tensor([x, 0.0]) / alg.actor.action_bound
+    action = torch.tensor([x, 0.0]) / alg.actor.action_unit
     logits = alg.critic(seen, action.expand(256, 2))
     mean = (logits.softmax(-1) * alg.atoms).sum(-1).mean(-1)
     expected = torch.full((2,), 0.5 + 0.4 * x)

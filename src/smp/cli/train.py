@@ -101,6 +101,10 @@ class TrainArgs(TrainConfig):
   """Minimum number of episodes per environment in which the curriculum grows from none
   to all of the task."""
 
+  curriculum_help: float = 0.0
+  """Largest share of its weight by which a robot is pulled up at first; it vanishes with
+  success. Each episode has its own, from none to the largest."""
+
   minutes: float | None = None
   """Save and end after so many minutes of training."""
 
@@ -411,7 +415,9 @@ def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
   if config.curriculum is False or (config.curriculum is None and not off_policy):
     return
   try:
-    add_curriculum(config.env, climb=config.curriculum_climb)
+    add_curriculum(
+      config.env, climb=config.curriculum_climb, help_share=config.curriculum_help
+    )
   except UserError as error:
     if config.curriculum:
       raise UserError(f"--curriculum True: {error}") from error

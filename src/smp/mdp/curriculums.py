@@ -21,6 +21,7 @@ from mjlab.managers.curriculum_manager import CurriculumManager, CurriculumTermC
 
 from smp.errors import UserError, shown
 from smp.mdp.commands import ComponentCommand, ComponentCommandCfg, Growth
+from smp.mdp.events import HELP, help_up_at_first
 from smp.mdp.rewards import TaskReward
 from smp.mdp.smp_term import SmpTerm, SmpTermCfg
 from smp.mdp.terminations import StandUpSuccess
@@ -40,12 +41,14 @@ maximum."""
 STARTS_RISE_ABOVE, STARTS_FALL_BELOW = 0.7, 0.5
 """The same where starts grow downward: heights from which a robot can rise are more
 than half of those it begins at, and those that it learns next are among them."""
-STARTS_CLIMB = 4.0
+HELP_RISE_ABOVE, HELP_FALL_BELOW = 0.6, 0.4
+"""The same where robots are helped up, of whom some always get little help."""
+RISING_CLIMB = 4.0
 """How many times as many episodes the level takes there: at the usual pace it had passed
 all that could be learned before the mean success said so, and swung between .5 and .06.
 """
-STARTS_PUSHES = (0.8, 1.0)
-"""Part of the level in which pushes grow there: when starts are as low as they get."""
+RISING_PUSHES = (0.8, 1.0)
+"""Part of the level in which pushes grow there: when little is left to learn."""
 
 MEMORY = 1.0
 """Length of the running mean of success, in episodes per environment."""
@@ -248,6 +251,24 @@ class LowestStart(_Growth):
     return term.lowest_start
 
 
+class Help(_Growth):
+  """Term that lets `help_up` pull with ever less: ``start`` at level 0, nothing at 1."""
+
+  def __call__(
+    self,
+    env: ManagerBasedRlEnv,
+    env_ids: torch.Tensor | slice,
+    event_name: str,
+    start: float,
+    during: Range = (0.0, 1.0),
+  ) -> float:
+    """Set the largest share of the weight, and return it for the log."""
+    del env_ids
+    most = start * (1.0 - self.grown(env, during))
+    env.event_manager.get_term_cfg(event_name).params["most"] = most
+    return most
+
+
 class CostStrength(_Growth):
   """Term that scales the weights of costs by a factor from ``start`` to 1."""
 
@@ -277,12 +298,13 @@ def add_curriculum(
   speed_during: Range = (0.0, 1.0),
   pushes_during: Range | None = None,
   climb: float = CLIMB,
+  help_share: float = 0.0,
 ) -> None:
   """Add curriculum terms for every quantity of a task that can grow.
 
   A commanded speed grows to the configured one, pushes from none, costs beside the
-  task's rewards from a tenth; starts whose heights are spread grow downward. For a task that is done when the robot stands, success is
-  to have stood up.
+  task's rewards from a tenth; starts whose heights are spread grow downward, and help
+  vanishes. For a task that is done when the robot stands, success is to have stood up.
 
   Args:
     cfg: The environment to train in; changed in place.
@@ -291,31 +313,44 @@ def add_curriculum(
       not grow.
     speed_during: Part of the level in which these quantities grow.
     pushes_during: Part of the level in which the pushes grow. None: all of it, and
-      where starts grow downward `STARTS_PUSHES`.
+      where starts grow downward or robots are helped up `RISING_PUSHES`.
     climb: Minimum number of episodes per environment from level 0 to level 1; where
-      starts grow downward, `STARTS_CLIMB` times as many.
+      starts grow downward or robots are helped up, `RISING_CLIMB` times as many.
+    help_share: Largest share of its weight by which a robot is pulled up at level 0
+      (`smp.mdp.events.help_up`); 0: none.
 
   Raises:
-    UserError: ``climb`` is not positive, nothing in this task can grow, or a start or part is out of range.
+    UserError: ``climb`` is not positive, nothing in this task can grow, or a start, part
+      or ``help_share`` is out of range.
   """
   starts = starts or {}
   if not climb > 0.0:
     raise UserError(f"curriculum: climb is {climb}, expected a positive number")
+  if not 0.0 <= help_share < 1.0:
+    raise UserError(
+      f"curriculum: help is {help_share}, expected a share of the weight below 1"
+    )
   spread = any(
     isinstance(command, SmpTermCfg) and command.spread_init_heights
     for command in cfg.commands.values()
   )
+  rising = spread or help_share > 0.0
   if pushes_during is None:
-    pushes_during = STARTS_PUSHES if spread else (0.0, 1.0)
+    pushes_during = RISING_PUSHES if rising else (0.0, 1.0)
   for during in (speed_during, pushes_during):
     if not 0.0 <= during[0] < during[1] <= 1.0:
       raise UserError(f"curriculum: {during} is no part of the level; try (0.0, 1.0)")
   terms: dict[str, CurriculumTermCfg] = {}
   success: dict[str, Any] = {"rise_above": RISE_ABOVE, "fall_below": FALL_BELOW}
+  if rising:
+    climb *= RISING_CLIMB
   if spread:
-    terms["lowest_start"] = _term(LowestStart)
     success = {"rise_above": STARTS_RISE_ABOVE, "fall_below": STARTS_FALL_BELOW}
-    climb *= STARTS_CLIMB
+    terms["lowest_start"] = _term(LowestStart)
+  if help_share > 0.0:
+    success = {"rise_above": HELP_RISE_ABOVE, "fall_below": HELP_FALL_BELOW}
+    terms["help"] = _term(Help, event_name=HELP, start=help_share)
+    help_up_at_first(cfg, help_share)
   for name, command in cfg.commands.items():
     if not isinstance(command, ComponentCommandCfg):
       continue

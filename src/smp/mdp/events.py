@@ -1,4 +1,4 @@
-"""Events that make robots differ, as those that are built do."""
+"""Events that make robots differ, as those that are built do, or that help them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, cast
 import torch
 from mjlab.entity import Entity, EntityCfg
 from mjlab.envs.mdp import dr
-from mjlab.managers.event_manager import RecomputeLevel, requires_model_fields
+from mjlab.managers.event_manager import (
+  EventTermCfg,
+  RecomputeLevel,
+  requires_model_fields,
+)
+from mjlab.managers.observation_manager import ObservationTermCfg
 from mjlab.managers.scene_entity_config import SceneEntityCfg
 
 from smp.errors import UserError
+from smp.mdp.symmetry import register_invariant
+from smp.robots import g1
 
 if TYPE_CHECKING:
-  from mjlab.envs import ManagerBasedRlEnv
+  from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg
 
 
 @requires_model_fields("body_mass", recompute=RecomputeLevel.set_const)
@@ -80,3 +87,60 @@ def actuator_delay(
   for actuator in robot.actuators:
     actuator.set_lags(lags, env_ids)
   robot.data.joint_pos_target[env_ids] = robot.data.default_joint_pos[env_ids]
+
+
+HELP = "help_up"
+"""Name of the event that pulls robots up, and of the critic's observation of it."""
+HELPED_BODY = "torso_link"
+
+
+def help_up(
+  env: ManagerBasedRlEnv,
+  env_ids: torch.Tensor | None,
+  most: float,
+  asset_cfg: SceneEntityCfg,
+) -> None:
+  """Pull robots straight up, each by a share of its weight that stays for its episode.
+
+  A share is ``most * (1 - u^3)``, u uniform: half of them are above 0.87 of ``most``,
+  where a robot learns, and some near none. The force acts at the centre of mass of the
+  body in ``asset_cfg``. With a share of 0.7 at the torso a G1 whose motors hold the
+  default pose rises from lying by itself; with half of its weight it sits. So it learns
+  to stand with much help first, and then with ever less, as in HoST (Huang et al.,
+  arXiv 2502.08378).
+  """
+  robot = cast(Entity, env.scene[asset_cfg.name])
+  if env_ids is None:
+    env_ids = torch.arange(env.num_envs, device=env.device)
+  force = torch.zeros(len(env_ids), 1, 3, device=env.device)
+  share = most * (1.0 - torch.rand(len(env_ids), device=env.device) ** 3)
+  force[:, 0, 2] = share * _weight(env)
+  robot.write_external_wrench_to_sim(
+    force, torch.zeros_like(force), env_ids=env_ids, body_ids=asset_cfg.body_ids
+  )
+
+
+@register_invariant
+def help_share(env: ManagerBasedRlEnv, asset_cfg: SceneEntityCfg) -> torch.Tensor:
+  """Return the share of its weight by which each robot is pulled up (N, 1)."""
+  robot = cast(Entity, env.scene[asset_cfg.name])
+  force = robot.data.body_external_force[:, asset_cfg.body_ids, 2]
+  return force / _weight(env)
+
+
+def _weight(env: ManagerBasedRlEnv) -> float:
+  """Return the weight, N, of a robot as it is modelled."""
+  model = env.sim.mj_model
+  root = model.body(f"robot/{g1.ROOT_BODY}").id
+  return float(model.body_subtreemass[root] * -model.opt.gravity[2])
+
+
+def help_up_at_first(cfg: ManagerBasedRlEnvCfg, most: float) -> None:
+  """Add `help_up` by the torso to an environment, in place; the critic observes it."""
+  helped = SceneEntityCfg("robot", body_names=(HELPED_BODY,))
+  cfg.events[HELP] = EventTermCfg(
+    func=help_up, mode="reset", params={"asset_cfg": helped, "most": most}
+  )
+  cfg.observations["critic"].terms[HELP] = ObservationTermCfg(
+    func=help_share, params={"asset_cfg": replace(helped)}
+  )

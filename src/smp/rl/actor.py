@@ -26,7 +26,8 @@ class ActorSpec:
   """Whether a LayerNorm follows each hidden linear layer."""
 
   squash: bool = False
-  """Whether actions are ``action_bound * tanh(output)``; else they are the output."""
+  """Whether actions are squashed into their bounds (`Actor.squash`); else they are the
+  output."""
 
   obs_clip: float = math.inf
   """Normalised observations are clipped to plus or minus this."""
@@ -103,10 +104,25 @@ class Actor(nn.Module):
     clip = self.spec.obs_clip
     return normalized if math.isinf(clip) else normalized.clamp(-clip, clip)
 
+  @property
+  def action_unit(self) -> Tensor:
+    """Return the smallest bound (), by which a small output moves every action."""
+    return self.action_bound.min()
+
+  def squash(self, output: Tensor) -> Tensor:
+    """Return actions (..., A) within their bounds, of outputs (..., A).
+
+    All actions have the same slope at 0, so an update moves a joint with a wide bound no
+    faster than the others: with ``bound * tanh(output)`` wrists that may turn far swing
+    wildly from the first updates on.
+    """
+    bound = self.action_bound
+    return bound * torch.tanh(output * (self.action_unit / bound))
+
   def act(self, normalized: Tensor) -> Tensor:
     """Return actions (..., A) for normalised observations (..., O)."""
     output = self.mlp(normalized)
-    return self.action_bound * torch.tanh(output) if self.spec.squash else output
+    return self.squash(output) if self.spec.squash else output
 
   def forward(self, obs: Tensor) -> Tensor:
     """Return actions (..., A) for observations (..., O)."""

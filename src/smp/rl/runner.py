@@ -189,7 +189,8 @@ class CheckpointedRunner:
     except MISFITS as error:
       detail = one_line(error)
       raise UserError(
-        f"{path}: checkpoint of another task or network ({detail})"
+        f"{path}: checkpoint of another task or network; resume it with the options that it was "
+        f"trained with ({detail})"
       ) from error
     return infos
 

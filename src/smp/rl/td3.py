@@ -265,8 +265,7 @@ class Td3:
   def begin_with(self, actor: Actor) -> None:
     """Take over the weights and the normaliser of an actor.
 
-    Where its bounds are others, the last layer is scaled so that small actions stay what
-    they were; large ones change.
+    Where its bounds are others, small actions stay what they were and large ones change.
 
     Raises:
       ValueError: It is of another architecture.
@@ -279,12 +278,12 @@ class Td3:
     bound = self.actor.action_bound.clone()
     self.actor.load_state_dict(actor.state_dict())
     with torch.no_grad():
-      share = self.actor.action_bound / bound
+      unit = self.actor.action_unit.clone()
+      self.actor.action_bound.copy_(bound)
       last = self.actor.mlp[-1]
       assert isinstance(last, nn.Linear)
-      last.weight.mul_(share.unsqueeze(-1))
-      last.bias.mul_(share)
-      self.actor.action_bound.copy_(bound)
+      for parameter in (last.weight, last.bias):
+        parameter.mul_(unit / self.actor.action_unit)
     self.target_mlp.load_state_dict(self.actor.mlp.state_dict())
 
   # Acting.
@@ -411,12 +410,12 @@ class Td3:
   def _target(self, batch: Batch, noise: Tensor) -> Tensor:
     """Return the target distribution (B, atoms) of both critics."""
     cfg, bound = self.cfg, self.actor.action_bound
-    action = bound * torch.tanh(self.target_mlp(self.actor.normalize(batch.next_obs)))
+    action = self.actor.squash(self.target_mlp(self.actor.normalize(batch.next_obs)))
     noise = cfg.target_noise * noise
     action = action + noise.clamp(-cfg.target_noise_clip, cfg.target_noise_clip)
     action = torch.minimum(torch.maximum(action, -bound), bound)
     logits = self.target_critic(
-      self._normalize_critic(batch.next_critic_obs), action / bound
+      self._normalize_critic(batch.next_critic_obs), action / self.actor.action_unit
     )
     probability = logits.softmax(dim=-1)
     # Take the distribution of the target critic with the lower mean (clipped double Q).
@@ -431,7 +430,7 @@ class Td3:
     self, batch: Batch, critic_obs: Tensor, noise: Tensor
   ) -> dict[str, Tensor]:
     target = self._target(batch, noise)
-    logits = self.critic(critic_obs, batch.action / self.actor.action_bound)
+    logits = self.critic(critic_obs, batch.action / self.actor.action_unit)
     # Cross-entropy of each critic with the target, summed over the two.
     loss = -(target * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=1).sum()
     self.critic_optimizer.zero_grad()
@@ -453,8 +452,9 @@ class Td3:
     """
     output = self.actor.mlp(obs)
     self.critic.requires_grad_(False)
-    # The critics take actions divided by the bound.
-    logits = self.critic.first(critic_obs, torch.tanh(output))
+    # The critics take actions in units of the smallest bound.
+    action = self.actor.squash(output) / self.actor.action_unit
+    logits = self.critic.first(critic_obs, action)
     self.critic.requires_grad_(True)
     value = (logits.softmax(dim=-1) * self.atoms).sum(dim=-1).mean()
     loss = -value + self.cfg.action_penalty * output.square().mean()
@@ -480,17 +480,18 @@ class Td3:
     return {"imitation": loss.detach()}
 
   def _imitation(self, output: Tensor, batch: Batch) -> Tensor:
-    """Return the mean squared distance of actions from the teacher's, over their bound.
+    """Return the mean squared distance of actions from the teacher's, over the unit.
 
     Args:
-      output: (B, A), the actor's before tanh.
+      output: (B, A), the actor's before it is squashed.
       batch: Observations as they were.
     """
     assert self.teacher is not None
     with torch.no_grad():
       taught = self.teacher(batch.obs, batch.critic_obs)
-      wanted = (taught / self.actor.action_bound).clamp(-1.0, 1.0)
-    return (torch.tanh(output) - wanted).square().mean()
+      bound, unit = self.actor.action_bound, self.actor.action_unit
+      wanted = torch.minimum(torch.maximum(taught, -bound), bound) / unit
+    return (self.actor.squash(output) / unit - wanted).square().mean()
 
   def _step_actor(self, loss: Tensor, share: float) -> None:
     """Reduce a loss of the actor; its target takes over ``share``."""
