@@ -191,6 +191,13 @@ def test_help_vanishes_with_success_and_pushes_come_last():
     env.curriculum_manager.compute(EVERYONE[:0])
     assert cfg.events["help_up"].params["most"] == pytest.approx(most)
     assert env.pushes.params["velocity_range"]["x"][1] == pytest.approx(push)
+  for share, rises in ((6, True), (2, False)):
+    env.success.level, env.success.mean = 0.5, 0.4
+    env.stood_up[:] = EVERYONE < share
+    for _ in range(8):
+      env.episodes(40)
+    assert (env.success.level > 0.5) == rises != (env.success.level < 0.5)
+    assert 0.0 < env.success.level < 1.0  # At a quarter of the usual pace.
   assert "help_up" in cfg.observations["critic"].terms
   assert "help_up" not in cfg.observations["actor"].terms
 

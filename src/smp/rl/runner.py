@@ -189,8 +189,8 @@ class CheckpointedRunner:
     except MISFITS as error:
       detail = one_line(error)
       raise UserError(
-        f"{path}: checkpoint of another task or network; resume it with the options that it was "
-        f"trained with ({detail})"
+        f"{path}: checkpoint of another task or network; resume it with the options "
+        f"that it was trained with ({detail})"
       ) from error
     return infos
 
