@@ -190,6 +190,18 @@ def test_a_curriculum_is_asked_for_taken_by_default_or_refused():
   assert not td3.env.curriculum
   with pytest.raises(UserError, match="--curriculum True: .*nothing that can grow"):
     train._begin_gently(replace(td3, curriculum=True), off_policy=True)
+  # What cannot be is never passed over: a training would go on without it.
+  for wrong in ({"curriculum_help": 2.0}, {"curriculum_climb": -1.0}):
+    getup = replace(train.default_config("Smp-Getup-G1", False, "td3"), **wrong)
+    with pytest.raises(UserError, match="expected a "):
+      train._begin_gently(getup, off_policy=True)
+  helped = replace(ppo, curriculum=None, curriculum_help=0.7)
+  for config, off_policy in (
+    (helped, False),
+    (replace(helped, curriculum=False), True),
+  ):
+    with pytest.raises(UserError, match="--curriculum-help: .*add --curriculum True"):
+      train._begin_gently(config, off_policy)
 
 
 def test_several_gpus_are_refused_for_the_learner_of_one(monkeypatch, capsys, tmp_path):

@@ -19,7 +19,7 @@ from mjlab.scripts.train import TrainConfig, launch_training
 
 from smp.cli.task_argument import task_from_argv
 from smp.errors import UserError
-from smp.mdp.curriculums import CLIMB, add_curriculum
+from smp.mdp.curriculums import CLIMB, NothingToGrow, add_curriculum
 from smp.mdp.observations import observe_styles
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.rl.actor_layout import ActorLayout
@@ -410,15 +410,20 @@ def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
   """Add the curriculum that was asked for, or that the learner takes by default.
 
   Raises:
-    UserError: It was asked for, and nothing in this task can grow.
+    UserError: It was asked for, and nothing in this task can grow; or an option of it is
+      out of range, or given without it.
   """
   if config.curriculum is False or (config.curriculum is None and not off_policy):
+    if config.curriculum_help:
+      raise UserError(
+        "--curriculum-help: help vanishes with a curriculum; add --curriculum True"
+      )
     return
   try:
     add_curriculum(
       config.env, climb=config.curriculum_climb, help_share=config.curriculum_help
     )
-  except UserError as error:
+  except NothingToGrow as error:
     if config.curriculum:
       raise UserError(f"--curriculum True: {error}") from error
 

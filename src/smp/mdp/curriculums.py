@@ -68,6 +68,10 @@ FIRST_LOWEST_START = 0.9
 Range = tuple[float, float]
 
 
+class NothingToGrow(UserError):
+  """Raised for a task without anything that a curriculum could let grow."""
+
+
 class Success:
   """The level of a curriculum, which follows the success of episodes.
 
@@ -322,8 +326,9 @@ def add_curriculum(
       (`smp.mdp.events.help_up`); 0: none.
 
   Raises:
-    UserError: ``climb`` is not positive, nothing in this task can grow, or a start, part
-      or ``help_share`` is out of range.
+    NothingToGrow: The task has nothing that can.
+    UserError: ``climb`` is not positive, or a start, part or ``help_share`` is out of
+      range.
   """
   starts = starts or {}
   if not climb > 0.0:
@@ -362,7 +367,7 @@ def add_curriculum(
     if event.func is push_by_setting_velocity and event.mode == "interval":
       terms["pushes"] = _term(PushStrength, event_name=name, during=pushes_during)
   if not terms:
-    raise UserError(
+    raise NothingToGrow(
       "curriculum: this task has nothing that can grow (no speed above the start, no "
       "pushes); train it without a curriculum"
     )
