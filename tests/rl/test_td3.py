@@ -265,6 +265,23 @@ def test_the_critic_learns_what_rewards_are_worth():
     torch.testing.assert_close(mean, expected, atol=0.06, rtol=0)
 
 
+def test_all_critics_see_actions_in_one_unit():
+  alg, seen = make(replace(SMALL, target_noise=0.0)), {}
+  alg.actor.action_bound.copy_(torch.tensor([2.0, 6.0]))
+  batch = some_batch()
+  for name in ("critic", "target_critic"):
+    critic = getattr(alg, name)
+
+    def noting(self, args, name=name):
+      seen[name] = args[1]
+
+    critic.register_forward_pre_hook(noting)
+  alg._update_critic(batch, batch.critic_obs, torch.zeros_like(batch.action))
+  torch.testing.assert_close(seen["critic"], batch.action / 2.0)
+  following = alg.actor.squash(alg.target_mlp(alg.actor.normalize(batch.next_obs)))
+  torch.testing.assert_close(seen["target_critic"], following / 2.0)
+
+
 def test_the_actor_goes_where_the_value_is():
   alg = make(
     Td3Cfg(
