@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -406,6 +407,11 @@ def test_ctrl_c_saves_and_ends_cleanly(env, tmp_path, monkeypatch, capsys, save_
     other.load(str(tmp_path / "model_0.pt"))
     assert other.replay.size == 7
     assert torch.equal(stored(other)["obs"], stored(runner)["obs"])
+    capsys.readouterr()
+    make_runner(env).load(str(tmp_path / "model_0.pt"))
+    assert re.search(
+      rf"{REPLAY_FILE}: not read; .*--agent.save-replay True", capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("task", TASKS[1:])

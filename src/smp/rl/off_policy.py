@@ -508,6 +508,8 @@ class OffPolicyRunner(CheckpointedRunner):
         f"[INFO] Learning continues after {self._learning_starts} steps per environment, "
         "which fill the replay buffer"
       )
+      if file.is_file():
+        print(f"[INFO] {file}: not read; to continue with it, --agent.save-replay True")
     return infos
 
   def _save_and_stop(self) -> None:
