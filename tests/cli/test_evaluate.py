@@ -129,7 +129,7 @@ def test_getup_starts_lie_as_they_should_and_not_as_in_training(monkeypatch):
     "diverged",
     "out_of_distribution",
   )
-  from smp.sim.fallen_states import sample_fallen_states
+  from smp.motion.fallen_states import sample_fallen_states
 
   falls = sample_fallen_states(2, 10, 50.0)
   ours = motion.qpos[0, 1:5, 7:].numpy()

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from smp.cli.command_options import given_values, parse_options
-from smp.cli.sim2sim import Sim2SimCfg, sim2sim
+from smp.cli.sim2sim import Sim2SimCfg, sim2sim, start_state
 from smp.deploy.fixed_command import Command, heading, outside_training
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
@@ -27,6 +27,8 @@ from smp.deploy.policy_spec import PolicySpec
 from smp.deploy.rollout import Rollout, figures, read_start, run
 from smp.errors import UserError
 from smp.motion import rotations
+from smp.motion.fallen_states import FALLEN_POSES
+from smp.motion.pose_classes import StartPose, start_pose
 from smp.robots import g1
 from smp.utils.components import scalar
 from smp.viz import command_markers, policy_viewer
@@ -272,6 +274,16 @@ def test_noise_is_that_of_training_and_follows_the_seed(still: Path):
   assert 0.4 < size[:3].max() <= 0.5 + 1e-6
   assert 0.08 < size[3:6].max() <= 0.1 + 1e-6  # Scaled by a half.
   assert not size[6:].any()
+
+
+@pytest.mark.parametrize("pose", FALLEN_POSES)
+def test_a_robot_can_begin_on_the_floor(pose: StartPose, robot: Robot):
+  state = start_state(Path(pose), robot, seed=3)
+  robot.reset(state)
+  assert start_pose(robot.data.body(g1.HEAD_BODY).xmat.reshape(3, 3)[2]) == pose
+  assert not state.qvel.any() and 0.0 < state.qpos[2] < 0.4
+  other = start_state(Path(pose), robot, seed=4)
+  assert np.abs(other.qpos[7:] - state.qpos[7:]).max() > 0.05
 
 
 def test_start_files_are_checked(tmp_path: Path, robot: Robot):
@@ -538,6 +550,7 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path):
     ({"viewer": "viser", "report": True}, "--viewer viser runs until"),
     ({"viewer": "viser", "seconds": 3.0}, "--viewer viser runs until"),
     ({"start": Path("gone.npz")}, "gone.npz: no such start file"),
+    ({"start": Path("prome")}, "--start prome: neither a .npz file nor one of prone,"),
   ],
 )
 def test_options_that_do_not_fit(acting: Path, options: dict, message: str):

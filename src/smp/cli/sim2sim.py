@@ -23,6 +23,7 @@ from smp.deploy.robot_log import write_log
 from smp.deploy.rollout import Log, Rollout, figures, read_start, run
 from smp.deploy.safety import Safety
 from smp.errors import UserError
+from smp.motion.fallen_states import FALLEN_POSES, sample_fallen_states
 from smp.utils.names import check_style
 
 SECONDS = 20.0
@@ -58,8 +59,9 @@ class Sim2SimCfg(Disturbances):
   """Simulated time, s. Default: 20; a viewer runs until closed."""
 
   start: Path | None = None
-  """Initial state: a .npz with `qpos` (36,) and `qvel` (35,), or a log, of which the
-  first row is used. Default: the robot's default pose."""
+  """Initial state: `prone`, `supine`, `left` or `right`, lying so after a fall; or a
+  .npz with `qpos` (36,) and `qvel` (35,), or a log, of which the first row is used.
+  Default: the robot's default pose."""
 
   viewer: Literal["none", "native", "viser"] = "none"
   """`native`: MuJoCo's own window; `viser`: in the browser, with sliders."""
@@ -96,7 +98,7 @@ class Sim2SimCfg(Disturbances):
   """Observation noise, as a multiple of that in training."""
 
   seed: int = 0
-  """Seed of the noise and of the pushes."""
+  """Seed of the noise, of the pushes and of a fall."""
 
 
 def main() -> None:
@@ -122,7 +124,7 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
     check_style(cfg.style, spec.styles, cfg.policy.name)
     robot.style = cfg.style
   disturb(robot, cfg)
-  start = read_start(cfg.start, robot.default_state()) if cfg.start else None
+  start = start_state(cfg.start, robot, cfg.seed) if cfg.start else None
   safety = Safety(describe_deploy(spec, cfg.policy.name)) if cfg.safety else None
   pusher = Pusher(cfg, cfg.seed)
   rollout = Rollout(policy, robot, cfg.noise, cfg.seed, pusher, safety)
@@ -159,6 +161,30 @@ def _check(cfg: Sim2SimCfg) -> None:
     raise UserError(f"--video {cfg.video}: end the name in {' or '.join(VIDEOS)}")
   if cfg.log is not None and cfg.log.suffix != ".npz":
     raise UserError(f"--log {cfg.log}: end the name in .npz")
+
+
+def start_state(start: Path, robot: Robot, seed: int) -> State:
+  """Return the state at rest of a robot that was dropped, or that of a file.
+
+  Args:
+    start: A pose of `FALLEN_POSES`, or a file that `read_start` reads.
+    robot: Whose joints are placed.
+    seed: Of the fall; another seed is another pose of the limbs.
+
+  Raises:
+    UserError: It is neither, or the file does not fit.
+  """
+  pose, at_rest = start.as_posix(), robot.default_state()
+  if pose in FALLEN_POSES:
+    falls = sample_fallen_states(1, window=1, fps=1.0 / robot.step_s, seed=seed)
+    qpos = falls.qpos[falls.pose == FALLEN_POSES.index(pose)][0, -1]
+    at_rest.qpos[:7], at_rest.qpos[robot.joint_q] = qpos[:7], qpos[7:]
+    return at_rest
+  if start.suffix != ".npz" and not start.exists():
+    raise UserError(
+      f"--start {start}: neither a .npz file nor one of {', '.join(FALLEN_POSES)}"
+    )
+  return read_start(start, at_rest)
 
 
 def _check_reported(changes: Changes) -> None:

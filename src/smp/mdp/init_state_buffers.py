@@ -13,6 +13,7 @@ import torch
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
 from smp.motion.contact import outside_limits, penetration
+from smp.motion.fallen_states import FALLEN_POSES, sample_fallen_states
 from smp.motion.features import (
   FeatureSpec,
   MotionState,
@@ -24,7 +25,6 @@ from smp.motion.features import (
 from smp.motion.head import Head
 from smp.motion.kinematics import Kinematics
 from smp.robots import g1
-from smp.sim.fallen_states import FALLEN_POSES, sample_fallen_states
 
 SAMPLE_CHUNK = 1024
 """Windows sampled in one batch: bounds memory, yet keeps a GPU busy."""
@@ -151,7 +151,7 @@ def _draw_weighted(weights: torch.Tensor) -> torch.Tensor:
 
 
 class FallenStateBuffer(InitStateBuffer):
-  """Robots that were dropped and lie at rest (`smp.sim.fallen_states`)."""
+  """Robots that were dropped and lie at rest (`smp.motion.fallen_states`)."""
 
   def __init__(
     self,

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import torch
 
 from smp.mdp.init_state_buffers import FallenStateBuffer, InitStateBuffer
+from smp.motion.fallen_states import FALLEN_POSES
 from smp.motion.features import MotionState
-from smp.sim.fallen_states import FALLEN_POSES
 
 INIT_MODES = ("prior", *FALLEN_POSES)
 """Kinds of initial states: the end of a generated window, or a robot that was dropped

@@ -1,19 +1,22 @@
 """Sagittal mirror of joint angles and poses: the world's xz plane.
 
-A mirror image is an order and a sign of each number, in any container.
+A mirror image is an order and a sign of each number, in any container. Torch is not
+imported, as what runs on a robot's computer need not have it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
 from smp.robots import g1
 
-Values = TypeVar("Values", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+  import torch
+
+Values = TypeVar("Values", np.ndarray, "torch.Tensor")
 
 POLAR = (1.0, -1.0, 1.0)
 """Signs of mirrored positions, velocities and axes in space."""
@@ -25,9 +28,9 @@ _QPOS_SIGN = (*POLAR, 1.0, *AXIAL, *g1.MIRROR_SIGN)
 
 def reflect(values: Values, index: Sequence[int], sign: Sequence[float]) -> Values:
   """Return ``values`` (..., N) in the order ``index`` (N,), times ``sign`` (N,)."""
-  if isinstance(values, torch.Tensor):
-    return values[..., list(index)] * values.new_tensor(sign)
-  return values[..., list(index)] * np.asarray(sign)
+  if isinstance(values, np.ndarray):
+    return values[..., list(index)] * np.asarray(sign)
+  return values[..., list(index)] * values.new_tensor(sign)
 
 
 def mirror_joints(joint_pos: Values) -> Values:

@@ -1,4 +1,4 @@
-"""Physics engines of mjlab's environments, and simulated fallen states."""
+"""Physics engines of mjlab's environments."""
 
 from smp.sim.engine import Engine as Engine
 from smp.sim.engine import make_env as make_env

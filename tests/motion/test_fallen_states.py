@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from smp.motion import fallen_states
 from smp.motion.contact import penetration
+from smp.motion.fallen_states import FALLEN_POSES, FallenStates, sample_fallen_states
 from smp.motion.head import Head
 from smp.motion.mirror import mirror_qpos
 from smp.motion.pose_classes import start_pose
 from smp.robots import g1
-from smp.sim import fallen_states
-from smp.sim.fallen_states import FALLEN_POSES, FallenStates, sample_fallen_states
 
 PER_POSE = 2
 
