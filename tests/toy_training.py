@@ -65,6 +65,7 @@ class ToyCfg(dict):
     "base_lin_vel base_ang_vel projected_gravity joint_pos joint_vel actions command"
   )
   observations = {"actor": SimpleNamespace(terms=terms.split(), history_length=None)}
+  is_finite_horizon = False
 
 
 class ToyEnv(VecEnv):
@@ -97,6 +98,12 @@ class ToyEnv(VecEnv):
 
 class OffPolicyToyEnv(ToyEnv):
   """The same, with what the off-policy runner asks of mjlab's environment."""
+
+  clip_actions = None
+
+  @property
+  def env(self) -> Any:
+    return self
 
   def __init__(self) -> None:
     super().__init__()

@@ -202,6 +202,9 @@ def test_a_curriculum_is_asked_for_taken_by_default_or_refused():
   ):
     with pytest.raises(UserError, match="--curriculum-help: .*add --curriculum True"):
       train._begin_gently(config, off_policy)
+  slow = replace(ppo, curriculum=None, curriculum_climb=20.0)
+  with pytest.raises(UserError, match="--curriculum-climb: add --curriculum True"):
+    train._begin_gently(slow, off_policy=False)
 
 
 def test_several_gpus_are_refused_for_the_learner_of_one(monkeypatch, capsys, tmp_path):
@@ -209,6 +212,9 @@ def test_several_gpus_are_refused_for_the_learner_of_one(monkeypatch, capsys, tm
   words = f"train {TASK} --learner td3 --gpu-ids [0,1] --log-root {tmp_path}"
   type_in(monkeypatch, *words.split())
   assert "td3 trains on one GPU; give --gpu-ids [0]" in exit_line(capsys, train.main)
+  words = f"train {TASK} --gpu-ids [0,1] --minutes 3 --log-root {tmp_path}"
+  type_in(monkeypatch, *words.split())
+  assert "--minutes 3.0: with several GPUs give" in exit_line(capsys, train.main)
 
 
 @pytest.mark.parametrize(

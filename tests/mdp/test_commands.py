@@ -197,7 +197,7 @@ def test_resampling_times():
 
 
 def test_direction_of_zero_is_refused():
-  with pytest.raises(ValueError, match="direction"):
+  with pytest.raises(UserError, match="--env.commands.command.direction"):
     with_command(1, direction=(0.0, 0.0))
 
 

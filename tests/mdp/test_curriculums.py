@@ -159,7 +159,11 @@ def test_getting_up_is_the_success_of_getup():
 
 def test_the_level_follows_what_a_robot_can_rise_from_where_starts_are_spread():
   cfg = load_env_cfg("Smp-Getup-G1")
-  cast(SmpTermCfg, cfg.commands["smp"]).spread_init_heights = True
+  starts = cast(SmpTermCfg, cfg.commands["smp"])
+  starts.spread_init_heights = True
+  with pytest.raises(UserError, match="max-init-head-height 0.6 leaves none.*give 1.4"):
+    add_curriculum(cfg)
+  starts.max_init_head_height = 1.4
   add_curriculum(cfg)
   del cfg.curriculum["lowest_start"]  # It needs an environment.
   env = FakeEnv()

@@ -322,6 +322,11 @@ def test_starts_come_from_the_buffer_of_their_style(monkeypatch, weighted: bool)
     only[:, 4] = only[:, 11 + 7] = 1.0
     chosen = buffer.draw(len(LABELS), only, LABELS)
     assert torch.equal(chosen, 4 + 14 * LABELS)
+    # A style without a window that is wanted draws any of its own, not always the last.
+    only[:, 11:] = 0.0
+    chosen = torch.stack([buffer.draw(len(LABELS), only, LABELS) for _ in range(40)])
+    assert torch.equal(chosen[0] // 11, LABELS) and (chosen[:, LABELS == 0] == 4).all()
+    assert len(chosen[:, LABELS == 1].unique()) > 5
 
 
 def test_buffers_of_styles_go_into_checkpoints(monkeypatch):

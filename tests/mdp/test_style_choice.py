@@ -64,16 +64,18 @@ def test_checkpoints_remember_the_style(capsys):
   runner = runner_under(style="run", style_upper="walk", style_weight=2.0)
   origin = runner._style()
   assert origin == {"style": "walk over run x 2"}
-  runner._compare_style("model_1.pt", {"origin": origin})
+  assert runner._compare_origin("model_1.pt", {"origin": origin})
   assert not capsys.readouterr().out
-  runner._compare_style("model_1.pt", {"origin": {"prior": "p"}})
+  assert not runner._compare_origin("model_1.pt", {"origin": {"prior": "p"}})
   assert "trained under no style, goes on under style 'walk" in capsys.readouterr().out
   plain = runner_under()
   assert plain._style() == {}
-  plain._compare_style("model_1.pt", {})
+  assert plain._compare_origin("model_1.pt", {})
   assert not capsys.readouterr().out
-  plain._compare_style("model_1.pt", {"origin": origin})
+  assert not plain._compare_origin("model_1.pt", {"origin": origin})
   assert "goes on under no style" in capsys.readouterr().out
+  assert not plain._compare_origin("model_1.pt", {"origin": {"prior": "other"}})
+  assert "under the prior other, goes on under p" in capsys.readouterr().out
 
 
 def make_walking_prior() -> MotionPrior:

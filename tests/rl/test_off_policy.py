@@ -454,11 +454,100 @@ def test_a_checkpoint_of_another_network_is_refused(trained, env):
     ("teacher_floor", -1.0, "--agent.algorithm.teacher-floor -1.0"),
     ("exploration_noise", (0.4, 0.1), "--agent.algorithm.exploration-noise"),
     ("value_range", (1.0, 1.0), "--agent.algorithm.value-range"),
+    ("actor_interval", 0, "--agent.algorithm.actor-interval 0"),
+    ("num_atoms", 1, "--agent.algorithm.num-atoms 1"),
+    ("noise_free_envs", -1, "--agent.algorithm.noise-free-envs -1"),
+    ("action_bound", 0.0, "--agent.algorithm.action-bound 0.0"),
+    ("tau", 0.0, "--agent.algorithm.tau 0.0"),
   ],
 )
 def test_settings_that_cannot_work_are_refused(env, name, value, message):
   with pytest.raises(UserError, match=message):
     make_runner(env, algorithm={**asdict(ALGORITHM), name: value})
+
+
+def test_a_buffer_shorter_than_a_return_is_refused(env):
+  with pytest.raises(UserError, match="--agent.replay-steps 2: .*, 3 "):
+    make_runner(env, replay_steps=2)
+
+
+def test_weights_that_leave_nothing_to_learn_are_refused(env, monkeypatch):
+  manager = env.unwrapped.reward_manager
+  for name in manager.active_terms:
+    if name != "prior":
+      monkeypatch.setattr(manager.get_term_cfg(name), "weight", 0.0)
+  with pytest.raises(UserError, match="nothing to learn.*--env.rewards.NAME.weight"):
+    make_runner(env)
+  monkeypatch.setattr(manager.get_term_cfg("prior"), "weight", 0.5)
+  with pytest.raises(UserError, match="--env.rewards.prior.weight 0.5: td3 composes"):
+    make_runner(env)
+
+
+def test_the_range_of_values_holds_what_fallen_starts_may_earn(env, monkeypatch):
+  low = make_runner(env).alg.value_range[1]
+  cfg = SmpTerm.of(env.unwrapped).cfg
+  monkeypatch.setattr(cfg, "min_smp_reward_fallen", 0.8)
+  assert math.isclose(make_runner(env).alg.value_range[1], 0.8 + 0.2 * low)
+
+
+def test_steps_go_through_the_wrapper_of_the_environment(env, monkeypatch):
+  class Recorder:
+    """What mjlab puts around an environment to record videos."""
+
+    def __init__(self, inner: Any) -> None:
+      self.inner, self.actions = inner, []
+
+    def step(self, action: Tensor) -> Any:
+      self.actions.append(action)
+      return self.inner.step(action)
+
+    def __getattr__(self, name: str) -> Any:
+      return getattr(self.inner, name)
+
+  runner = make_runner(env)
+  recorder = Recorder(env.env)
+  monkeypatch.setattr(env, "env", recorder)
+  monkeypatch.setattr(env, "clip_actions", 0.01)
+  obs: Any = env.unwrapped.observation_manager.compute()
+  runner._advance(obs, torch.ones(env.num_envs, env.num_actions))
+  (action,) = recorder.actions
+  assert float(action.abs().max()) == float(torch.tensor(0.01))
+  assert torch.equal(stored(runner)["action"][0], action)
+
+
+def test_what_a_resume_contradicts_is_said(trained, env, capsys):
+  _, folder = trained
+  path = folder / "model_3.pt"
+  saved = read_checkpoint(path, "cpu")
+  make_runner(env).load_learner(saved, None)
+  assert "[WARN]" not in capsys.readouterr().out
+  other = {**asdict(ALGORITHM), "value_range": (-0.5, 2.0)}
+  make_runner(env, algorithm=other).load_learner(saved, None)
+  assert "are now read from -0.5 to 2" in capsys.readouterr().out
+  wide = make_runner(env, algorithm={**asdict(ALGORITHM), "action_bound": 5.0})
+  wide.load_learner(saved, None)
+  assert "the policy keeps the bounds of its actions" in capsys.readouterr().out
+  assert float(wide.alg.actor.action_bound.max()) == ALGORITHM.action_bound
+  late = make_runner(env)
+  late.alg.teacher = lambda obs, critic_obs: torch.zeros(len(obs), env.num_actions)
+  late.load_learner({**saved, "updates": 10**6}, None)
+  assert "the pull to it has faded to" in capsys.readouterr().out
+
+
+def test_a_resume_under_another_prior_keeps_fresh_starts(
+  trained, env, tmp_path, monkeypatch, capsys
+):
+  _, folder = trained
+  saved = read_checkpoint(folder / "model_3.pt", "cpu")
+  saved["infos"]["origin"]["prior"] = "another"
+  path = tmp_path / "model_3.pt"
+  save_tensors(path, saved)
+  loaded: list[Any] = []
+  monkeypatch.setattr(SmpTerm, "load_state_dict", lambda _, state: loaded.append(state))
+  make_runner(env).load(str(path))
+  assert not loaded and "trained under the prior another" in capsys.readouterr().out
+  make_runner(env).load(str(folder / "model_3.pt"))
+  assert len(loaded) == 1
 
 
 def test_a_resume_without_the_teacher_says_so(trained, env, capsys):

@@ -167,3 +167,19 @@ def test_a_buffer_of_another_size_is_refused():
 def test_too_little_memory_is_said_with_how_much_is_needed():
   with pytest.raises(UserError, match=r"needs 1024\.0 GiB.*--agent.replay-steps"):
     check_memory(2**40, "cpu", 8000)
+
+
+def test_no_return_runs_from_a_loaded_step_into_a_new_episode():
+  state = filled(6, ends=((5, 1, "x"),)).state_dict()
+  buffer = make_buffer()
+  buffer.load_state_dict(state)
+  for time in range(100, 106):
+    buffer.push(make_step(time))
+  batch = buffer.sample(4000, 3, GAMMA, MU, TASK)
+  crossing = (batch.obs[:, 0] < 6) & (batch.next_obs[:, 0] >= 100)
+  assert not crossing.any()
+  # The last step of before counts as a time-out, unless it was a failure.
+  last = rows_of(batch, 5, 0)
+  assert last.any() and torch.allclose(batch.discount[last], torch.tensor(GAMMA))
+  failed = rows_of(batch, 5, 1)
+  assert failed.any() and not batch.discount[failed].any()

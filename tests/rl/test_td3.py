@@ -99,6 +99,13 @@ def test_each_environment_keeps_its_own_noise_and_some_have_none():
   assert spread[15, 1] > 2 * spread[3, 1]
 
 
+def test_a_quarter_of_the_environments_at_most_is_without_noise():
+  cfg = replace(SMALL, noise_free_envs=8, exploration_noise=(0.1, 0.3))
+  for count, quiet in ((1, 0), (3, 0), (4, 1), (8, 2), (64, 8)):
+    alg = Td3(6, 5, torch.ones(2), count, (0.0, 1.0), cfg, "cpu")
+    assert int((alg.noise == 0.0).sum()) == quiet == alg.num_quiet
+
+
 def test_half_of_the_environments_are_never_quiet():
   cfg = Td3Cfg(hidden_dims=(8,), noise_free_envs=8)
   bound = torch.ones(1)

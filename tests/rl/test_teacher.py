@@ -96,6 +96,7 @@ def test_a_teacher_reads_the_terms_that_it_was_trained_on(env, tmp_path):
     ("Smp-Location-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
     ("Smp-Velocity-G1", 98, ActorLayout(("joint_pos", "command"), 5), "5 frames"),
     ("Smp-Location-G1", 98, ActorLayout(("style", "command"), 1), "observes 'style'"),
+    ("Smp-Old-G1", 98, None, "teacher.pt: a policy of Smp-Old-G1, which is no task"),
   ],
 )
 def test_what_cannot_teach_is_refused(env, tmp_path, task, width, layout, message):

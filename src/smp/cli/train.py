@@ -226,8 +226,9 @@ def main() -> None:
   _choose_actor(task, config)
   observe_styles(config.env)
   _leave_out_events(config)
-  _begin_gently(config, off_policy)
+  # The checkpoint first: its styles come before the help in what the critic observes.
   config = choose_checkpoint(config)
+  _begin_gently(config, off_policy)
   choose_prior(config)
   check_upload(task, config)
   os.environ.setdefault("MJLAB_WARP_QUIET", "1")
@@ -404,6 +405,10 @@ def _check_gpus(config: TrainArgs, off_policy: bool) -> None:
       f"--gpu-ids {config.gpu_ids}: the learner td3 trains on one GPU; give "
       "--gpu-ids [0] or --learner ppo"
     )
+  if several and config.minutes is not None:
+    raise UserError(
+      f"--minutes {config.minutes}: with several GPUs give --agent.max-iterations"
+    )
 
 
 def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
@@ -418,6 +423,8 @@ def _begin_gently(config: TrainArgs, off_policy: bool) -> None:
       raise UserError(
         "--curriculum-help: help vanishes with a curriculum; add --curriculum True"
       )
+    if config.curriculum_climb != CLIMB:
+      raise UserError("--curriculum-climb: add --curriculum True")
     return
   try:
     add_curriculum(

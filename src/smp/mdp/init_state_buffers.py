@@ -271,11 +271,12 @@ class GsiBuffer(InitStateBuffer):
 
   @torch.no_grad()
   def refresh(self, count: int) -> None:
-    """Replace the ``count`` oldest windows by new samples.
+    """Replace the ``count`` oldest windows, or all if there are fewer, by new samples.
 
     Raises:
       UserError: no sampled window can serve as an initial state.
     """
+    count = min(count, self.size)
     missing, budget = count, MAX_DRAWS * count
     while missing > 0 and budget > 0:
       rate = max(self.report.kept, 1) / max(self.report.sampled, 1)
@@ -442,7 +443,10 @@ class StyledGsiBuffer(InitStateBuffer):
       place = torch.randint(self._each, (count,), device=self.root_pos.device)
     else:
       rows = torch.arange(count, device=styles.device)
-      place = _draw_weighted(weights.unflatten(1, (-1, self._each))[rows, styles])
+      own = weights.unflatten(1, (-1, self._each))[rows, styles]
+      # A style may have no window that is wanted: then any of its own will do.
+      own = torch.where(own.sum(dim=1, keepdim=True) > 0.0, own, torch.ones_like(own))
+      place = _draw_weighted(own)
     return styles * self._each + place
 
   def refresh(self, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -156,6 +157,12 @@ class OffPolicyRunner(CheckpointedRunner):
     check_overlap(overlap, device)
     if overlap:  # The precision would hold for the robots' step too.
       self.alg_cfg = replace(self.alg_cfg, bfloat16=False)
+    if train_cfg["replay_steps"] < self.alg_cfg.n_step:
+      raise UserError(
+        f"--agent.replay-steps {train_cfg['replay_steps']}: give at least the steps of a "
+        f"return, {self.alg_cfg.n_step} (--agent.algorithm.n-step)"
+      )
+    _check_prior_weight(env.unwrapped)
     # Entries that rsl_rl's logger requires.
     self.cfg = {**train_cfg, "algorithm": {**algorithm, "rnd_cfg": None}}
     manager = env.unwrapped
@@ -213,6 +220,12 @@ class OffPolicyRunner(CheckpointedRunner):
     """
     trained = load_trained(path, self.task or None, self.device)
     theirs, ours = ActorLayout.read(path), ActorLayout.of(self.env.unwrapped.cfg)
+    if theirs is not None and theirs.styles != ours.styles:
+      raise UserError(
+        f"--agent.init-policy {path}: its styles are {','.join(theirs.styles) or 'none'}"
+        f", here {','.join(ours.styles) or 'none'}; give --env.commands.smp.styles as in "
+        "its training"
+      )
     if theirs is not None and theirs != ours:
       raise UserError(
         f"--agent.init-policy {path}: observes {', '.join(theirs.terms)} of "
@@ -318,7 +331,12 @@ class OffPolicyRunner(CheckpointedRunner):
     env, smp_term = self.env.unwrapped, self._smp_term()
     actor_obs, critic_obs = obs["actor"], obs["critic"]
     with torch.no_grad():
-      last, reward, terminated, truncated, _ = env.step(action)
+      if self.env.clip_actions is not None:
+        action = action.clamp(-self.env.clip_actions, self.env.clip_actions)
+      # Around the environment there may be a recorder of videos.
+      last, reward, terminated, truncated, _ = self.env.env.step(action)
+      if env.cfg.is_finite_horizon:
+        terminated, truncated = terminated | truncated, torch.zeros_like(truncated)
       log = env.extras["log"]
       task = _finite_or_zero(smp_term.task_reward)
       error = smp_term.style.losses.nan_to_num(nan=MAX_ERROR, posinf=MAX_ERROR)
@@ -604,7 +622,14 @@ def value_range(env: ManagerBasedRlEnv, cfg: Td3Cfg) -> tuple[float, float]:
   most = form.max_reward(task_weight(env)) + sum(w for w in extra if w > 0.0)
   # The best motions keep their mean SDS loss: r_smp grows as w_s shrinks.
   best = DEFAULT_SHARE ** (form.sds_scale / DEFAULT_SHARE_SCALE)
+  floor = smp_term.cfg.min_smp_reward_fallen
+  best = floor + (1.0 - floor) * best
   high = (best if form.mode == "product" else 1.0) * most
+  if not high > 0.0:
+    raise UserError(
+      "the task's rewards have no weight, so there is nothing to learn; give one with "
+      "--env.rewards.NAME.weight, or --agent.algorithm.value-range"
+    )
   low = -COST_SHARE * high if any(w < 0.0 for w in extra) else 0.0
   return low, high
 
@@ -619,6 +644,11 @@ def _check(cfg: Td3Cfg) -> None:
     ("batch_size", 2),
     ("n_step", 1),
     ("updates_per_step", 0),
+    ("actor_interval", 1),
+    ("actor_delay", 0),
+    ("num_atoms", 2),
+    ("noise_free_envs", 0),
+    ("learning_rate", 0),
     ("teacher_weight", 0),
     ("teacher_half_life", 1),
     ("teacher_floor", 0),
@@ -630,12 +660,35 @@ def _check(cfg: Td3Cfg) -> None:
       )
   if not 0.0 <= cfg.gamma < 1.0:
     raise UserError(f"--agent.algorithm.gamma {cfg.gamma}: give 0 up to below 1")
+  if not 0.0 < cfg.action_bound < math.inf:
+    raise UserError(
+      f"--agent.algorithm.action-bound {cfg.action_bound}: give a number above 0"
+    )
+  if not 0.0 < cfg.tau <= 1.0:
+    raise UserError(f"--agent.algorithm.tau {cfg.tau}: give a share above 0, up to 1")
   low, high = cfg.exploration_noise
   if not 0.0 <= low <= high:
     raise UserError(
       f"--agent.algorithm.exploration-noise {cfg.exploration_noise}: give (LOW,HIGH), "
       "0 <= LOW <= HIGH"
     )
+
+
+def _check_prior_weight(env: ManagerBasedRlEnv) -> None:
+  """Raise an error for a weight of the composed reward, which the replay lacks.
+
+  Raises:
+    UserError: The message names the option.
+  """
+  manager = env.reward_manager
+  for name in manager.active_terms:
+    term = manager.get_term_cfg(name)
+    if term.func is smp_reward and term.weight != 1.0:
+      raise UserError(
+        f"--env.rewards.{name}.weight {term.weight:g}: td3 composes the reward itself; "
+        "leave it at 1 and set --env.commands.smp.task-reward-weight and "
+        ".smp-reward-weight, or .sds-scale"
+      )
 
 
 def check_overlap(overlap: bool | None, device: str) -> None:

@@ -197,6 +197,8 @@ class ReplayBuffer:
         raise ValueError(f"{name} has shape {shape}, expected {wanted}")
     for name, value in found.items():
       getattr(self._kept, name)[:size].copy_(value)
+    if size:  # The next step stored is of another episode.
+      self._kept.truncated[size - 1] |= ~self._kept.terminated[size - 1]
     self.size, self._next = size, size % self.capacity
 
 

@@ -181,10 +181,10 @@ class CheckpointedRunner:
       )
     try:
       resume = self.load_learner(loaded, load_cfg)
-      if has_prior:
+      same = not resume or self._compare_origin(path, infos)
+      if has_prior and same:
         self._smp_term().load_state_dict(infos["smp"])
       if resume:
-        self._compare_style(path, infos)
         self._go_on_from(loaded)
     except MISFITS as error:
       detail = one_line(error)
@@ -214,7 +214,7 @@ class CheckpointedRunner:
     return {
       **({"task": self.task} if self.task else {}),
       "actor": ActorLayout.of(self.env.unwrapped.cfg).to_dict(),
-      "prior": Path(self._smp_term().cfg.prior or "none").stem,
+      "prior": self._prior_name(),
       **self._style(),
       "commit": git_revision(),
       "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -225,16 +225,29 @@ class CheckpointedRunner:
     title = self._smp_term().cfg.style_title()
     return {} if title is None else {"style": title}
 
-  def _compare_style(self, path: str, infos: dict[str, Any]) -> None:
-    """Warn of a checkpoint that was trained under another style."""
+  def _prior_name(self) -> str:
+    return Path(self._smp_term().cfg.prior or "none").stem
+
+  def _compare_origin(self, path: str, infos: dict[str, Any]) -> bool:
+    """Warn of a checkpoint of another prior or style; return whether it is of these."""
     origin = infos.get("origin")
-    before = origin.get("style") if isinstance(origin, dict) else None
-    now = self._style().get("style")
+    origin = origin if isinstance(origin, dict) else {}
+    prior = origin.get("prior")
+    if prior is not None and prior != self._prior_name():
+      print(
+        f"[WARN] {path}: trained under the prior {prior}, goes on under "
+        f"{self._prior_name()} (--env.commands.smp.prior), with its initial states and "
+        "a scale of its own"
+      )
+      return False
+    before, now = origin.get("style"), self._style().get("style")
     if before != now:
       print(
         f"[WARN] {path}: trained under {shown_style(before)}, goes on under "
-        f"{shown_style(now)} (--env.commands.smp.style)"
+        f"{shown_style(now)} (--env.commands.smp.style), with its initial states and a "
+        "scale of its own"
       )
+    return before == now
 
   def _smp_term(self) -> SmpTerm:
     env = cast(ManagerBasedRlEnv, self.env.unwrapped)
@@ -249,7 +262,7 @@ class CheckpointedRunner:
     self.save(path)
     self.logger.stop_logging_writer()
     print(f"[INFO] Interrupted. Saved {path}")
-    print(f"[INFO] Continue with: {self._resume_options()}")
+    print(f"[INFO] Continue with the same options and {self._resume_options()}")
 
   def _resume_options(self) -> str:
     run = Path(str(self.logger.log_dir)).name

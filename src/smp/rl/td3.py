@@ -128,6 +128,8 @@ their upper end."""
 OBS_CLIP = 10.0
 BFLOAT16_GAIN = 1.2
 """How many times as fast products in bfloat16 must be to be used."""
+FADED = 0.1
+"""A teacher with less weight than this hardly teaches."""
 OUTPUT_GAIN = 0.01
 """Factor on the actor's last layer, so that the first actions are the default pose."""
 
@@ -258,7 +260,7 @@ class Td3:
   def _noise_scales(self, num_envs: int) -> Tensor:
     """Return the noise scale of each environment (N, 1)."""
     scales = torch.linspace(*self.cfg.exploration_noise, num_envs).unsqueeze(1)
-    self.num_quiet = min(self.cfg.noise_free_envs, max(1, num_envs // 4))
+    self.num_quiet = min(self.cfg.noise_free_envs, num_envs // 4)
     scales[: self.num_quiet] = 0.0
     return scales
 
@@ -520,15 +522,32 @@ class Td3:
       "critic_optimizer": self.critic_optimizer.state_dict(),
       "updates": self.updates,
       "pull": self.pull(),
+      "value_range": self.value_range,
     }
 
   def load_state_dict(self, state: dict[str, Any]) -> None:
-    """Load the output of `state_dict`.
+    """Load the output of `state_dict`; say what of it the settings here contradict.
 
     Raises:
       RuntimeError, KeyError, ValueError: It is of other networks.
     """
+    bound = self.actor.action_bound.clone()
     self.actor.load_state_dict(state["actor_state_dict"])
+    if not torch.allclose(bound, self.actor.action_bound, rtol=0.05):
+      print(
+        "[WARN] --agent.algorithm.action-bound and .action-reach: the policy keeps the "
+        "bounds of its actions that it was trained with; others need a new training "
+        "(--agent.init-policy)"
+      )
+    before, now = state.get("value_range"), self.value_range
+    if before is not None and any(
+      abs(a - b) > 1e-4 for a, b in zip(before, now, strict=True)
+    ):
+      print(
+        f"[WARN] the critics' values reached from {before[0]:.3g} to {before[1]:.3g} and "
+        f"are now read from {now[0]:.3g} to {now[1]:.3g}, so they begin wrong; "
+        f'--agent.algorithm.value-range "({before[0]:.3g},{before[1]:.3g})" keeps them'
+      )
     self.critic.load_state_dict(state["critic_state_dict"])
     self.critic_normalizer.load_state_dict(state["critic_normalizer"])
     self.target_mlp.load_state_dict(state["target_actor"])
@@ -540,6 +559,12 @@ class Td3:
         # The state may be of another device, and of a training with other settings.
         group |= self._step_settings()
     self.updates = int(state["updates"])
+    if self.teacher is not None and self.pull() < FADED:
+      print(
+        f"[WARN] --agent.teacher: at {self.updates} updates the pull to it has faded to "
+        f"{self.pull():.2g}; to be taught from now on, raise "
+        "--agent.algorithm.teacher-updates above that"
+      )
     self._graphs.clear()  # They use the optimizers' former state.
 
 

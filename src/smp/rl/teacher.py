@@ -14,7 +14,7 @@ from typing import cast
 
 import torch
 from mjlab.envs import ManagerBasedRlEnv
-from mjlab.tasks.registry import load_env_cfg
+from mjlab.tasks.registry import list_tasks, load_env_cfg
 from torch import Tensor, nn
 
 from smp.errors import UserError
@@ -159,6 +159,8 @@ def load_teacher(
       f"{path}: a checkpoint that does not name its task; write a policy file of it with "
       "scripts/package_policy.py"
     )
+  if task not in list_tasks():
+    raise UserError(f"{path}: a policy of {task}, which is no task here")
   layout = ActorLayout.read(path) or ActorLayout.of(load_env_cfg(task))
   theirs, ours = load_env_cfg(task).commands.get(COMMAND), env.cfg.commands.get(COMMAND)
   if layout == ActorLayout.of(env.cfg) and type(theirs) is type(ours):

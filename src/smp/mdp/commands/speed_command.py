@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from smp.errors import UserError
 from smp.mdp.commands.travel_command import TravelCommand, TravelCommandCfg
 from smp.utils.components import Component, direction
 
@@ -41,7 +42,7 @@ class SpeedCommand(TravelCommand):
     super().__init__(cfg, env)
     direction = torch.tensor(cfg.direction, device=self.device)
     if not bool(direction.norm() > 0.0):
-      raise ValueError("SpeedCommandCfg.direction must not be zero")
+      raise UserError("--env.commands.command.direction: give a direction, not zero")
     self.direction_w = direction / direction.norm()
 
   def components(self) -> tuple[Component, ...]:
