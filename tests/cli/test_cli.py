@@ -144,6 +144,7 @@ def test_tasks_of_mjlab_are_trained_resumed_and_played(monkeypatch, tmp_path, ca
     (f"{TASK} --minutes 0", "--minutes 0.0: give a number of minutes"),
     (f"{MJLAB_TASK} --minutes 3", "is mjlab's; use --agent.max-iterations"),
     (f"{TASK} --minutes nan", "--minutes nan: give a number of minutes"),
+    (f"{TASK} --agent.save-interval 0", "--agent.save-interval 0: give 1 or more"),
   ],
 )
 def test_bad_choices_of_a_learner_are_named(

@@ -594,6 +594,10 @@ def test_a_policy_that_a_training_cannot_begin_with_is_refused(trained, env, tmp
     UserError, match="policy.pt: another network .*--agent.algorithm."
   ):
     make_runner(env, algorithm=small, init_policy=str(path))
+  other = load_trained(path).actor
+  other.spec = replace(other.spec, activation="elu")
+  with pytest.raises(UserError, match="another network .*another learner can only tea"):
+    make_runner(env)._begin_with(other, "policy.pt")
   saved = load_tensors(path, "policy", "cpu")
   layout = {"terms": ["joint_pos", "command"], "history": 5}
   save_tensors(path, {**saved, "card": {**saved["card"], "actor": layout}})

@@ -138,6 +138,14 @@ def test_a_reward_that_needs_a_prior_is_refused_without_one():
     make_env(cfg, "native", "cpu", 1)
 
 
+@pytest.mark.parametrize("name", ["sync_interval", "gsi_buffer_size"])
+def test_sizes_of_zero_are_refused(name: str):
+  cfg = without_prior()
+  setattr(cfg.commands[SMP_TERM], name, 0)
+  with pytest.raises(UserError, match=f"{name} is 0, expected 1 or more"):
+    make_env(cfg, "native", "cpu", 1)
+
+
 def test_goals_may_not_be_placed_before_the_state_is_written():
   cfg = without_prior()
   cfg.commands = {

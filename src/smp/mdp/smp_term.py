@@ -521,6 +521,9 @@ def _check_order(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
       f"env.commands: '{SMP_TERM}' must come first, not '{first}': it writes the initial "
       "state that other commands place their goals around"
     )
+  for name, least in (("sync_interval", 1), ("gsi_buffer_size", 1)):
+    if getattr(cfg, name) < least:
+      raise UserError(f"{name} is {getattr(cfg, name)}, expected {least} or more")
   if cfg.prior is None and cfg.reward_mode != "task_only":
     raise UserError(
       f"reward_mode {cfg.reward_mode} needs a motion prior and prior is None; give "

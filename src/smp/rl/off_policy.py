@@ -242,9 +242,10 @@ class OffPolicyRunner(CheckpointedRunner):
     try:
       self.alg.begin_with(actor)
     except ValueError as error:
-      raise UserError(
-        f"{where}: another network ({error}); give --agent.algorithm.hidden-dims"
-      ) from error
+      hint = "give --agent.algorithm.hidden-dims"
+      if actor.spec != self.alg.spec:
+        hint = "one of another learner can only teach (--agent.teacher)"
+      raise UserError(f"{where}: another network ({error}); {hint}") from error
 
   def add_git_repo_to_log(self, repo_file_path: str) -> None:
     """Log the state of a repository, as rsl_rl's runner does."""
