@@ -289,7 +289,10 @@ def test_nonsense_is_one_line(written: Path, place: str, value: Any, message: st
   assert message in text and "policy.deploy.yaml: " in text and "\n" not in text
 
 
-@pytest.mark.parametrize("text", ["", "3", "a: [", "\x00", "- 1", "!!python/name:os.x"])
+@pytest.mark.parametrize(
+  "text",
+  ["", "3", "a: [", "\x00", "- 1", "!!python/name:os.x", "a: 2020-13-45", "a: 1\na: 2"],
+)
 def test_what_is_no_table_is_one_line(tmp_path: Path, text: str):
   path = tmp_path / "x.deploy.yaml"
   path.write_text(text)

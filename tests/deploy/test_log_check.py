@@ -540,6 +540,17 @@ def test_a_single_odd_row_is_not_overlooked(policy: OnnxPolicy, tmp_path: Path):
   assert not found.agrees and "most at 4.38 s (left_ankle_pitch_joint)" in found.where
 
 
+def test_measurements_beyond_all_bounds_are_no_agreement(
+  policy: OnnxPolicy, tmp_path: Path
+):
+  arrays = Controller(policy).run(measured())
+  gyro = next(name for name in arrays if "gyro" in name)
+  arrays[gyro] = arrays[gyro].astype(float)
+  arrays[gyro][40] = 1e300
+  with pytest.raises(UserError, match=r"the log's row \d+ .* not a finite number"):
+    check_found(policy, tmp_path, arrays)
+
+
 def test_time_stamps_are_checked(policy: OnnxPolicy, tmp_path: Path):
   arrays = Controller(policy).run(measured())
   slow = check_found(policy, tmp_path, arrays | {"time": arrays["time"] / 2.0})

@@ -361,6 +361,9 @@ def test_yaml_that_is_none(tmp_path):
   path.write_text("clips: [")
   with pytest.raises(UserError, match="not valid YAML"):
     dataset.load_motions(path)
+  path.write_text("name: x\nclips:\n- clip: a\n  split: val\n  split: train\n")
+  with pytest.raises(UserError, match="m.yaml: not valid YAML .*'split' stands twice"):
+    dataset.load_motions(path)
   with pytest.raises(UserError, match="gone.yaml"):
     dataset.load_motions(tmp_path / "gone.yaml")
 
@@ -390,8 +393,29 @@ def test_damaged_and_foreign_npz(tmp_path):
   with pytest.raises(UserError, match="no such file"):
     dataset.load_windows([tmp_path / "gone.npz"])
   (tmp_path / "empty").mkdir()
+  (tmp_path / "empty" / "._walk.npz").write_bytes(b"\x00\x05\x16\x07")
   with pytest.raises(UserError, match="no NPZ"):
     dataset.load_windows([tmp_path / "empty"])
+
+
+def test_motion_is_not_written_over_by_its_windows(tmp_path):
+  clip = synthetic_clip(60, seed=0)
+  motion = tmp_path / "gmr" / "walk.npz"
+  motion.parent.mkdir()
+  np.savez(
+    motion,
+    root_pos=clip.root_pos,
+    root_rot=clip.root_quat[:, [1, 2, 3, 0]],
+    dof_pos=clip.joint_pos,
+    fps=np.array(30),
+  )
+  before = motion.read_bytes()
+  cfg = convert.ConvertCfg(
+    input_dir=motion.parent, output_dir=motion.parent, workers=1, accept_doubtful=True
+  )
+  with pytest.raises(UserError, match="walk.npz: is the clip itself; give another"):
+    convert.convert(cfg)
+  assert motion.read_bytes() == before
 
 
 def test_windows_of_another_layout_are_not_mixed(tmp_path):
@@ -436,10 +460,20 @@ def test_stats_script_round_trip(tmp_path, capsys):
   a = some_windows(tmp_path / "a.npz", n=50)
   out = tmp_path / "stats.npz"
   run_stats(StatsCfg(inputs=(a,), output=out))
-  run_stats(StatsCfg(inputs=(a,), output=out, compare=out))
-  assert "left_knee" in capsys.readouterr().out
   stats = dataset.load_stats(out)
   assert (span_difference(stats, stats) == 0).all()
+  # What is compared with is read before it is written over.
+  capsys.readouterr()
+  b = some_windows(tmp_path / "b.npz", n=50)
+  arrays = dict(np.load(b))
+  np.savez(b, **{**arrays, "windows": 3.0 * arrays["windows"]})
+  run_stats(StatsCfg(inputs=(b,), output=out, compare=out))
+  assert "left_knee" in capsys.readouterr().out
+  assert span_difference(dataset.load_stats(out), stats).any()
+  plain = tmp_path / "stats"
+  run_stats(StatsCfg(inputs=(a,), output=plain))
+  assert (span_difference(dataset.load_stats(plain), stats) == 0).all()
+  assert not list(tmp_path.glob(".*"))
   assert len(feature_labels()) == len(set(feature_labels())) == FEATURE_DIM
 
 

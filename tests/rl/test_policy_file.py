@@ -12,7 +12,9 @@ import torch
 
 from smp.cli import package_policy
 from smp.errors import UserError
+from smp.rl.checkpoint import read_checkpoint
 from smp.rl.policy_file import load_trained, read_means, read_policy, save_policy
+from smp.utils.tensor_files import load_tensors, save_tensors
 from tests import toy_training
 
 pytestmark = pytest.mark.slow
@@ -49,6 +51,50 @@ def test_both_kinds_of_file_give_the_same_actions(trained, tmp_path):
     for name in ("mean", "count"):
       old = getattr(cast(Any, runner._smp_term()).normalizer, name)
       assert torch.equal(old, trained_policy.means[name])
+
+
+@pytest.mark.parametrize(
+  "entry", ["actor_state_dict", "critic_state_dict", "optimizer_state_dict"]
+)
+def test_a_checkpoint_with_nan_anywhere_is_refused(trained, tmp_path, entry):
+  _, checkpoint = trained
+  saved = load_tensors(checkpoint, "checkpoint")
+
+  def spoil(table: Any) -> bool:
+    for each in table.values():
+      if isinstance(each, torch.Tensor) and each.is_floating_point() and each.numel():
+        each.view(-1)[-1] = math.nan
+        return True
+      if isinstance(each, dict) and spoil(each):
+        return True
+    return False
+
+  assert spoil(saved[entry])
+  path = tmp_path / "model_2.pt"
+  save_tensors(path, saved)
+  for read in (lambda: read_checkpoint(path, "cpu"), lambda: load_trained(path, TASK)):
+    with pytest.raises(UserError, match=rf"model_2.pt: {entry}\..* not finite"):
+      read()
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    (["--output", "x.md"], "--output x.md: end the name in .pt"),
+    (["--evaluation", "gone.json"], "--evaluation gone.json: does not exist"),
+    (["--runs", "gone"], "--runs gone: does not exist"),
+  ],
+)
+def test_nothing_is_written_where_an_option_is_wrong(
+  trained, tmp_path, monkeypatch, words, message
+):
+  _, checkpoint = trained
+  monkeypatch.chdir(tmp_path)
+  first = ["package_policy", str(checkpoint), TASK, "--output", "x.pt", *words]
+  monkeypatch.setattr(sys, "argv", first)
+  with pytest.raises(UserError, match=message):
+    package_policy.main()
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_policy_file_holds_no_more_than_it_needs(

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from smp.cli.task_argument import check_task
+from smp.errors import UserError
 from smp.evaluation.policy.card import draw_curve, write_card
 from smp.rl.policy_file import save_policy
 from smp.tasks.registry import policy_path
@@ -56,6 +57,12 @@ def main() -> None:
   cfg = tyro.cli(PackageCfg)
   check_task(cfg.task)
   output = cfg.output or policy_path(cfg.task)
+  if output.suffix != ".pt":
+    raise UserError(f"--output {output}: end the name in .pt; a card goes beside it")
+  for option, paths in (("--evaluation", (cfg.evaluation,)), ("--runs", cfg.runs)):
+    gone = [path for path in paths if path is not None and not path.exists()]
+    if gone:
+      raise UserError(f"{option} {gone[0]}: does not exist")
   card = save_policy(cfg.checkpoint, output, cfg.task, cfg.average_with)
   if cfg.machine:
     card["machine"] = cfg.machine

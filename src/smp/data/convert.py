@@ -181,8 +181,13 @@ def convert_clip(path: Path, entry: ClipEntry, cfg: ConvertCfg) -> Converted:
     velocity=cfg.velocity,
   )
   windows = np.concatenate([part for part, _, _ in parts])
+  output = cfg.output_dir / f"{entry.clip}.npz"
+  if output.exists() and output.samefile(path):
+    raise UserError(
+      f"{output}: is the clip itself; give another --output-dir, so that it stays"
+    )
   save_windows(
-    cfg.output_dir / f"{entry.clip}.npz",
+    output,
     windows,
     spec,
     clip=entry.clip,

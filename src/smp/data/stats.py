@@ -173,9 +173,11 @@ def _far_off(frames: np.ndarray, stats: NormStats) -> str:
 
 def run_stats(cfg: StatsCfg) -> None:
   """Compute statistics, write them, and compare them if requested."""
+  # Read before anything is written: it may be the file to write.
+  other = None if cfg.compare is None else load_stats(cfg.compare)
   data = load_windows(cfg.inputs)
   stats = compute_norm_stats(data.windows)
   save_stats(cfg.output, stats, data.spec, data.clips)
   print(f"{len(data.windows)} windows of {len(data.clips)} clips -> {cfg.output}")
-  if cfg.compare is not None:
-    print_comparison(stats, load_stats(cfg.compare))
+  if other is not None:
+    print_comparison(stats, other)

@@ -98,6 +98,12 @@ def check_log(policy: OnnxPolicy, log: RobotLog, tolerance: float = TOLERANCE) -
   """
   search = _Search(policy, log, tolerance)
   difference = search.difference(np.arange(search.first, len(log.time)))
+  if not np.isfinite(difference).all():
+    row = search.first + int(np.argmin(np.isfinite(difference).all(axis=1)))
+    raise UserError(
+      f"the log's row {row} ({log.time[row]:.2f} s) gives an action that is not a finite "
+      "number: its measurements are far beyond what a robot can do"
+    )
   findings = _rate(log.time, search.deploy.step_dt)
   unexplained = False
   if difference.max() > tolerance:

@@ -381,7 +381,9 @@ def load_windows(paths: Sequence[str | Path]) -> WindowSet:
   """
   files: list[Path] = []
   for path in map(Path, paths):
-    found = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    found = [path]
+    if path.is_dir():  # What begins with a dot is of the system, or half-written.
+      found = sorted(f for f in path.glob("*.npz") if not f.name.startswith("."))
     if not found:
       raise UserError(f"{path}: no NPZ in this folder; write some with csv_to_npz.py")
     files.extend(found)
@@ -442,13 +444,14 @@ def save_stats(
 ) -> None:
   """Write statistics as NPZ, with the spec and the clips that they belong to."""
   with atomic_path(path) as temporary:
-    np.savez(
-      temporary,
-      q_low=stats.q_low,
-      q_high=stats.q_high,
-      spec=np.array(json.dumps(spec.to_dict())),
-      clips=np.array(list(clips)),
-    )
+    with temporary.open("wb") as file:  # numpy would add .npz to a name without it.
+      np.savez(
+        file,
+        q_low=stats.q_low,
+        q_high=stats.q_high,
+        spec=np.array(json.dumps(spec.to_dict())),
+        clips=np.array(list(clips)),
+      )
 
 
 def load_stats(path: str | Path) -> NormStats:

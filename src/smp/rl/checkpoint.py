@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,20 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: str) -> dict[str
         f"{path}: not a checkpoint of this project ({name} is {type(value).__name__}, "
         f"expected {kind.__name__})"
       )
-    if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
-      raise UserError(
-        f"{path}: {name} has values that are not finite; use an older one"
-      )
+  wrong = next(_not_finite(loaded), None)
+  if wrong is not None:
+    raise UserError(f"{path}: {wrong} has values that are not finite; use an older one")
   return loaded
+
+
+def _not_finite(value: object, name: str = "") -> Iterator[str]:
+  """Yield the names of the tensors, in tables at any depth, with NaN or infinity."""
+  if isinstance(value, dict):
+    for key, each in value.items():
+      yield from _not_finite(each, f"{name}.{key}" if name else str(key))
+  elif isinstance(value, torch.Tensor) and value.is_floating_point():
+    if not bool(value.isfinite().all()):
+      yield name
 
 
 def _take_former_names(loaded: dict[str, Any]) -> None:

@@ -19,11 +19,26 @@ from smp.utils.schema import read_as
 Cfg = TypeVar("Cfg")
 
 
-class _Loader(yaml.SafeLoader):
-  """YAML 1.1 loader that also reads numbers like 3e-4, which YAML 1.1 takes as text."""
+class YamlLoader(yaml.SafeLoader):
+  """YAML 1.1 loader that also reads numbers like 3e-4, which YAML 1.1 takes as text.
+
+  A key that stands twice in a table is an error: readers differ in which they take.
+  """
+
+  def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    """Return a table; raise an error for a key that stands in it twice."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+      if isinstance(key, yaml.ScalarNode):
+        if key.value in seen:
+          raise yaml.constructor.ConstructorError(
+            None, None, f"'{key.value}' stands twice", key.start_mark
+          )
+        seen.add(key.value)
+    return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
+YamlLoader.add_implicit_resolver(
   "tag:yaml.org,2002:float",
   re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"),
   [*"+-0123456789"],
@@ -37,7 +52,7 @@ def read_table(path: Path) -> dict[str, Any]:
     UserError: names the file: missing, not YAML, or not a table.
   """
   try:
-    table = yaml.load(path.read_text(), _Loader)
+    table = yaml.load(path.read_text(), YamlLoader)
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror})") from error
   except Exception as error:  # Also errors of bad dates, bytes, too many brackets.
