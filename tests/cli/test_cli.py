@@ -145,6 +145,12 @@ def test_tasks_of_mjlab_are_trained_resumed_and_played(monkeypatch, tmp_path, ca
     (f"{MJLAB_TASK} --minutes 3", "is mjlab's; use --agent.max-iterations"),
     (f"{TASK} --minutes nan", "--minutes nan: give a number of minutes"),
     (f"{TASK} --agent.save-interval 0", "--agent.save-interval 0: give 1 or more"),
+    (f"{TASK} --env.scene.num-envs 0", "--env.scene.num-envs 0: give 1 or more"),
+    (f"{TASK} --agent.load-run x", "--agent.load-run x: add --agent.resume True"),
+    (
+      f"{TASK} --agent.load-checkpoint model_5.pt",
+      "--agent.load-checkpoint model_5.pt: add --agent.resume True",
+    ),
   ],
 )
 def test_bad_choices_of_a_learner_are_named(

@@ -109,13 +109,44 @@ def test_euler_angles_are_about_fixed_axes(tmp_path):
   assert (read * turns.inv()).magnitude().max() < 1e-6
 
 
-@pytest.mark.parametrize("step, fps", [(0.02, 50.0), (20.0, 50.0), (1 / 120, 120.0)])
-def test_times_in_seconds_or_milliseconds(tmp_path, step, fps):
+def timed(path: Path, times: np.ndarray) -> Path:
   names = ["time", "x", "y", "z", "qx", "qy", "qz", "qw", *g1.JOINT_NAMES]
-  values = np.column_stack((np.arange(len(VALUES)) * step, VALUES))
-  path = tmp_path / "walk.csv"
+  values = np.column_stack((times, VALUES))
   path.write_text(text(values, ",", ",".join(names) + "\n"))
-  same(path, fps=fps)
+  return path
+
+
+@pytest.mark.parametrize(
+  "step, fps",
+  [(0.02, 50.0), (20.0, 50.0), (1 / 120, 120.0), (1.0, 1000.0), (1e9 / 30, 30.0)],
+)
+def test_times_in_seconds_or_parts_of_them(tmp_path, step, fps):
+  same(timed(tmp_path / "walk.csv", np.arange(len(VALUES)) * step), fps=fps)
+
+
+def test_times_may_be_rounded(tmp_path):
+  for fps in (30.0, 60.0, 120.0):
+    times = np.round(np.arange(len(VALUES)) / fps, 2)
+    same(timed(tmp_path / "walk.csv", times), fps=fps)
+
+
+def test_times_that_cannot_be_are_refused_unless_the_rate_is_given(tmp_path):
+  even = np.arange(len(VALUES)) / 120
+  gap = even + (np.arange(len(VALUES)) >= 12) / 120
+  back = np.where(np.arange(len(VALUES)) == 12, 0.0, even)
+  path = tmp_path / "walk.csv"
+  for times, message in (
+    (
+      gap,
+      "row 14: column 'time' jumps by 0.01667, elsewhere by 0.008.*: rows are miss",
+    ),
+    (back, "row 14: column 'time' does not increase"),
+    (0.0 * even, "column 'time' does not increase"),
+    (1e5 * even, "column 'time' grows by 833.3 a row, which is no frame rate"),
+  ):
+    with pytest.raises(UserError, match=f"walk.csv: .*{message}.*--input-fps"):
+      read_rows(timed(path, times))
+    same(path, SourceCfg(fps=120.0), fps=120.0)
 
 
 def test_a_column_named_twice(tmp_path):

@@ -173,3 +173,14 @@ def test_the_shipped_set_holds_its_clips_out_and_repeats_none_of_theirs():
       assert len(set(entry.ranges)) == len(entry.ranges)
   held_out = {entry.clip for entry in motions.clips if entry.split == "val"}
   assert held_out >= {"run2_subject4", "walk1_subject5"}
+
+
+@pytest.mark.parametrize("limits", [{"max_bin_s": 0.0}, {"val": ("walk",)}])
+def test_a_set_with_nothing_to_train_on_is_not_written(tmp_path: Path, limits):
+  folder, out = tmp_path / "csv", tmp_path / "set.yaml"
+  folder.mkdir()
+  write_csv(folder / "walk.csv", joined(gait(6, 1.5), gait(2, 0.0)))
+  cfg = replace(WIDE, output=out, input_dir=folder, clips=("walk",), **limits)
+  with pytest.raises(UserError, match="nothing is left to train on"):
+    select(cfg)
+  assert not out.exists()

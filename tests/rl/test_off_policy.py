@@ -456,6 +456,7 @@ def test_a_checkpoint_of_another_network_is_refused(trained, env):
     ("value_range", (1.0, 1.0), "--agent.algorithm.value-range"),
     ("actor_interval", 0, "--agent.algorithm.actor-interval 0"),
     ("num_atoms", 1, "--agent.algorithm.num-atoms 1"),
+    ("learning_rate", math.nan, "--agent.algorithm.learning-rate nan"),
     ("noise_free_envs", -1, "--agent.algorithm.noise-free-envs -1"),
     ("action_bound", 0.0, "--agent.algorithm.action-bound 0.0"),
     ("tau", 0.0, "--agent.algorithm.tau 0.0"),

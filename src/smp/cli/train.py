@@ -15,6 +15,7 @@ from typing import Literal, cast
 import mjlab
 import torch
 import tyro
+from mjlab.rl import RslRlBaseRunnerCfg
 from mjlab.scripts.train import TrainConfig, launch_training
 
 from smp.cli.task_argument import task_from_argv
@@ -208,6 +209,8 @@ def main() -> None:
   off_policy = isinstance(config.agent, OffPolicyRunnerCfg)
   _check_gpus(config, off_policy)
   _check_minutes(task, config.minutes)
+  if config.env.scene.num_envs < 1:
+    raise UserError(f"--env.scene.num-envs {config.env.scene.num_envs}: give 1 or more")
   if config.agent.save_interval < 1:
     raise UserError(
       f"--agent.save-interval {config.agent.save_interval}: give 1 or more"
@@ -324,6 +327,12 @@ def choose_checkpoint(config: TrainArgs) -> TrainArgs:
   experiment = (Path(config.log_root) / config.agent.experiment_name).resolve()
   check_folder(experiment)
   if not config.agent.resume:
+    usual = RslRlBaseRunnerCfg()
+    for name in ("load_run", "load_checkpoint"):
+      given = getattr(config.agent, name)
+      if given != getattr(usual, name) and config.wandb_run_path is None:
+        option = name.replace("_", "-")
+        raise UserError(f"--agent.{option} {given}: add --agent.resume True")
     if isinstance(config.agent, OffPolicyRunnerCfg) and config.agent.init_policy:
       _take_layers(config.agent, Path(config.agent.init_policy))
     return config

@@ -189,6 +189,10 @@ _ROOT_NAMES = _root_names()
 _IGNORED = re.compile(
   r"(frame|time|timestamp|index|row|step|t|id|#)?(_?(idx|id|s|sec|ms))?"
 )
+RATES = (2.0, 1000.0)
+"""Range of the rows per second that a column of times may mean."""
+USUAL_RATES = (24.0, 25.0, 30.0, 50.0, 60.0, 90.0, 100.0, 120.0, 200.0, 240.0, 500.0)
+"""Rates that rounded times stand for if they come near."""
 _TIMES = ("time", "timestamp", "t", "time_s", "time_sec", "timestamp_s")
 
 
@@ -350,23 +354,50 @@ def _named_csv(
     values[:, [columns[joint] for joint in order]],
     order,
     table.lines,
-    SEED_FPS if seed else _rate(table) or CSV_FPS,
+    source.fps or _rate(path, table) or (SEED_FPS if seed else CSV_FPS),
     "wxyz",
     length or ("cm" if seed else "m"),
     angle or ("deg" if seed else "rad"),
   )
 
 
-def _rate(table: Table) -> float | None:
-  """Return the rows per second by a column of times; None: there is none."""
+def _rate(path: Path, table: Table) -> float | None:
+  """Return the rows per second by a column of times; None: there is none.
+
+  Times are in s, ms, microseconds or nanoseconds, whichever gives a rate of `RATES`.
+
+  Raises:
+    UserError: Times do not increase, have a gap, or are in none of these units.
+  """
   for index, name in enumerate(table.names):
-    if plain(name) in _TIMES and len(table.values) > 2:
-      steps = np.diff(table.values[:, index])
-      middle = float(np.median(steps))
-      if middle > 0 and np.abs(steps - middle).max() < 0.2 * middle:
-        rate = 1.0 / middle
-        rate = rate * 1000.0 if rate < 0.9 and middle >= 2.0 else rate
-        return round(rate) if abs(rate - round(rate)) < 0.02 * rate else rate
+    if plain(name) not in _TIMES or len(table.values) < 3:
+      continue
+    steps = np.diff(table.values[:, index])
+    # The mean, as times may be rounded: 0.03, 0.07, 0.1 are 30 rows per second.
+    mean = float(steps.mean())
+    told = f"column '{name}'"
+    remedy = "mend it, or give the rate (--input-fps, --fps), which leaves it unread"
+    if steps.min() < 0.0 or not mean > 0.0:
+      line = table.lines[int(np.argmin(steps)) + 1]
+      raise UserError(f"{path}: row {line}: {told} does not increase; {remedy}")
+    usual = max(mean, float(np.median(steps)))
+    if steps.max() > 1.6 * usual:
+      line = table.lines[int(np.argmax(steps)) + 1]
+      raise UserError(
+        f"{path}: row {line}: {told} jumps by {steps.max():.4g}, elsewhere by "
+        f"{usual:.4g}: rows are missing; {remedy}"
+      )
+    units = (1.0, 1e3, 1e6, 1e9)
+    rate = next((u / mean for u in units if RATES[0] <= u / mean <= RATES[1]), None)
+    if rate is None:
+      raise UserError(
+        f"{path}: {told} grows by {mean:.4g} a row, which is no frame rate in s, ms, "
+        f"microseconds or nanoseconds; {remedy}"
+      )
+    near = min(USUAL_RATES, key=lambda each: abs(each - rate))
+    if abs(rate - near) < 0.01 * rate:
+      return near
+    return round(rate) if abs(rate - round(rate)) < 0.02 * rate else rate
   return None
 
 

@@ -344,6 +344,11 @@ def select(cfg: SelectCfg) -> None:
     )
   train = balance([p for p in found if p.clip not in val_clips], cfg)
   val = balance([p for p in found if p.clip in val_clips], cfg)
+  if not train:
+    raise UserError(
+      f"--val {' '.join(cfg.val)}, --max-bin-s {cfg.max_bin_s:g}: nothing is left to "
+      "train on; hold out fewer clips, or allow more seconds"
+    )
   _write(cfg, train, val)
   _print_table(cfg, found, train, val)
   if cfg.plot is not None:

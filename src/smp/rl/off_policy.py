@@ -654,7 +654,7 @@ def _check(cfg: Td3Cfg) -> None:
     ("teacher_half_life", 1),
     ("teacher_floor", 0),
   ):
-    if getattr(cfg, name) < low:
+    if not getattr(cfg, name) >= low:  # Of NaN neither is true.
       option = name.replace("_", "-")
       raise UserError(
         f"--agent.algorithm.{option} {getattr(cfg, name)}: give {low} or more"
