@@ -57,10 +57,13 @@ def test_clips_to_windows_to_statistics(script, folder, tmp_path):
   npz, stats = tmp_path / "npz", tmp_path / "stats.npz"
   code, out, _ = script("csv_to_npz", "--input-dir", folder, "--output-dir", npz)
   assert code == 0 and "2 of 2 clips" in out
-  code, out, _ = script(
-    "compute_norm_stats", "--inputs", npz, "--output", stats, "--compare", stats
-  )
-  # Statistics that are not there yet cannot be compared with: they are written first.
+  words = ("compute_norm_stats", "--inputs", npz, "--output", stats)
+  # Statistics that are not there yet cannot be compared with.
+  assert "stats.npz" in refused(script(*words, "--compare", stats))
+  assert not stats.exists()
+  code, out, _ = script(*words)
+  assert code == 0 and "left_knee" not in out
+  code, out, _ = script(*words, "--compare", stats)
   assert code == 0 and "left_knee" in out
   assert dataset.load_stats(stats).q_low.shape == (59,)
 
