@@ -17,7 +17,10 @@ from smp.cli import check_init_states, evaluate, play, train
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError, run
+from smp.mdp.events import HELP
+from smp.mdp.observations import STYLE
 from smp.paths import resolve_prior
+from smp.rl.actor_layout import ActorLayout
 from smp.rl.learners import LEARNERS, check_options
 from smp.rl.loading import PlayEnvCfg, build_env, load_policy
 from smp.rl.off_policy import OffPolicyRunnerCfg
@@ -212,6 +215,34 @@ def test_a_curriculum_is_asked_for_taken_by_default_or_refused():
   slow = replace(ppo, curriculum=None, curriculum_climb=20.0)
   with pytest.raises(UserError, match="--curriculum-climb: add --curriculum True"):
     train._begin_gently(slow, off_policy=False)
+
+
+def test_a_resume_keeps_the_order_of_what_the_critic_observes(monkeypatch, tmp_path):
+  """Its widths are the same in any order, so a checkpoint would load into another."""
+  seen: list[list[str]] = []
+
+  def launch(task: str, config: train.TrainArgs) -> None:
+    del task
+    seen.append(list(config.env.observations["critic"].terms))
+
+  def choose(config: train.TrainArgs) -> train.TrainArgs:
+    layout = ActorLayout.of(config.env)
+    terms = (*layout.terms, STYLE)
+    replace(layout, terms=terms, styles=("walk", "run")).apply(config.env)
+    return config
+
+  monkeypatch.setattr(train, "launch_training", launch)
+  words = (
+    f"train Smp-Getup-G1 --learner td3 --curriculum-help 0.5 --log-root {tmp_path}"
+  )
+  words += " --env.commands.smp.prior styles"
+  type_in(monkeypatch, *words.split(), "--env.commands.smp.styles", "walk,run")
+  train.main()
+  # The styles of a resumed one are those of its checkpoint.
+  monkeypatch.setattr(train, "choose_checkpoint", choose)
+  type_in(monkeypatch, *words.split())
+  train.main()
+  assert seen[0] == seen[1] and seen[0][-2:] == [STYLE, HELP]
 
 
 def test_several_gpus_are_refused_for_the_learner_of_one(monkeypatch, capsys, tmp_path):

@@ -19,12 +19,12 @@ import pytest
 import torch
 
 from smp.cli.command_options import given_values, parse_options
-from smp.cli.sim2sim import Sim2SimCfg, sim2sim, start_state
+from smp.cli.sim2sim import Sim2SimCfg, sim2sim
 from smp.deploy.fixed_command import Command, heading, outside_training
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.policy_spec import PolicySpec
-from smp.deploy.rollout import Rollout, figures, read_start, run
+from smp.deploy.rollout import Rollout, figures, read_start, run, start_state
 from smp.errors import UserError
 from smp.motion import rotations
 from smp.motion.fallen_states import FALLEN_POSES

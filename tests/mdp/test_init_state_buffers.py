@@ -151,6 +151,10 @@ def test_refreshing_replaces_the_oldest():
   torch.testing.assert_close(pool.root_pos[5:], before[5:])
   pool.refresh(9)
   assert (pool.root_pos[..., 2] - 0.5).abs().max() < 1e-5
+  # No slot is written twice at once.
+  pool.report.kept = 0
+  pool.refresh(30)
+  assert pool.report.kept == 12
 
 
 def test_falls_are_shared_out_evenly_and_stand_on_the_anchor():

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from smp.data import convert
+from smp.data.familiar import load_familiar
 from smp.data.select_locomotion import (
   SelectCfg,
   is_locomotion,
@@ -468,12 +469,17 @@ def test_stats_script_round_trip(tmp_path, capsys):
   arrays = dict(np.load(b))
   np.savez(b, **{**arrays, "windows": 3.0 * arrays["windows"]})
   run_stats(StatsCfg(inputs=(b,), output=out, compare=out))
-  assert "left_knee" in capsys.readouterr().out
+  differing = capsys.readouterr().out
+  assert "left_knee" in differing
+  run_stats(StatsCfg(inputs=(b,), output=out, compare=out))
+  assert capsys.readouterr().out != differing
   assert span_difference(dataset.load_stats(out), stats).any()
   plain = tmp_path / "stats"
   run_stats(StatsCfg(inputs=(a,), output=plain))
   assert (span_difference(dataset.load_stats(plain), stats) == 0).all()
   assert not list(tmp_path.glob(".*"))
+  load_familiar().save(tmp_path / "familiar")
+  assert (tmp_path / "familiar").stat().st_size > 1000
   assert len(feature_labels()) == len(set(feature_labels())) == FEATURE_DIM
 
 

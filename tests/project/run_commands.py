@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,7 +156,8 @@ def main() -> None:
         wrong = run(prepared(command, clone), clone, Path(folder) / f"{number}.log")
         failed += bool(wrong)
         # A prior of three steps is no prior for the commands that follow.
-        subprocess.run(["git", "checkout", "--quiet", "datasets/priors"], cwd=clone)
+        for made in clone.glob("my_*.safetensors"):
+          shutil.copy(clone / "datasets/priors" / made.name.removeprefix("my_"), made)
         result = wrong or f"works ({time.monotonic() - began:.0f} s)"
       else:
         result = f"left out: {reason}"

@@ -514,6 +514,12 @@ def test_steps_go_through_the_wrapper_of_the_environment(env, monkeypatch):
   (action,) = recorder.actions
   assert float(action.abs().max()) == float(torch.tensor(0.01))
   assert torch.equal(stored(runner)["action"][0], action)
+  # Where the horizon is finite nothing comes after a time-out.
+  monkeypatch.setattr(env.unwrapped.cfg, "is_finite_horizon", True)
+  env.episode_length_buf = torch.full_like(env.episode_length_buf, 10**6)
+  runner._advance(obs, torch.zeros(env.num_envs, env.num_actions))
+  last = stored(runner)
+  assert last["terminated"][1].all() and not last["truncated"][1].any()
 
 
 def test_what_a_resume_contradicts_is_said(trained, env, capsys):

@@ -20,10 +20,9 @@ from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.report import SETTLED_S, UNITS, report
 from smp.deploy.robot_log import write_log
-from smp.deploy.rollout import Log, Rollout, figures, read_start, run
+from smp.deploy.rollout import Log, Rollout, figures, run, start_state
 from smp.deploy.safety import Safety
 from smp.errors import UserError
-from smp.motion.fallen_states import FALLEN_POSES, sample_fallen_states
 from smp.utils.names import check_style
 
 SECONDS = 20.0
@@ -161,30 +160,6 @@ def _check(cfg: Sim2SimCfg) -> None:
     raise UserError(f"--video {cfg.video}: end the name in {' or '.join(VIDEOS)}")
   if cfg.log is not None and cfg.log.suffix != ".npz":
     raise UserError(f"--log {cfg.log}: end the name in .npz")
-
-
-def start_state(start: Path, robot: Robot, seed: int) -> State:
-  """Return the state at rest of a robot that was dropped, or that of a file.
-
-  Args:
-    start: A pose of `FALLEN_POSES`, or a file that `read_start` reads.
-    robot: Whose joints are placed.
-    seed: Of the fall; another seed is another pose of the limbs.
-
-  Raises:
-    UserError: It is neither, or the file does not fit.
-  """
-  pose, at_rest = start.as_posix(), robot.default_state()
-  if pose in FALLEN_POSES:
-    falls = sample_fallen_states(1, window=1, fps=1.0 / robot.step_s, seed=seed)
-    qpos = falls.qpos[falls.pose == FALLEN_POSES.index(pose)][0, -1]
-    at_rest.qpos[:7], at_rest.qpos[robot.joint_q] = qpos[:7], qpos[7:]
-    return at_rest
-  if start.suffix != ".npz" and not start.exists():
-    raise UserError(
-      f"--start {start}: neither a .npz file nor one of {', '.join(FALLEN_POSES)}"
-    )
-  return read_start(start, at_rest)
 
 
 def _check_reported(changes: Changes) -> None:

@@ -209,12 +209,12 @@ def main() -> None:
   off_policy = isinstance(config.agent, OffPolicyRunnerCfg)
   _check_gpus(config, off_policy)
   _check_minutes(task, config.minutes)
-  if config.env.scene.num_envs < 1:
-    raise UserError(f"--env.scene.num-envs {config.env.scene.num_envs}: give 1 or more")
-  if config.agent.save_interval < 1:
-    raise UserError(
-      f"--agent.save-interval {config.agent.save_interval}: give 1 or more"
-    )
+  for option, count in (
+    ("--env.scene.num-envs", config.env.scene.num_envs),
+    ("--agent.save-interval", config.agent.save_interval),
+  ):
+    if count < 1:
+      raise UserError(f"{option} {count}: give 1 or more")
   if config.gpu_ids is None:
     reason = "No GPU asked for" if has_gpu else "No CUDA GPU found"
     engine = (

@@ -21,7 +21,7 @@ from smp.data.clip_kinematics import CONTACT, Poses
 from smp.errors import UserError
 from smp.paths import DATASETS
 from smp.robots import g1
-from smp.utils.files import atomic_path
+from smp.utils.files import save_arrays
 
 FAMILIAR = DATASETS / "familiar.npz"
 RATE = 30.0
@@ -353,19 +353,17 @@ class Familiar:
 
   def save(self, path: Path = FAMILIAR) -> None:
     """Write models and ranges as NPZ."""
-    with atomic_path(path) as temporary:
-      np.savez(
-        temporary,
-        figures=np.array(_names()),
-        lengths=np.array(LENGTHS),
-        low=self.low.astype(np.float32),
-        high=self.high.astype(np.float32),
-        **{
-          f"{name}_{part}": getattr(getattr(self, name), part).astype(np.float32)
-          for name in ("pose", "rate")
-          for part in ("mean", "precision")
-        },
-      )
+    arrays = {
+      "figures": np.array(_names()),
+      "lengths": np.array(LENGTHS),
+      "low": self.low.astype(np.float32),
+      "high": self.high.astype(np.float32),
+    }
+    for name in ("pose", "rate"):
+      for part in ("mean", "precision"):
+        value = getattr(getattr(self, name), part)
+        arrays[f"{name}_{part}"] = value.astype(np.float32)
+    save_arrays(path, arrays)
 
 
 def _names() -> list[str]:

@@ -21,7 +21,7 @@ from smp.deploy.policy_spec import STYLE, Observation, PolicySpec
 from smp.errors import UserError
 from smp.robots import g1
 from smp.utils.components import SCALAR, Component
-from smp.utils.config import YamlLoader
+from smp.utils.config import read_table
 from smp.utils.files import atomic_path
 from smp.utils.schema import read_as
 
@@ -335,14 +335,7 @@ def read_deploy(path: str | os.PathLike[str]) -> Deploy:
     UserError: There is no such file, it is not YAML, or an entry is missing, unknown,
       or impossible.
   """
-  try:
-    table = yaml.load(Path(path).read_text(), YamlLoader)
-  except OSError as error:
-    raise UserError(f"{path}: cannot read ({error.strerror})") from error
-  except Exception as error:  # Also errors of bad dates, numbers, too many brackets.
-    detail = " ".join(str(error).split())[:100]
-    raise UserError(f"{path}: not YAML ({detail})") from error
-  deploy = read_as(Deploy, table, path, "export the policy again")
+  deploy = read_as(Deploy, read_table(Path(path)), path, "export the policy again")
   _check(deploy, path)
   return deploy
 

@@ -19,7 +19,7 @@ from smp.deploy.deploy_file import Deploy
 from smp.deploy.mujoco_robot import Robot
 from smp.deploy.rollout import Log
 from smp.errors import UserError
-from smp.utils.files import atomic_path
+from smp.utils.files import save_arrays
 
 FORMAT = 1
 _RATE_ERROR = 0.02
@@ -61,8 +61,7 @@ def write_log(path: Path, log: Log, robot: Robot) -> None:
   }
   if robot.spec.styles:
     arrays["style"] = np.tile(robot.style_one_hot(), (len(log.time), 1))
-  with atomic_path(path) as temporary, open(temporary, "wb") as file:
-    np.savez_compressed(file, **vars(log), **arrays)
+  save_arrays(path, vars(log) | arrays, compress=True)
 
 
 def read_log(path: str | os.PathLike[str], deploy: Deploy) -> RobotLog:

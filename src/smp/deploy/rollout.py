@@ -16,7 +16,8 @@ from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.safety import Safety
 from smp.errors import UserError
-from smp.utils.files import atomic_path
+from smp.motion.fallen_states import FALLEN_POSES, sample_fallen_states
+from smp.utils.files import save_arrays
 
 STAND_HEIGHT = 0.3
 """How far a stand lifts the robot for its soft start, m."""
@@ -41,8 +42,8 @@ class Log:
 
   def save(self, path: Path) -> None:
     """Write the arrays to a compressed .npz file."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-      np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
+    arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+    save_arrays(path, arrays, compress=True)
 
 
 class Rollout:
@@ -169,6 +170,30 @@ def run(
       break
     after_step()
   return rollout.log()
+
+
+def start_state(start: Path, robot: Robot, seed: int) -> State:
+  """Return the state at rest of a robot that was dropped, or that of a file.
+
+  Args:
+    start: A pose of `FALLEN_POSES`, or a file that `read_start` reads.
+    robot: Whose joints are placed.
+    seed: Of the fall; another seed is another pose of the limbs.
+
+  Raises:
+    UserError: It is neither, or the file does not fit.
+  """
+  pose, at_rest = start.as_posix(), robot.default_state()
+  if pose in FALLEN_POSES:
+    falls = sample_fallen_states(1, window=1, fps=1.0 / robot.step_s, seed=seed)
+    qpos = falls.qpos[falls.pose == FALLEN_POSES.index(pose)][0, -1]
+    at_rest.qpos[:7], at_rest.qpos[robot.joint_q] = qpos[:7], qpos[7:]
+    return at_rest
+  if start.suffix != ".npz" and not start.exists():
+    raise UserError(
+      f"--start {start}: neither a .npz file nor one of {', '.join(FALLEN_POSES)}"
+    )
+  return read_start(start, at_rest)
 
 
 def read_start(path: str | os.PathLike[str], default: State) -> State:

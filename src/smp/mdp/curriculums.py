@@ -45,7 +45,8 @@ HELP_RISE_ABOVE, HELP_FALL_BELOW = 0.58, 0.45
 """The same where robots are helped up. Half of them begin where little is left to do, and
 noise makes some fall. Above 0.45 the level outran the policy: help fell to 0.08 of the
 weight, success from 0.69 to 0.37, and nothing more was learned there. Above 0.58 success
-stayed over 0.65 while help vanished."""
+stayed over 0.64 until help had vanished, and over 0.51 after that, when robots were pushed
+too."""
 RISING_CLIMB = 4.0
 """How many times as many episodes the level takes there: at the usual pace it had passed
 all that could be learned before the mean success said so, and swung between .5 and .06.
@@ -338,19 +339,17 @@ def add_curriculum(
     raise UserError(
       f"curriculum: help is {help_share}, expected a share of the weight below 1"
     )
-  spread = any(
-    isinstance(command, SmpTermCfg) and command.spread_init_heights
-    for command in cfg.commands.values()
-  )
-  for command in cfg.commands.values():
-    highest = getattr(command, "max_init_head_height", None)
-    if spread and highest is not None and highest <= FIRST_LOWEST_START:
+  terms_of_prior = [c for c in cfg.commands.values() if isinstance(c, SmpTermCfg)]
+  spread = [term for term in terms_of_prior if term.spread_init_heights]
+  for term in spread:
+    highest = term.max_init_head_height
+    if highest is not None and highest <= FIRST_LOWEST_START:
       raise UserError(
         f"--env.commands.smp.spread-init-heights: starts begin at {FIRST_LOWEST_START:g} "
         f"m and grow downward, and --env.commands.smp.max-init-head-height {highest:g} "
         "leaves none there; give 1.4"
       )
-  rising = spread or help_share > 0.0
+  rising = bool(spread) or help_share > 0.0
   if pushes_during is None:
     pushes_during = RISING_PUSHES if rising else (0.0, 1.0)
   for during in (speed_during, pushes_during):

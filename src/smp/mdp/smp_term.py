@@ -247,6 +247,7 @@ class SmpTerm(CommandTerm):
   def __init__(self, cfg: SmpTermCfg, env: ManagerBasedRlEnv):
     super().__init__(cfg, env)
     _check_order(cfg, env)
+    _check_sizes(cfg)
     _check_init_speeds(cfg, env)
     self.robot = cast(Entity, env.scene[cfg.entity_name])
     self.prior = _choose_style(
@@ -521,14 +522,18 @@ def _check_order(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:
       f"env.commands: '{SMP_TERM}' must come first, not '{first}': it writes the initial "
       "state that other commands place their goals around"
     )
-  for name, least in (("sync_interval", 1), ("gsi_buffer_size", 1)):
-    if getattr(cfg, name) < least:
-      raise UserError(f"{name} is {getattr(cfg, name)}, expected {least} or more")
   if cfg.prior is None and cfg.reward_mode != "task_only":
     raise UserError(
       f"reward_mode {cfg.reward_mode} needs a motion prior and prior is None; give "
       "--env.commands.smp.prior, or --env.commands.smp.reward-mode task_only"
     )
+
+
+def _check_sizes(cfg: SmpTermCfg) -> None:
+  """Raise if something has no size."""
+  for name in ("sync_interval", "gsi_buffer_size"):
+    if getattr(cfg, name) < 1:
+      raise UserError(f"{name} is {getattr(cfg, name)}, expected 1 or more")
 
 
 def _check_init_speeds(cfg: SmpTermCfg, env: ManagerBasedRlEnv) -> None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 from smp.errors import UserError, shown
 from smp.motion.features import FeatureSpec
 from smp.utils.config import check_keys, read_table
-from smp.utils.files import atomic_path
+from smp.utils.files import save_arrays
 from smp.utils.schema import read_as
 
 Split = Literal["train", "val"]
@@ -256,26 +256,25 @@ def save_windows(
   ``styles`` (N) is the style of each window, "" without one. It is written if any
   window has one.
   """
-  labels: dict[str, Any] = {"styles": np.array(styles)} if any(styles) else {}
-  with atomic_path(path) as temporary:
-    np.savez(
-      temporary,
-      windows=windows.astype(np.float32, copy=False),
-      fps=np.float64(spec.fps),
-      window_size=np.int64(spec.window),
-      stride=np.int64(stride),
-      ee_body_names=np.array(spec.ee_body_names),
-      feature_dims=np.array(spec.feature_dims),
-      joint_names=np.array(spec.joint_names),
-      heading=np.array(spec.heading),
-      velocity=np.array(spec.velocity),
-      spec=np.array(json.dumps(spec.to_dict())),
-      clip=np.array(clip),
-      split=np.array(split),
-      mirrored=mirrored.astype(bool),
-      ranges=np.array(ranges, dtype=np.int64).reshape(-1, 2),
-      **labels,
-    )
+  arrays: dict[str, Any] = {
+    "windows": windows.astype(np.float32, copy=False),
+    "fps": np.float64(spec.fps),
+    "window_size": np.int64(spec.window),
+    "stride": np.int64(stride),
+    "ee_body_names": np.array(spec.ee_body_names),
+    "feature_dims": np.array(spec.feature_dims),
+    "joint_names": np.array(spec.joint_names),
+    "heading": np.array(spec.heading),
+    "velocity": np.array(spec.velocity),
+    "spec": np.array(json.dumps(spec.to_dict())),
+    "clip": np.array(clip),
+    "split": np.array(split),
+    "mirrored": mirrored.astype(bool),
+    "ranges": np.array(ranges, dtype=np.int64).reshape(-1, 2),
+  }
+  if any(styles):
+    arrays["styles"] = np.array(styles)
+  save_arrays(path, arrays)
 
 
 def _open_npz(
@@ -443,15 +442,13 @@ def save_stats(
   path: Path, stats: NormStats, spec: FeatureSpec, clips: Sequence[str]
 ) -> None:
   """Write statistics as NPZ, with the spec and the clips that they belong to."""
-  with atomic_path(path) as temporary:
-    with temporary.open("wb") as file:  # numpy would add .npz to a name without it.
-      np.savez(
-        file,
-        q_low=stats.q_low,
-        q_high=stats.q_high,
-        spec=np.array(json.dumps(spec.to_dict())),
-        clips=np.array(list(clips)),
-      )
+  arrays = {
+    "q_low": stats.q_low,
+    "q_high": stats.q_high,
+    "spec": np.array(json.dumps(spec.to_dict())),
+    "clips": np.array(list(clips)),
+  }
+  save_arrays(path, arrays)
 
 
 def load_stats(path: str | Path) -> NormStats:

@@ -38,6 +38,7 @@ from smp.rl.td3 import (
   COST_SHARE,
   DEFAULT_SHARE,
   DEFAULT_SHARE_SCALE,
+  PULL_TO_SPEAK_OF,
   Td3,
   Td3Cfg,
 )
@@ -47,8 +48,7 @@ from smp.utils.tensor_files import load_tensors, save_tensors
 
 REPLAY_FILE = "replay.pt"
 """Name of the replay's file, beside the checkpoints, with ``save_replay``."""
-PULL_TO_SPEAK_OF = 0.1
-"""Weight of the imitation from which on a policy may fall without its teacher."""
+
 REACH_WINDOWS, REACH_TAIL = 512, 0.005
 """Samples of a prior that `action_bound` takes its poses of, and the share of the
 smallest and of the largest angles that it leaves out."""

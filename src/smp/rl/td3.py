@@ -128,8 +128,9 @@ their upper end."""
 OBS_CLIP = 10.0
 BFLOAT16_GAIN = 1.2
 """How many times as fast products in bfloat16 must be to be used."""
-FADED = 0.1
-"""A teacher with less weight than this hardly teaches."""
+PULL_TO_SPEAK_OF = 0.1
+"""Weight of the imitation below which a teacher hardly teaches, and above which a policy
+may fall without its teacher."""
 OUTPUT_GAIN = 0.01
 """Factor on the actor's last layer, so that the first actions are the default pose."""
 
@@ -559,7 +560,7 @@ class Td3:
         # The state may be of another device, and of a training with other settings.
         group |= self._step_settings()
     self.updates = int(state["updates"])
-    if self.teacher is not None and self.pull() < FADED:
+    if self.teacher is not None and self.pull() < PULL_TO_SPEAK_OF:
       print(
         f"[WARN] --agent.teacher: at {self.updates} updates the pull to it has faded to "
         f"{self.pull():.2g}; to be taught from now on, raise "

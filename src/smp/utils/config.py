@@ -19,7 +19,7 @@ from smp.utils.schema import read_as
 Cfg = TypeVar("Cfg")
 
 
-class YamlLoader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
   """YAML 1.1 loader that also reads numbers like 3e-4, which YAML 1.1 takes as text.
 
   A key that stands twice in a table is an error: readers differ in which they take.
@@ -38,7 +38,7 @@ class YamlLoader(yaml.SafeLoader):
     return super().construct_mapping(node, deep)
 
 
-YamlLoader.add_implicit_resolver(
+_Loader.add_implicit_resolver(
   "tag:yaml.org,2002:float",
   re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"),
   [*"+-0123456789"],
@@ -52,7 +52,7 @@ def read_table(path: Path) -> dict[str, Any]:
     UserError: names the file: missing, not YAML, or not a table.
   """
   try:
-    table = yaml.load(path.read_text(), YamlLoader)
+    table = yaml.load(path.read_text(), _Loader)
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror})") from error
   except Exception as error:  # Also errors of bad dates, bytes, too many brackets.

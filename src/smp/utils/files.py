@@ -7,8 +7,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from smp.errors import UserError
 
@@ -16,6 +19,22 @@ try:
   import fcntl
 except ImportError:  # Without Unix file locks, the leftovers of killed programs stay.
   fcntl = None
+
+
+def save_arrays(
+  path: str | os.PathLike[str], arrays: Mapping[str, Any], compress: bool = False
+) -> None:
+  """Write arrays by name as NPZ; all of them, or nothing.
+
+  The name of the file is as given: numpy itself adds .npz to one without it.
+
+  Raises:
+    UserError: the folder cannot be written, or its disk is full.
+  """
+  write = np.savez_compressed if compress else np.savez
+  with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    write(file, **arrays)
+
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.[^.]+)?")
 """Names of the temporary files of `atomic_path`: hidden, unlike any finished file."""
