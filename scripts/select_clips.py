@@ -1,9 +1,8 @@
 """Choose forward locomotion in LAFAN1 clips. See --help."""
 
-import tyro
-
+from smp.cli.options import parse
 from smp.data.select_locomotion import SelectCfg, select
 from smp.errors import run
 
 if __name__ == "__main__":
-  run(lambda: select(tyro.cli(SelectCfg, description=SelectCfg.__doc__)))
+  run(lambda: select(parse(SelectCfg)))

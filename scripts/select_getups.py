@@ -1,9 +1,8 @@
 """Cut the get-ups out of LAFAN1 clips. See --help."""
 
-import tyro
-
+from smp.cli.options import parse
 from smp.data.select_getups import SelectGetupsCfg, select
 from smp.errors import run
 
 if __name__ == "__main__":
-  run(lambda: select(tyro.cli(SelectGetupsCfg, description=SelectGetupsCfg.__doc__)))
+  run(lambda: select(parse(SelectGetupsCfg)))

@@ -511,7 +511,7 @@ def test_a_refused_policy_leaves_no_renderer_open(monkeypatch, tmp_path):
 
   monkeypatch.setattr(play, "build_env", lambda *_: env)
   monkeypatch.setattr(play, "load_policy", refuse)
-  args = play.PlayArgs(agent="zero", video=True, video_file=str(tmp_path / "out.mp4"))
+  args = play.PlayArgs(agent="zero", video=True, video_file=tmp_path / "out.mp4")
   with pytest.raises(UserError, match="not this one"):
     play.record(TASK, args, None)
   assert closed and not list(tmp_path.iterdir())

@@ -443,8 +443,9 @@ QUICK = [
 def test_reads_priors_of_different_specs_side_by_side(tmp_path: Path, capsys):
   _write(tmp_path / "npz" / "a.npz", "train", 0)
   _write(tmp_path / "npz" / "b.npz", "val", 1)
-  for name in ("a", "dance1_subject1", "dance2_subject1", "jumps1_subject2"):
-    _write(tmp_path / "others" / f"{name}.npz", "train", 2)
+  names = ("a", "dance1_subject1", "dance2_subject1", "jumps1_subject2")
+  for seed, name in enumerate(names, start=2):
+    _write(tmp_path / "others" / f"{name}.npz", "train", seed)
   trained = [{"clip": clip, "split": "train"} for clip in ("a", "b")]
   _prior({"data": trained}).save(tmp_path / "ours.safetensors")
   _prior(heading="yaw", velocity="clip").save(tmp_path / "published.safetensors")
@@ -523,10 +524,11 @@ def test_bad_input_is_refused(tmp_path: Path):
   prior = str(tmp_path / "p.safetensors")
   (tmp_path / "bad.json").write_text('{"priors": [{"prior": "x"}]}')
   (tmp_path / "worse.json").write_text("[1")
+  (tmp_path / "deep.json").write_text("[" * 100_000)
   for arguments, message in (
     (["--windows", str(tmp_path / "b.npz")], "no such file"),
-    ([*windows, "--draws", "0"], "draws is 0"),
-    ([*windows, "--real-windows", "0"], "real_windows is 0"),
+    ([*windows, "--draws", "0"], "--draws 0: must be"),
+    ([*windows, "--real-windows", "0"], "--real-windows 0: must be"),
     ([*windows, "--others", str(tmp_path / "none.npz")], "no such file"),
     ([*windows, "--others", str(tmp_path)], "every clip there is among"),
     ([*windows, "--names", "x", "y"], "2 for 1 priors"),
@@ -534,6 +536,9 @@ def test_bad_input_is_refused(tmp_path: Path):
     ([*windows, "--join", str(tmp_path / "none.json")], "none.json: cannot read"),
     ([*windows, "--join", str(tmp_path / "bad.json")], "bad.json: not a report"),
     ([*windows, "--join", str(tmp_path / "worse.json")], "worse.json: not a JSON"),
+    ([*windows, "--join", str(tmp_path / "deep.json")], "deep.json: not a JSON"),
+    ([*windows, "--plot", "errors.txt"], "--plot errors.txt: give a name that ends"),
+    ([*windows, "--device", "foo"], "device 'foo' cannot be used"),
   ):
     with pytest.raises(UserError, match=message):
       cli.main([prior, *arguments])

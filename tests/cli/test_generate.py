@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from smp.cli import generate
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError, run
+from smp.motion.features import g1_spec
 from smp.paths import resolve_prior
 from smp.robots import g1
 from smp.viz.offscreen import MotionBatch, OffscreenRenderer, direction, facing
@@ -49,17 +51,27 @@ def lying() -> np.ndarray:
 # Bad input.
 
 
+def test_a_prior_of_another_robot_is_refused(monkeypatch, tmp_path):
+  spec = g1_spec(joint_names=("a_joint", *g1.JOINT_NAMES[1:]))
+  monkeypatch.setattr(MotionPrior, "load", lambda _: SimpleNamespace(spec=spec))
+  type_in(monkeypatch, f"loco --output {tmp_path / 'x.png'}")
+  with pytest.raises(
+    UserError, match="loco.safetensors is not of the G1 .*joint_names"
+  ):
+    generate.main()
+
+
 @pytest.mark.parametrize(
   "words, message",
   [
     ("nobody --output x.png", "prior 'nobody'.*shipped: .*loco"),
     ("loco --output x.jpeg", r"x.jpeg: cannot write '.jpeg' files.*\.png.*\.mp4"),
     ("loco --output x", "x: cannot write '' files"),
-    ("loco --output x.png --samples 0", "--samples is 0, expected 1 or more"),
-    ("loco --output x.png --pictures -1", "--pictures is -1, expected 1 or more"),
-    ("loco --output x.mp4 --resample 0", "--resample is 0, expected 1 or more"),
-    ("loco --output x.png --seconds -1", "--seconds is -1.0, expected 0 or more"),
-    ("loco --output x.png --seconds nan", "--seconds is nan, expected 0 or more"),
+    ("loco --output x.png --samples 0", "--samples 0: must be at least 1"),
+    ("loco --output x.png --pictures -1", "--pictures -1: must be at least 1"),
+    ("loco --output x.mp4 --resample 0", "--resample 0: must be at least 1"),
+    ("loco --output x.png --seconds -1", "--seconds -1.0: must be at least 0"),
+    ("loco --output x.png --seconds nan", "--seconds nan: must be a finite number"),
     ("loco --output x.png --seconds .1", "--seconds is 0.1, expected 0 .* least 0.2"),
     ("loco --output x.png --overlap 0", "overlap is 0, expected 1 to 9"),
     ("loco --output x.png --overlap 10", "overlap is 10, expected 1 to 9"),
@@ -68,7 +80,7 @@ def lying() -> np.ndarray:
     ("loco --output x.png --styles run,", "styles 'run,': a name is missing"),
     ("loco --output x.png --styles run,run", "'run' is given twice"),
     ("loco --output x.png --styles run/run", "write run"),
-    ("loco --port 70000", "--port is 70000, expected 0 .any. to 65535"),
+    ("loco --port 70000", "--port 70000: must be at most 65535"),
     ("loco --host no.such.host.invalid", "--host no.such.host.invalid: cannot listen"),
   ],
 )

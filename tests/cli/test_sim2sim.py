@@ -545,7 +545,10 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path):
     ({"seconds": 0.0}, "--seconds 0"),
     ({"noise": -1.0}, "--noise -1"),
     ({"seed": -1}, "--seed -1"),
-    ({"video": Path("out.txt")}, "--video out.txt: end the name in .mp4 or .gif"),
+    (
+      {"video": Path("out.txt")},
+      "--video out.txt: give a name that ends in .mp4 or .gif",
+    ),
     ({"log": Path("out.csv")}, "--log out.csv: end the name in .npz"),
     ({"viewer": "viser", "report": True}, "--viewer viser runs until"),
     ({"viewer": "viser", "seconds": 3.0}, "--viewer viser runs until"),

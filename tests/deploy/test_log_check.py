@@ -744,8 +744,13 @@ def test_a_log_of_something_else_is_one_line(
 def test_other_bad_input_is_one_line(policy: OnnxPolicy, tmp_path: Path):
   with pytest.raises(UserError, match="gone.npz: no such log"):
     check(CheckLogCfg(policy.path, tmp_path / "gone.npz"))
-  with pytest.raises(UserError, match="--tolerance 0: give a number above 0"):
+  with pytest.raises(UserError, match="--tolerance 0.0: must be above 0"):
     check(CheckLogCfg(policy.path, tmp_path / "gone.npz", tolerance=0.0))
+  whole = recorded(policy)
+  empty = whole | {name: value[:0] for name, value in whole.items() if value.ndim}
+  empty["joint_names"] = whole["joint_names"]
+  with pytest.raises(UserError, match="log.npz: a log without rows"):
+    check_found(policy, tmp_path, empty)
   short = Controller(policy).run(measured()[:40])
   with pytest.raises(UserError, match="a log of 40 rows is too short"):
     check_found(policy, tmp_path, short)

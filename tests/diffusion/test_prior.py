@@ -268,6 +268,14 @@ def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch):
   assert os.listdir(saved.parent) == [saved.name]
 
 
+def test_metadata_that_is_not_json_is_refused(saved: Path):
+  for text in ("{", "[" * 100_000):
+    save_file(load_file(saved), saved, {METADATA_KEY: text})
+    with pytest.raises(UserError, match="is not JSON") as error:
+      MotionPrior.load(saved)
+    assert "\n" not in str(error.value)
+
+
 def test_a_saved_prior_can_be_read_by_others(saved: Path):
   umask = os.umask(0)
   os.umask(umask)

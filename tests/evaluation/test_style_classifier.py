@@ -205,6 +205,9 @@ def test_damaged_files_are_refused(classifier, tmp_path: Path):
     path.write_bytes(damaged)
     with pytest.raises(UserError, match="not a readable style classifier"):
       StyleClassifier.load(path)
+  save_file({"a": torch.zeros(1)}, path, {METADATA_KEY: "[" * 100_000})
+  with pytest.raises(UserError, match="not a readable style classifier"):
+    StyleClassifier.load(path)
   save_file({"a": torch.zeros(1)}, path)
   with pytest.raises(UserError, match="not a style classifier"):
     StyleClassifier.load(path)

@@ -426,6 +426,16 @@ def test_windows_of_another_layout_are_not_mixed(tmp_path):
     dataset.load_windows([a, b])
 
 
+def test_a_motion_counts_once_under_whatever_names(tmp_path):
+  a, b = some_windows(tmp_path / "a.npz"), some_windows(tmp_path / "b.npz", n=6)
+  assert len(dataset.load_windows([a, b]).windows) == 11
+  with pytest.raises(UserError, match="a.npz: given twice; name it once"):
+    dataset.load_windows([a, b, a])
+  again = some_windows(tmp_path / "c.npz")
+  with pytest.raises(UserError, match="c.npz: the same windows as .*a.npz"):
+    dataset.load_windows([a, again])
+
+
 def test_atomic_path_leaves_nothing_behind(tmp_path):
   target = tmp_path / "file.txt"
   target.write_text("old")

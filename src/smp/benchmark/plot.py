@@ -37,7 +37,7 @@ def plot_benchmark(rows: Sequence[Row], device: str, path: Path) -> None:
       axes.legend()
   figure.suptitle(device)
   with atomic_path(path) as temporary:
-    figure.savefig(temporary, format="png", dpi=120)
+    figure.savefig(temporary, dpi=120)
 
 
 def _count(rows: Sequence[Row], name: str) -> int:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.tasks.registry import load_env_cfg
@@ -27,6 +26,7 @@ from smp.benchmark.plot import plot_benchmark
 from smp.benchmark.rounding import Rounding, measure_rounding
 from smp.benchmark.shares import contact_fill, profile_step
 from smp.benchmark.timing import Spread, ratio, spread, time_calls
+from smp.cli.options import parse
 from smp.cli.train import default_config
 from smp.diffusion.prior import MotionPrior
 from smp.diffusion.sds import float32_products, products_in
@@ -41,7 +41,9 @@ from smp.sim import NativeSimulation
 from smp.sim.engine import default_device, make_env
 from smp.tasks.registry import all_tasks
 from smp.utils.cpu import core_count
+from smp.utils.device import choose_device
 from smp.utils.files import atomic_path
+from smp.utils.limits import Count, PictureFile, Positive, WholeNumber
 
 GSI_BUFFER_SIZE = 64
 FILL_STEPS = 20
@@ -62,18 +64,18 @@ class Options:
 
   task: str = all_tasks()[0].id
 
-  envs: tuple[int, ...] = (64, 1024, 4096, 16384)
+  envs: tuple[Count, ...] = (64, 1024, 4096, 16384)
   """Numbers of environments."""
 
-  step_envs: int | None = None
+  step_envs: Count | None = None
   """Time whole steps of the environment up to this many environments. Default: all on a
   GPU, 1024 on a CPU."""
 
-  learner_envs: int | None = None
+  learner_envs: WholeNumber | None = None
   """Environments of the off-policy learner; 0: leave it out. Default: as many as
   train.py takes."""
 
-  seconds: float = 3.0
+  seconds: Positive = 3.0
   """Approximate duration of each measurement, s."""
 
   precision: str = "auto"
@@ -88,7 +90,7 @@ class Options:
   json: Path | None = None
   """Numbers to write (JSON)."""
 
-  plot: Path | None = None
+  plot: PictureFile | None = None
   """Picture to write (PNG)."""
 
 
@@ -107,12 +109,8 @@ class Result:
 
 def main() -> None:
   """Run ``benchmark [OPTIONS]``."""
-  options = tyro.cli(Options, prog=sys.argv[0])
-  if min(options.envs) < 1 or options.seconds <= 0.0:
-    raise UserError("--envs and --seconds: give numbers above zero")
-  if options.learner_envs is not None and options.learner_envs < 0:
-    raise UserError(f"--learner-envs {options.learner_envs}: give 0 or more")
-  device = options.device or default_device("auto")
+  options = parse(Options)
+  device = str(choose_device(options.device or default_device("auto")))
   results: list[Result] = []
   notes: dict[str, Any] = {}
   for robots in options.envs:

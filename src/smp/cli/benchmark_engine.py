@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.tasks.registry import load_env_cfg
 from rich.console import Console
 from rich.table import Table
 
 from smp.benchmark.timing import time_call
+from smp.cli.options import parse
 from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.sim.engine import make_env
 from smp.tasks.registry import all_tasks
 from smp.utils.cpu import core_count, thread_count
 from smp.utils.files import atomic_path
+from smp.utils.limits import Count, Positive, WholeNumber
 
 GSI_BUFFER_SIZE = 64
 
@@ -38,16 +38,16 @@ class Options:
 
   task: str = all_tasks()[0].id
 
-  robots: tuple[int, ...] = (1, 16, 64, 256, 1024)
+  robots: tuple[Count, ...] = (1, 16, 64, 256, 1024)
 
-  threads: tuple[int, ...] = (1, 2)
+  threads: tuple[Count, ...] = (1, 2)
   """Threads of the native engine; numbers above the cores of this machine are left out.
   """
 
-  seconds: float = 3.0
+  seconds: Positive = 3.0
   """Approximate duration of each measurement, s."""
 
-  warp_robots: int = 256
+  warp_robots: WholeNumber = 256
   """Maximum number of environments for Warp; beyond it the time is proportional."""
 
   json: Path | None = None
@@ -70,7 +70,7 @@ class Timing:
 
 def main() -> None:
   """Run ``benchmark_engine [OPTIONS]``."""
-  options = tyro.cli(Options, prog=sys.argv[0])
+  options = parse(Options)
   threads = [count for count in options.threads if count <= core_count()]
   timings: list[Timing] = []
   for robots in options.robots:

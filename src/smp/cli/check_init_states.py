@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import torch
 import tyro
 
+from smp.cli.options import parse
 from smp.cli.task_argument import check_task
 from smp.errors import UserError
+from smp.utils.limits import Count, Positive, Seed
 from smp.utils.quiet import quiet
 
 if TYPE_CHECKING:
@@ -39,13 +41,13 @@ class CheckInitStatesCfg:
   prior: str | None = None
   """Another prior than the task's: a shipped one by name, or a file."""
 
-  num_envs: int = 100
+  num_envs: Count = 100
   """Number of episodes, each from a window of its own."""
 
-  seconds: float = 0.2
+  seconds: Positive = 0.2
   """Simulated time of each episode, s."""
 
-  seed: int = 0
+  seed: Seed = 0
   device: str | None = None
   """Default: a CUDA GPU if there is one, else the CPU."""
 
@@ -188,7 +190,7 @@ def print_report(reports: list[InitStatesReport]) -> None:
 
 def main() -> None:
   """Run ``check_init_states TASK... [OPTIONS]``."""
-  cfg = tyro.cli(CheckInitStatesCfg, description=CheckInitStatesCfg.__doc__)
+  cfg = parse(CheckInitStatesCfg)
   if not cfg.tasks:
     raise UserError("no task: name at least one; --help shows an example")
   for name in ("num_envs", "seconds"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from smp.cli.options import parse
 from smp.deploy.controller import refuse_unmeasured
 from smp.deploy.deploy_file import (
   check_against,
@@ -20,7 +20,7 @@ from smp.deploy.deploy_file import (
 from smp.deploy.log_check import TOLERANCE, Check, check_log
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.robot_log import read_log
-from smp.errors import UserError
+from smp.utils.limits import Positive, check_limits
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CheckLogCfg:
   """The controller's deploy file, to be compared with the policy. Default: the one beside
   the policy, if it is there."""
 
-  tolerance: float = TOLERANCE
+  tolerance: Positive = TOLERANCE
   """Largest difference of an action that counts as none."""
 
   json: bool = False
@@ -52,7 +52,7 @@ class CheckLogCfg:
 
 def main() -> None:
   """Run ``check_log POLICY.onnx LOG.npz``; exit code 1 where they part."""
-  cfg = tyro.cli(CheckLogCfg, description=CheckLogCfg.__doc__)
+  cfg = parse(CheckLogCfg)
   found = check(cfg)
   print(json.dumps(asdict(found)) if cfg.json else "\n".join(lines(found)))
   if not found.agrees:
@@ -65,8 +65,7 @@ def check(cfg: CheckLogCfg) -> Check:
   Raises:
     UserError: A file cannot be read, or the policy cannot be checked from a log.
   """
-  if not (0.0 < cfg.tolerance < math.inf):
-    raise UserError(f"--tolerance {cfg.tolerance:g}: give a number above 0")
+  check_limits(cfg)
   policy = OnnxPolicy(cfg.policy)
   path = cfg.deploy or deploy_path(cfg.policy)
   if cfg.deploy is not None or path.is_file():

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import tyro
 
+from smp.cli.options import parse
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.policy_spec import PolicySpec
 from smp.errors import UserError
@@ -55,7 +56,7 @@ def parse_options(kind: type[Options]) -> Options:
   full = make_dataclass(
     kind.__name__, options, bases=(kind,), frozen=True, kw_only=True
   )
-  found = tyro.cli(full, args=words, description=kind.__doc__)
+  found = parse(full, words, description=kind.__doc__)
   values = {each: getattr(found, each) for each in known}
   named = {part.name: getattr(found, part.name) for part in parts}
   values["command"] += tuple(

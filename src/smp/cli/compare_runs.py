@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from smp.cli.options import parse
 from smp.errors import UserError
 from smp.evaluation.policy.curves import (
   EPISODE,
@@ -21,6 +22,7 @@ from smp.evaluation.policy.curves import (
   mean_sds_loss,
   read_curves,
 )
+from smp.utils.limits import Count, NotNegative
 
 SHOWN = {
   "updates": "Perf/updates",
@@ -42,21 +44,21 @@ class CompareRunsCfg:
   runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
   """Folders of runs, logged with --agent.logger tensorboard, not resumed ones."""
 
-  lengths: tuple[int, ...] = (500, 900)
+  lengths: tuple[Count, ...] = (500, 900)
   """Mean episode lengths, in steps; the time until each is exceeded is shown."""
 
-  minutes: tuple[float, ...] = (20.0, 60.0)
+  minutes: tuple[NotNegative, ...] = (20.0, 60.0)
   """Times at which to compare steps, updates of td3, level of the curriculum, episode
   length, rewards and SDS loss."""
 
-  million_steps: tuple[float, ...] = ()
+  million_steps: tuple[NotNegative, ...] = ()
   """Numbers of steps, in millions, at which to compare the same: trainings that shared
   their machine with other work, say."""
 
 
 def main() -> None:
   """Run ``compare_runs RUN [RUN ...]``."""
-  cfg = tyro.cli(CompareRunsCfg, description=CompareRunsCfg.__doc__)
+  cfg = parse(CompareRunsCfg)
   if not cfg.runs:
     raise UserError("no run named; give one or more folders of logs/rsl_rl/TASK")
   runs = [(run.name, read_run(run)) for run in cfg.runs]

@@ -22,11 +22,11 @@ from smp.deploy.mujoco_robot import Robot
 from smp.deploy.onnx_policy import OnnxPolicy
 from smp.deploy.policy_spec import PolicySpec
 from smp.deploy.rollout import read_start
-from smp.errors import UserError
 from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.rl.actor_layout import ActorLayout, leave_out_prior
 from smp.rl.loading import CPU_GSI_BUFFER_SIZE
 from smp.sim.engine import make_env
+from smp.utils.limits import Count, Positive, Seed
 from smp.utils.quiet import quiet
 
 AT_FIRST = 0.5
@@ -50,10 +50,10 @@ class CompareSimulatorsCfg:
   """Command, such as speed=1.5 or goal=2,3. Each component of the policy's command is
   an option of its own too: name the policy before --help to see them."""
 
-  seconds: float = 20.0
+  seconds: Positive = 20.0
   """Duration of each run, s."""
 
-  starts: int = 5
+  starts: Count = 5
   """Number of initial states drawn from the environment, each 1 mm above the floor."""
 
   start: Path | None = None
@@ -62,7 +62,7 @@ class CompareSimulatorsCfg:
   engine: str = "native"
   """Engine of the environment: `native` or `warp`, both on the CPU."""
 
-  seed: int = 0
+  seed: Seed = 0
 
 
 def main() -> None:
@@ -77,8 +77,6 @@ def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
   Raises:
     UserError: The policy's task is unknown, or an option does not fit.
   """
-  if cfg.starts < 1 or not cfg.seconds > 0.0:
-    raise UserError("--starts and --seconds: give 1 or more, and a time above 0")
   spec = OnnxPolicy(cfg.policy).spec
   check_task(spec.task)
   command = given_values(cfg.command)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from smp import paths
+from smp.cli.options import parse
 from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
 from smp.diffusion.styles import OVER, StyleCfg, parse_style
@@ -33,6 +33,7 @@ from smp.evaluation.policy.style_accuracy import StyleJudge, style_judge
 from smp.robots.variation import RobotVariation
 from smp.tasks.registry import find_task, policy_path, protocol_of
 from smp.utils.files import atomic_path, check_folder
+from smp.utils.limits import Count, Positive, Seed
 
 if TYPE_CHECKING:
   from smp.rl.actor_layout import ActorLayout
@@ -65,15 +66,15 @@ class EvaluateArgs(WandbRunArgs, RobotVariation):
   """A second policy to show beside the first: a checkpoint, or ``zero`` or ``random``.
   """
 
-  num_envs: int = 600
+  num_envs: Count = 600
   """Episodes for each seed, divided evenly among the conditions."""
 
-  seed: int = 0
+  seed: Seed = 0
 
-  seeds: tuple[int, ...] = ()
+  seeds: tuple[Seed, ...] = ()
   """Several seeds, in the place of --seed."""
 
-  seconds: float | None = None
+  seconds: Positive | None = None
   """Another episode length than the protocol's, s. The result says so."""
 
   windows: tuple[Path, ...] = ()
@@ -172,7 +173,7 @@ def main() -> None:
   task, arguments = task_from_argv(
     "evaluate", EvaluateArgs.__doc__, lists_in_one_word=False
   )
-  args = tyro.cli(
+  args = parse(
     EvaluateArgs,
     args=arguments,
     prog=f"{sys.argv[0]} {task}",

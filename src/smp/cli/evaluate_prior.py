@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from smp import paths
+from smp.cli.options import parse
 from smp.cli.train_style_classifier import print_accuracy
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
@@ -31,7 +32,9 @@ from smp.evaluation.prior.judge import (
 from smp.evaluation.prior.prior_plots import save_evaluation_picture
 from smp.evaluation.style_classifier import StyleClassifier
 from smp.motion.dataset import WindowSet, load_stats, load_windows
+from smp.utils.device import choose_device
 from smp.utils.files import atomic_path
+from smp.utils.limits import PictureFile
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Options:
   names: tuple[str, ...] = ()
   """Titles of the columns, one for each prior. Default: the names of the files."""
 
-  plot: Path | None = None
+  plot: PictureFile | None = None
   """Picture to write (PNG)."""
 
   json: Path | None = None
@@ -253,7 +256,7 @@ def load_reports(path: Path) -> list[dict[str, Any]]:
     side_by_side(reports)
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror})") from error
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(
       f"{path}: not a JSON of scripts/evaluate_prior.py; write it anew with --json"
     ) from error
@@ -271,14 +274,15 @@ def _write(path: Path | None, text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
   """Run ``evaluate_prior PRIOR... --windows FILE... [OPTIONS]``."""
   arguments = sys.argv[1:] if arguments is None else arguments
-  options = tyro.cli(Options, args=arguments, description=Options.__doc__)
+  options = parse(Options, arguments)
   if not options.priors:
     raise UserError("no prior: name at least one")
   options.how.check()
   earlier = [report for path in options.join for report in load_reports(path)]
   files = [paths.resolve_prior(name) for name in options.priors]
   names = _names(options, files)
-  priors = [MotionPrior.load(file).to(options.device) for file in files]
+  device = choose_device(options.device)
+  priors = [MotionPrior.load(file).to(device) for file in files]
   if options.style_classifier and not options.by_style:
     raise UserError("--style-classifier: needs --by-style")
   if options.style_weight is not None and not options.by_style:

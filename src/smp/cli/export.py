@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mjlab
-import tyro
 
+from smp.cli.options import parse
 from smp.cli.task_argument import task_from_argv
 from smp.deploy.deploy_file import deploy_path
 from smp.deploy.onnx_export import FILE_NAME, export_policy
@@ -42,7 +42,7 @@ class ExportArgs:
 def main() -> None:
   """Run ``export TASK --checkpoint-file FILE [OPTIONS]``."""
   task, arguments = task_from_argv("export", ExportArgs.__doc__)
-  args = tyro.cli(
+  args = parse(
     ExportArgs, args=arguments, prog=f"{sys.argv[0]} {task}", config=mjlab.TYRO_FLAGS
   )
   checkpoint = args.checkpoint_file or shipped_policy(task)

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 import tyro
 
+from smp.cli.options import parse
 from smp.diffusion.inpainting import OVERLAP, RESAMPLE, check_overlap, generate_motion
 from smp.diffusion.prior import MotionPrior
 from smp.diffusion.styles import StyleCfg, parse_style, split_names
 from smp.errors import UserError
-from smp.motion.features import MotionState, decode, qpos_of
+from smp.motion.features import FeatureSpec, MotionState, decode, g1_spec, qpos_of
 from smp.motion.head import Head
 from smp.paths import resolve_prior
 from smp.robots import g1
+from smp.utils.limits import Count, NotNegative, Port, Seed, check_limits
 from smp.utils.rows import evenly_spaced
 from smp.viz.offscreen import MotionBatch, direction, film_strip, video
 
@@ -50,15 +52,15 @@ class GenerateCfg:
   output: Path | None = None
   """The file to write: .png, .mp4 or .gif. Without it a page opens for the browser."""
 
-  seconds: float | None = None
+  seconds: NotNegative | None = None
   """Length of long motions, s, each window continuing the one before; 0: windows as
   they are. Default: 0 for a film strip, else 4."""
 
-  samples: int | None = None
+  samples: Count | None = None
   """Number of samples. Default: 128 windows, of which `pictures` are shown, or 4 long
   motions, all of which are shown."""
 
-  pictures: int = 8
+  pictures: Count = 8
   """Windows shown, spread evenly in the order of `sort`; with long motions the pictures
   in a row of the film strip, spread evenly over time."""
 
@@ -69,7 +71,7 @@ class GenerateCfg:
   overlap: int = OVERLAP
   """Frames that a window of a long motion shares with the motion before it."""
 
-  resample: int = RESAMPLE
+  resample: Count = RESAMPLE
   """Repetitions of each denoising step of a long motion, for seams that fit."""
 
   styles: str | None = None
@@ -88,12 +90,12 @@ class GenerateCfg:
   style_weight: float = 1.0
   """w of classifier-free guidance: 0 ignores the style, above 1 exaggerates it."""
 
-  seed: int = 0
+  seed: Seed = 0
 
   host: str = "localhost"
   """Address of the page; 0.0.0.0 lets other machines see it."""
 
-  port: int = 8080
+  port: Port = 8080
   """Port of the page, or the next free one if it is taken."""
 
   def check(self) -> None:
@@ -102,18 +104,11 @@ class GenerateCfg:
     Raises:
       UserError: The message names the option.
     """
-    for name in ("samples", "pictures", "resample"):
-      value = getattr(self, name)
-      if value is not None and value <= 0:
-        raise UserError(f"--{name} is {value}, expected 1 or more")
+    check_limits(self)
     if self.styles is not None and self.choice.named():
       raise UserError(
         f"--styles {self.styles} and style '{self.choice.title()}': give one of them"
       )
-    if not 0.0 <= self.length < float("inf"):
-      raise UserError(f"--seconds is {self.seconds}, expected 0 or more")
-    if not 0 <= self.port <= 65535:
-      raise UserError(f"--port is {self.port}, expected 0 (any) to 65535")
     if self.output is not None and self.suffix not in (STRIP, *VIDEOS):
       raise UserError(
         f"{self.output}: cannot write '{self.suffix}' files; give a name that ends in "
@@ -157,7 +152,9 @@ def generate(cfg: GenerateCfg) -> None:
     UserError: The options or the prior are invalid, or nothing can be rendered.
   """
   cfg.check()
-  plain = MotionPrior.load(resolve_prior(cfg.prior))
+  file = resolve_prior(cfg.prior)
+  plain = MotionPrior.load(file)
+  _check_robot(file, plain.spec)
   priors = {name: plain.with_style(each) for name, each in cfg.choices().items()}
   check_overlap(plain, cfg.overlap)
   shortest = plain.spec.window / plain.spec.fps
@@ -177,6 +174,21 @@ def generate(cfg: GenerateCfg) -> None:
   for name, gallery in galleries.items():
     print(f"{name}: {gallery.title}" if name else gallery.title)
   print(f"-> {cfg.output}")
+
+
+def _check_robot(file: Path, spec: FeatureSpec) -> None:
+  """Raise an error for a prior of other joints or features than can be shown.
+
+  Raises:
+    UserError: The message names the file and what differs.
+  """
+  expected = g1_spec(
+    window=spec.window, fps=spec.fps, heading=spec.heading, velocity=spec.velocity
+  )
+  try:
+    spec.check(expected)
+  except UserError as error:
+    raise UserError(f"{file} is not of the G1 as it is drawn here: {error}") from None
 
 
 def sample_each(
@@ -285,4 +297,4 @@ def _browse(cfg: GenerateCfg, priors: dict[str, MotionPrior]) -> None:
 
 def main() -> None:
   """Run ``generate PRIOR [OPTIONS]``."""
-  generate(tyro.cli(GenerateCfg, description=GenerateCfg.__doc__))
+  generate(parse(GenerateCfg))

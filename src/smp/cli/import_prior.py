@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from smp.cli.options import parse
 from smp.diffusion.reproduction import UNKNOWN_LICENCE, import_reproduction
 from smp.errors import UserError
 
@@ -36,7 +37,7 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> None:
   """Run ``import_prior SOURCE OUTPUT [OPTIONS]``."""
   arguments = sys.argv[1:] if arguments is None else arguments
-  options = tyro.cli(Options, args=arguments, description=Options.__doc__)
+  options = parse(Options, arguments)
   if options.output.suffix != ".safetensors":
     raise UserError(f"{options.output}: expected a file name ending in .safetensors")
   prior = import_reproduction(options.source, options.licence)

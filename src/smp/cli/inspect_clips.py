@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from smp.cli.options import parse
 from smp.data.checks import (
   DOUBTFUL_JUMP,
   Finding,
@@ -30,6 +31,7 @@ from smp.errors import UserError
 from smp.motion.clips import Clip, resampled_length
 from smp.motion.contact import outside_limits, penetration
 from smp.motion.features import FPS, WINDOW
+from smp.utils.limits import Count, Port, check_limits
 
 UPRIGHT, LYING = 0.8, 0.5
 """z of the pelvis' vertical: above the first it is upright, below the second it lies.
@@ -56,14 +58,14 @@ class InspectCfg:
     default_factory=SourceCfg
   )
 
-  every: int = 5
+  every: Count = 5
   """Contacts are computed in every so many rows."""
 
   view: str | None = None
   """Show this clip in the browser, on the floor, instead of the table."""
 
   host: str = "localhost"
-  port: int = 8080
+  port: Port = 8080
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,7 @@ def inspect(cfg: InspectCfg) -> None:
   Raises:
     UserError: There are no clips, or a file is refused; the table is printed first.
   """
-  if cfg.every < 1:
-    raise UserError(f"--every {cfg.every}: must be at least 1")
+  check_limits(cfg)
   cfg.source.check()
   if not cfg.folder.exists():
     raise UserError(f"{cfg.folder}: no such file or folder of motion files")
@@ -232,4 +233,4 @@ def _view(cfg: InspectCfg, found: dict[str, Path]) -> None:
 
 def main() -> None:
   """Run ``inspect_clips FOLDER [OPTIONS]``."""
-  inspect(tyro.cli(InspectCfg, description=InspectCfg.__doc__))
+  inspect(parse(InspectCfg))

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 from rich.progress import track
 
+from smp.cli.options import parse
 from smp.data.checks import Rows, judge
 from smp.data.convert import find_clips, find_input
 from smp.data.damage import DAMAGE, change, resampling_change, table_of
@@ -17,6 +17,7 @@ from smp.data.fit_familiar import fit_familiar
 from smp.data.read_clips import load_csv
 from smp.errors import UserError
 from smp.motion.clips import Clip
+from smp.utils.limits import Count, Seed, WholeNumber
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class MeasureCfg:
   input_dir: Path | None = None
   """Folder of clips. Default: the environment variable SMP_LAFAN_DIR."""
 
-  draws: int = 200
+  draws: WholeNumber = 200
   """Number of draws of each kind of damage."""
 
-  rows: int | None = None
+  rows: Count | None = None
   """Length of the damaged stretches, in rows. Default: whole clips."""
 
   kinds: tuple[str, ...] = ()
@@ -46,7 +47,7 @@ class MeasureCfg:
   output: Path = FAMILIAR
   """File that ``fit`` writes."""
 
-  seed: int = 0
+  seed: Seed = 0
 
 
 def rows_of(table: np.ndarray, fps: float = 30.0) -> Rows:
@@ -115,4 +116,4 @@ def measure(cfg: MeasureCfg) -> None:
 
 def main() -> None:
   """Run ``measure_checks [OPTIONS]``."""
-  measure(tyro.cli(MeasureCfg, description=MeasureCfg.__doc__))
+  measure(parse(MeasureCfg))

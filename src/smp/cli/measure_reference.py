@@ -13,6 +13,7 @@ import torch
 import tyro
 
 from smp import paths
+from smp.cli.options import parse
 from smp.diffusion.prior import SCORED_TIMESTEPS, MotionPrior, store_reference
 from smp.diffusion.reference import Reference, WindowsOf
 from smp.diffusion.reference_errors import (
@@ -24,6 +25,7 @@ from smp.diffusion.reference_errors import (
 from smp.errors import UserError
 from smp.evaluation.prior.eval_windows import EvalWindows, rows_to_spec
 from smp.motion.dataset import WindowSet, load_windows
+from smp.utils.device import choose_device
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,10 @@ def measure(prior: MotionPrior, windows: WindowSet) -> Reference:
 def main(arguments: Sequence[str] | None = None) -> None:
   """Run ``measure_reference PRIOR [OPTIONS]``."""
   arguments = sys.argv[1:] if arguments is None else arguments
-  options = tyro.cli(Options, args=arguments, description=Options.__doc__)
+  options = parse(Options, arguments)
   path = paths.resolve_prior(options.prior)
-  prior = MotionPrior.load(path).to(options.device)
+  device = choose_device(options.device)
+  prior = MotionPrior.load(path).to(device)
   if prior.reference is not None and not options.overwrite:
     raise UserError(
       f"{path}: has reference errors already (of {prior.reference.what()}); measure "

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from smp.cli.options import parse
 from smp.cli.task_argument import check_task
 from smp.errors import UserError
 from smp.evaluation.policy.card import draw_curve, write_card
@@ -54,7 +55,7 @@ class PackageCfg:
 
 def main() -> None:
   """Run ``package_policy CHECKPOINT TASK [OPTIONS]``."""
-  cfg = tyro.cli(PackageCfg)
+  cfg = parse(PackageCfg)
   check_task(cfg.task)
   output = cfg.output or policy_path(cfg.task)
   if output.suffix != ".pt":

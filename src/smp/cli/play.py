@@ -13,12 +13,12 @@ from typing import Literal, cast
 
 import mjlab
 import torch
-import tyro
 from mjlab.rl import RslRlVecEnvWrapper
 from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
 from mjlab.viewer.base import PolicyProtocol
 from mjlab.viewer.viser.viewer import CheckpointManager, format_time_ago
 
+from smp.cli.options import parse
 from smp.cli.task_argument import task_from_argv
 from smp.cli.wandb_run import WandbRunArgs, run_checkpoint
 from smp.errors import UserError
@@ -27,6 +27,7 @@ from smp.rl.actor_layout import ActorLayout, prior_of_styles
 from smp.rl.loading import Agent, PlayEnvCfg, build_env, is_smp_task, load_policy
 from smp.rl.policy_file import load_trained
 from smp.tasks.registry import policy_path
+from smp.utils.limits import Count, Seed, VideoFile
 from smp.utils.wandb_files import fetch_prior
 
 
@@ -55,7 +56,7 @@ class PlayArgs(WandbRunArgs):
   style: str | None = None
   """Style, of a policy that observes one. Default: another in each episode."""
 
-  num_envs: int = 1
+  num_envs: Count = 1
 
   device: str | None = None
   """Default: the GPU where there is one."""
@@ -75,22 +76,22 @@ class PlayArgs(WandbRunArgs):
   video: bool = False
   """Write a video instead of opening a viewer; needs no display."""
 
-  video_file: str | None = None
+  video_file: VideoFile | None = None
   """Default: play.mp4 beside the checkpoint, or in the current folder."""
 
-  video_length: int = 500
+  video_length: Count = 500
   """Frames of the video, at 50 per second."""
 
-  video_height: int = 480
-  video_width: int = 640
+  video_height: Count = 480
+  video_width: Count = 640
 
-  seed: int = 42
+  seed: Seed = 42
 
 
 def main() -> None:
   """Run ``play TASK [OPTIONS]``."""
   task, arguments = task_from_argv("play", PlayArgs.__doc__)
-  args = tyro.cli(
+  args = parse(
     PlayArgs,
     args=arguments,
     prog=f"{sys.argv[0]} {task}",
@@ -211,7 +212,7 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
 
   shipped = checkpoint is not None and checkpoint.parent == POLICIES
   folder = Path(".") if checkpoint is None or shipped else checkpoint.parent
-  output = Path(args.video_file) if args.video_file else folder / "play.mp4"
+  output = args.video_file or folder / "play.mp4"
   frames = []
   # A renderer that nobody closes complains when Python ends.
   with closing(

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
+from smp.cli import options
 from smp.cli.upload import UploadCfg, upload_file
 from smp.data.stats import doubt_stats
 from smp.diffusion.trainer import (
@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str]) -> PretrainCfg:
       default = load_config(path, PretrainCfg)
       del arguments[position : position + (1 if value else 2)]
       break
-  return tyro.cli(PretrainCfg, args=arguments, default=default, description=DESCRIPTION)
+  return options.parse(PretrainCfg, arguments, default=default, description=DESCRIPTION)
 
 
 def load_data(cfg: PretrainCfg) -> TrainData:

@@ -23,11 +23,11 @@ from smp.deploy.robot_log import write_log
 from smp.deploy.rollout import Log, Rollout, figures, run, start_state
 from smp.deploy.safety import Safety
 from smp.errors import UserError
+from smp.utils.limits import NotNegative, Port, Positive, Seed, VideoFile, check_limits
 from smp.utils.names import check_style
 
 SECONDS = 20.0
 """Default length of a run, s of simulated time."""
-VIDEOS = (".mp4", ".gif")
 Values = dict[str, tuple[float, ...]]
 Changes = list[tuple[float, Values]]
 
@@ -54,7 +54,7 @@ class Sim2SimCfg(Disturbances):
   style: str | None = None
   """Style, of a policy that observes one; default: the first it was trained with."""
 
-  seconds: float | None = None
+  seconds: Positive | None = None
   """Simulated time, s. Default: 20; a viewer runs until closed."""
 
   start: Path | None = None
@@ -68,10 +68,10 @@ class Sim2SimCfg(Disturbances):
   host: str = "localhost"
   """Address of the page; 0.0.0.0 lets other machines see it."""
 
-  port: int = 8080
+  port: Port = 8080
   """Port of the page, or the next free one if it is taken."""
 
-  video: Path | None = None
+  video: VideoFile | None = None
   """Write a video (.mp4, .gif); needs no display. With a viewer: of what you steered,
   since the last reset, once the viewer is closed."""
 
@@ -93,10 +93,10 @@ class Sim2SimCfg(Disturbances):
   gamepad: bool = False
   """Steer by the first gamepad while a viewer runs."""
 
-  noise: float = 0.0
+  noise: NotNegative = 0.0
   """Observation noise, as a multiple of that in training."""
 
-  seed: int = 0
+  seed: Seed = 0
   """Seed of the noise, of the pushes and of a fall."""
 
 
@@ -150,14 +150,7 @@ def _check(cfg: Sim2SimCfg) -> None:
     )
   if cfg.viewer == "none" and (cfg.keys or cfg.gamepad):
     raise UserError("--keys and --gamepad: add --viewer viser, or --viewer native")
-  if cfg.seconds is not None and not (0.0 < cfg.seconds < math.inf):
-    raise UserError(f"--seconds {cfg.seconds:g}: give a time above 0")
-  if not (0.0 <= cfg.noise < math.inf):
-    raise UserError(f"--noise {cfg.noise:g}: give 0 or more")
-  if cfg.seed < 0:
-    raise UserError(f"--seed {cfg.seed}: give 0 or more")
-  if cfg.video is not None and cfg.video.suffix not in VIDEOS:
-    raise UserError(f"--video {cfg.video}: end the name in {' or '.join(VIDEOS)}")
+  check_limits(cfg)
   if cfg.log is not None and cfg.log.suffix != ".npz":
     raise UserError(f"--log {cfg.log}: end the name in .npz")
 

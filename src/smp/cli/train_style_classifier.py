@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from smp import paths
+from smp.cli.options import parse
 from smp.errors import UserError
 from smp.evaluation.style_classifier import (
   PARTS,
@@ -98,7 +99,7 @@ def warn_of_unjudged(classifier: StyleClassifier) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
   """Run ``train_style_classifier OUTPUT --windows FILE... [OPTIONS]``."""
   arguments = sys.argv[1:] if arguments is None else arguments
-  options = tyro.cli(Options, args=arguments, description=Options.__doc__)
+  options = parse(Options, arguments)
   if options.output.suffix != ".safetensors":
     raise UserError(f"{options.output}: the file must end in .safetensors")
   windows = load_windows(options.windows)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from smp.cli.options import parse
 from smp.diffusion.prior import MotionPrior
 from smp.errors import UserError
 from smp.utils.wandb_files import upload
@@ -49,4 +50,4 @@ def upload_file(cfg: UploadCfg) -> None:
 
 def main() -> None:
   """Run ``upload FILE [OPTIONS]``."""
-  upload_file(tyro.cli(UploadCfg))
+  upload_file(parse(UploadCfg))

@@ -31,6 +31,7 @@ from smp.motion.pose_classes import START_POSES, StartPose, start_pose
 from smp.motion.rotations import quat_to_matrix
 from smp.robots import g1
 from smp.utils.files import atomic_path
+from smp.utils.limits import NotNegative, PictureFile
 
 SMOOTHING_S = 0.3
 STILLNESS_S = 0.15
@@ -60,38 +61,38 @@ class SelectGetupsCfg(ChoiceCfg):
 
   clips: tuple[str, ...] = ("fallAndGetUp*",)
 
-  low: float = 0.35
+  low: NotNegative = 0.35
   """Maximum pelvis height on the ground, m."""
 
-  high: float = 0.68
+  high: NotNegative = 0.68
   """Minimum pelvis height of standing, m."""
 
-  max_rise_s: float = 6.0
+  max_rise_s: NotNegative = 6.0
   """Maximum time from the pose of rest to standing, s; also the range of the search for
   that pose."""
 
-  max_rest_height: float = 0.25
+  max_rest_height: NotNegative = 0.25
   """Maximum pelvis height at rest, m. Lying and sitting are below 0.23 in LAFAN1;
   squats, kneeling and all fours begin at 0.28 and are left out."""
 
-  max_rest_speed: float = 0.6
+  max_rest_speed: NotNegative = 0.6
   """Maximum speed of the bodies at rest (RMS, weighted by mass), m/s. This excludes
   rolls through a fall and up again, which use the fall's momentum."""
 
-  max_tilt: float = 35.0
+  max_tilt: NotNegative = 35.0
   """Maximum torso tilt of standing, reached within the second after, degrees."""
 
   sink: float = 0.6
   """Pelvis height, m, below which the second after ends early: the next fall."""
 
-  before_s: float = 1.0
+  before_s: NotNegative = 1.0
   """Time kept before the rest, s, as far as it is on the ground, without the fall."""
 
-  after_s: float = 1.0
+  after_s: NotNegative = 1.0
   """Time kept after the pelvis is high, s."""
 
   name: str = ""
-  plot: Path | None = None
+  plot: PictureFile | None = None
   """Write a plot of the pelvis height over time with the selected stretches."""
 
   poses: Path | None = None

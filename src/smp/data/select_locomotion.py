@@ -33,6 +33,7 @@ from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import heading, quat_to_matrix
 from smp.robots import g1
 from smp.utils.files import atomic_path
+from smp.utils.limits import Count, NotNegative, PictureFile, Positive, Seed
 
 SMOOTHING_S = 0.5
 
@@ -60,16 +61,16 @@ class SelectCfg(ChoiceCfg):
   standing_clips: tuple[str, ...] = ()
   """Patterns of further clips, of which only standing still is taken."""
 
-  max_turn: float = 0.8
+  max_turn: Positive = 0.8
   """Maximum turning rate of the heading, rad/s."""
 
-  max_drift: float = 25.0
+  max_drift: NotNegative = 25.0
   """Maximum angle between velocity and heading while moving, degrees."""
 
-  max_tilt: float = 35.0
+  max_tilt: NotNegative = 35.0
   """Maximum tilt of the torso, degrees; this excludes hunched and sneaking gaits."""
 
-  min_height: float = 0.68
+  min_height: NotNegative = 0.68
   """Minimum height of the pelvis, m."""
 
   max_hands: float = math.inf
@@ -81,47 +82,47 @@ class SelectCfg(ChoiceCfg):
   frames of forward locomotion a hand or wrist is inside the hip. The tasks end episodes
   at such contacts, so a prior that has learnt them works against the task."""
 
-  skip_s: float = 4.0
+  skip_s: NotNegative = 4.0
   """Seconds left out at both ends of each clip, where actors hold a T-pose. They hold
   it still, so no other criterion would exclude it. In LAFAN1 it lasts up to 3.4 s at
   the start and 2.7 s at the end."""
 
-  moving_speed: float = 0.3
+  moving_speed: NotNegative = 0.3
   """Above this speed (m/s) the motion must be along the heading."""
 
-  max_quiet: float = 0.35
+  max_quiet: NotNegative = 0.35
   """Maximum RMS joint speed below ``moving_speed``, rad/s, for standing still."""
 
   plain_standing: bool = False
   """Of standing still, take only what has hanging arms, both feet on the floor and an
   upright torso."""
 
-  chunk_s: float = 1.5
+  chunk_s: Positive = 1.5
   """Length of the pieces into which stretches are cut, s."""
 
-  min_s: float = 0.5
+  min_s: Positive = 0.5
   """Minimum length of a stretch, s."""
 
   balance_by: BalanceBy = "speed"
   """``kind``: standing still, slow, turning on the spot, forward at several speeds,
   forward and turning, sideways, backward. ``speed``: bins of ``bin_width``."""
 
-  bin_width: float = 0.5
+  bin_width: Positive = 0.5
   """Width of the speed bins, m/s."""
 
-  max_bin_s: float = 90.0
+  max_bin_s: Positive = 90.0
   """Maximum seconds per bin and split; rarer ones are kept entirely."""
 
-  min_bin_s: float = 0.0
+  min_bin_s: NotNegative = 0.0
   """Rarer bins of the training split are repeated up to this many seconds."""
 
-  max_repeats: int = 4
+  max_repeats: Count = 4
   """Maximum number of times that a rare piece is listed."""
 
-  seed: int = 0
+  seed: Seed = 0
   name: str = ""
   description: str = "Standing, walking, jogging and running straight ahead, upright"
-  plot: Path | None = None
+  plot: PictureFile | None = None
   """Write a plot of the selection."""
 
 

@@ -363,7 +363,7 @@ def _check(deploy: Deploy, path: str | os.PathLike[str]) -> None:
   for i, (name, motor) in enumerate(zip(names, deploy.joint_ids_map, strict=True)):
     right = g1.MOTOR_NAMES.index(name)
     require(motor == right, f"'joint_ids_map[{i}]' is {motor}, {name} is motor {right}")
-  _check_numbers(deploy, require)
+  _check_limits(deploy, require)
   _check_observations(deploy, require)
   found = (deploy.policy.input_size, deploy.policy.output_size)
   wanted = (sum(t.size * t.history_length for t in deploy.observations.values()), count)
@@ -385,7 +385,7 @@ def _lists(deploy: Deploy) -> list[tuple[str, tuple, int]]:
   return found
 
 
-def _check_numbers(deploy: Deploy, require: Any) -> None:
+def _check_limits(deploy: Deploy, require: Any) -> None:
   above_zero = {
     "stiffness": deploy.by_joint(deploy.stiffness),
     "damping": deploy.by_joint(deploy.damping),

@@ -158,7 +158,7 @@ class PolicySpec:
     """
     try:
       table = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise UserError(f"metadata '{KEY}' is not JSON") from error
     found = table.get("format") if isinstance(table, dict) else None
     if found not in _FORMATS or isinstance(found, bool):

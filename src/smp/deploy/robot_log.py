@@ -77,6 +77,8 @@ def read_log(path: str | os.PathLike[str], deploy: Deploy) -> RobotLog:
   """
   arrays, styles = _load(path), len(deploy.styles)
   _check_head(path, arrays, deploy)
+  if arrays["time"].size == 0:
+    raise UserError(f"{path}: a log without rows")
   steps = len(np.atleast_1d(arrays["time"]))
   count = len(deploy.joint_names)
   commands = sum(p.size for c in deploy.commands.values() for p in c.components)

@@ -391,7 +391,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]
     )
   try:
     description = json.loads(metadata[METADATA_KEY])
-  except json.JSONDecodeError as error:
+  except (json.JSONDecodeError, RecursionError) as error:
     raise UserError(
       f"{path}: metadata '{METADATA_KEY}' is not JSON ({error}); train or copy it again"
     ) from error

@@ -40,7 +40,9 @@ from smp.diffusion.training_state import (
 from smp.errors import UserError
 from smp.motion.features import FeatureSpec
 from smp.utils.config import to_plain
+from smp.utils.device import choose_device
 from smp.utils.git import git_revision
+from smp.utils.limits import Positive, Seed
 from smp.utils.loggers import Logger, LoggerKind, NoLogger
 from smp.utils.tensor_files import save_tensors
 
@@ -61,7 +63,7 @@ class PretrainCfg:
   only_styles: tuple[str, ...] = ()
   """Train on the windows of these styles alone; empty: on all windows."""
 
-  style_seconds: float | None = None
+  style_seconds: Positive | None = None
   """Train on the first seconds of each style alone, to see how much motion it takes."""
 
   hold_out: bool = True
@@ -123,7 +125,7 @@ class PretrainCfg:
   """Draw windows of every style equally often, however few there are of one. Windows
   without a label count as a style of their own."""
 
-  seed: int = 0
+  seed: Seed = 0
 
   device: str = "auto"
   """``auto``: a CUDA GPU if there is one, else the CPU."""
@@ -666,25 +668,6 @@ def _running_loss(trainer: Trainer) -> float:
   loss = trainer.take_loss()
   trainer.loss_sum, trainer.loss_count = total, count
   return loss
-
-
-def choose_device(name: str) -> torch.device:
-  """Return the device of a name: ``auto``, or any that torch knows.
-
-  Raises:
-    UserError: The device is unknown or not available.
-  """
-  if name == "auto":
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-  try:
-    device = torch.device(name)
-    torch.empty(0, device=device)
-  except (RuntimeError, AssertionError) as error:
-    reason = (str(error).splitlines() or [""])[0].split(". ")[0]
-    raise UserError(
-      f"device '{name}' cannot be used ({reason}); try --device auto"
-    ) from error
-  return device
 
 
 def learning_rate(cfg: PretrainCfg, step: int) -> float:

@@ -27,6 +27,7 @@ from smp.evaluation import intervals
 from smp.motion.dataset import NormStats, WindowSet
 from smp.motion.features import FeatureSpec, g1_spec, mirror_features
 from smp.utils.files import atomic_path
+from smp.utils.limits import BelowOne, Count, Seed, check_limits
 from smp.utils.schema import Size, read_as
 
 WHOLE, UPPER, LOWER = PARTS = ("whole", "upper", "lower")
@@ -42,39 +43,27 @@ MIN_WINDOWS = 10
 class ClassifierCfg:
   """Settings of the training."""
 
-  steps: int = 500
-  batch_size: int = 256
+  steps: Count = 500
+  batch_size: Count = 256
   """Windows per step, of which each style has the same share, and of a style each
   clip. Half of them are mirrored."""
 
-  hidden: int = 128
+  hidden: Count = 128
   """Width of the two hidden layers."""
 
-  learning_rate: float = 2e-3
-  weight_decay: float = 1e-3
-  dropout: float = 0.2
-  noise: float = 0.3
+  learning_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 2e-3
+  weight_decay: BelowOne = 1e-3
+  dropout: BelowOne = 0.2
+  noise: Annotated[float, Field(ge=0.0, lt=10.0)] = 0.3
   """Standard deviation of the noise on normalised features, of which the range of
   LAFAN1 is 2."""
 
-  label_smoothing: float = 0.05
-  seed: int = 0
+  label_smoothing: BelowOne = 0.05
+  seed: Seed = 0
 
   def check(self) -> None:
     """Raise a `UserError` for a setting out of its range."""
-    for name, good, what in (
-      ("steps", self.steps > 0, "above 0"),
-      ("batch_size", self.batch_size > 0, "above 0"),
-      ("hidden", self.hidden > 0, "above 0"),
-      ("learning_rate", 0.0 < self.learning_rate < 1.0, "from 0 to 1"),
-      ("weight_decay", 0.0 <= self.weight_decay < 1.0, "from 0 to 1"),
-      ("dropout", 0.0 <= self.dropout < 1.0, "from 0 to 1"),
-      ("noise", 0.0 <= self.noise < 10.0, "from 0 to 10"),
-      ("label_smoothing", 0.0 <= self.label_smoothing < 1.0, "from 0 to 1"),
-    ):
-      if not good:
-        option = "--" + name.replace("_", "-")
-        raise UserError(f"{option} {getattr(self, name)}: must be {what}")
+    check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -228,7 +217,7 @@ def _read(path: Path) -> tuple[_Description, dict[str, Tensor]]:
     if METADATA_KEY not in metadata:
       raise UserError(f"{path}: not a style classifier; {fix}")
     description = json.loads(metadata[METADATA_KEY])
-  except (SafetensorError, OSError, ValueError) as error:
+  except (SafetensorError, OSError, ValueError, RecursionError) as error:
     raise UserError(
       f"{path}: not a readable style classifier ({type(error).__name__}); {fix}"
     ) from error

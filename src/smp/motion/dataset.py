@@ -394,6 +394,7 @@ def load_windows(paths: Sequence[str | Path]) -> WindowSet:
       part.spec.check(sets[0].spec)
     except UserError as error:
       raise UserError(f"{path} does not go with {files[0]}: {error}") from None
+  _refuse_twins(files, sets)
   styles, style_index = _indexed([_labels(part) for part in sets])
   return WindowSet(
     windows=np.concatenate([part.windows for part in sets]),
@@ -408,6 +409,22 @@ def load_windows(paths: Sequence[str | Path]) -> WindowSet:
     styles=styles,
     style_index=style_index,
   )
+
+
+def _refuse_twins(files: Sequence[Path], sets: Sequence[WindowSet]) -> None:
+  """Raise an error for a motion that is there twice, under whatever names.
+
+  Its windows would count twice, or be trained on and held out at once.
+  """
+  seen: dict[tuple[int, bytes, bytes], Path] = {}
+  for path, part in zip(files, sets, strict=True):
+    if not len(part.windows):
+      continue
+    ends = part.windows[0].tobytes(), part.windows[-1].tobytes()
+    other = seen.setdefault((len(part.windows), *ends), path)
+    if other is not path:
+      what = f"the same windows as {other}" if other != path else "given twice"
+      raise UserError(f"{path}: {what}; name it once")
 
 
 # Statistics.

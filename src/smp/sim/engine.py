@@ -13,6 +13,7 @@ from mjlab.sim.sim import Simulation
 from smp.errors import UserError
 from smp.sim.native import NativeSimulation
 from smp.utils.cpu import thread_count
+from smp.utils.device import choose_device
 
 Engine = Literal["auto", "native", "warp"]
 
@@ -37,12 +38,12 @@ def make_env(
     render_mode: As for mjlab.
 
   Raises:
-    UserError: no such engine, too many threads, or a feature that the engine lacks.
+    UserError: no such engine or device, too many threads, or a feature that the engine
+      lacks.
   """
+  device = str(choose_device(device or default_device(engine)))
   with use_engine(engine, threads):
-    return ManagerBasedRlEnv(
-      cfg, device or default_device(engine), render_mode=render_mode
-    )
+    return ManagerBasedRlEnv(cfg, device, render_mode=render_mode)
 
 
 @contextmanager

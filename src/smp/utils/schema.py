@@ -49,7 +49,7 @@ def read_as(kind: type[T], value: Any, where: object, fix: str = "", at: str = "
       text = f"unknown field '{name}'"
     else:
       subject = f"'{name}' is {shown(wrong['input'])}" if name else "it is"
-      text = f"{subject}, expected {_expected(wrong['msg'])}"
+      text = f"{subject}, expected {expected(wrong['msg'])}"
     raise UserError(f"{where}: {text}{end}") from None
   except (TypeError, ValueError, RecursionError) as error:
     raise UserError(f"{where}: not a table of plain values ({error}){end}") from None
@@ -71,7 +71,8 @@ def _field(at: str, place: tuple[int | str, ...]) -> str:
   return name
 
 
-def _expected(message: str) -> str:
+def expected(message: str) -> str:
+  """Return what a message of pydantic says that a value should be."""
   for start in ("Input should be ", "Value error, "):
     message = message.removeprefix(start)
   return message.replace("an object", "a table of fields")

@@ -114,7 +114,7 @@ def open_video(
 
   # mjlab does the same on import, but importing it takes ten seconds.
   mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
-  codec = "gif" if path.suffix == ".gif" else "h264"
+  codec = "gif" if path.suffix.lower() == ".gif" else "h264"
   with (
     atomic_path(path) as temporary,
     mediapy.VideoWriter(temporary, size, fps=fps, codec=codec) as writer,

@@ -93,7 +93,9 @@ def _evaluation(path: Path, task: str) -> list[str]:
     lines += _table("Task", task_part, rows)
     lines += _table("Naturalness and effort", motion_part, rows, (LIMBS, _limbs))
     return lines
-  except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+  except (
+    *(OSError, ValueError, KeyError, IndexError, TypeError, RecursionError),
+  ) as error:
     raise UserError(
       f"{path}: not an evaluation.json of this version of scripts/evaluate.py "
       f"({type(error).__name__}); evaluate again"

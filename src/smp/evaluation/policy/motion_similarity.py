@@ -18,6 +18,7 @@ from torch import Tensor
 
 from smp.episodes.episode_metrics import all_of
 from smp.episodes.trajectory import Trajectory
+from smp.errors import UserError
 from smp.evaluation.intervals import Interval, jackknife
 from smp.evaluation.prior.sample_quality import canonicalized, distances
 from smp.motion.dataset import NormStats
@@ -86,7 +87,13 @@ class Data:
 
 
 def data_of(features: Tensor, spec: FeatureSpec, stats: NormStats, what: str) -> Data:
-  """Return at most `WINDOWS` of windows (N, W, F), evenly spread, for comparison."""
+  """Return at most `WINDOWS` of windows (N, W, F), evenly spread, for comparison.
+
+  Raises:
+    UserError: There are less than two.
+  """
+  if len(features) < 2:
+    raise UserError(f"{what}: too few to compare with; give at least 2")
   chosen = features[evenly_spaced(len(features), WINDOWS)]
   return Data(canonicalized(chosen, spec), stats, what)
 

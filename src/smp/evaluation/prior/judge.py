@@ -42,6 +42,7 @@ from smp.motion.features import (
   window_velocities,
 )
 from smp.motion.kinds import KINDS, window_kinds
+from smp.utils.limits import Count, Seed, check_limits
 from smp.utils.rows import evenly_spaced
 
 BIN_WIDTH = 0.5
@@ -68,39 +69,31 @@ class EvaluationData:
 class EvaluateCfg:
   """Numbers of windows, samples and draws of an evaluation."""
 
-  windows_per_bin: int = 150
+  windows_per_bin: Count = 150
   """Windows taken from each bin of speed, evenly spread."""
 
-  auc_windows: int = 400
+  auc_windows: Count = 400
   """Windows compared with their altered copies, and with as many of each other kind,
   evenly spread over their clips."""
 
-  samples: int = 512
+  samples: Count = 512
   """Windows sampled from the prior, and held-out windows compared with them. Distances
   to the nearest window depend on the number: keep it when you compare."""
 
-  real_windows: int = 2048
+  real_windows: Count = 2048
   """Windows that samples are compared with, evenly spread over their clips."""
 
   by_kind: bool = False
   """Also report errors by kind of upright locomotion, ``windows_per_bin`` of each."""
 
-  draws: int = 4
+  draws: Count = 4
   """Draws of noise per window and timestep."""
 
-  seed: int = 0
+  seed: Seed = 0
 
   def check(self) -> None:
-    """Raise ``UserError`` for a number that is not positive."""
-    for name in (
-      "windows_per_bin",
-      "auc_windows",
-      "samples",
-      "real_windows",
-      "draws",
-    ):
-      if getattr(self, name) <= 0:
-        raise UserError(f"{name} is {getattr(self, name)}, expected more than 0")
+    """Raise ``UserError`` for a number outside its limits."""
+    check_limits(self)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""Options of scripts: parsed by tyro, then checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from smp.utils.limits import check_limits
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], args: Sequence[str] | None = None, **tyro_options: Any) -> T:
+  """Return the command line as a ``kind``, which is a dataclass.
+
+  A ``~`` at the beginning of a path is the home folder, also where no shell saw it.
+
+  Args:
+    kind: The dataclass.
+    args: Words; None: those of the command line.
+    tyro_options: As for ``tyro.cli``. The description is the docstring of ``kind``
+      unless another is given.
+
+  Raises:
+    UserError: A number is not finite or outside its limits. The message names the option.
+    SystemExit: With code 2, for all that tyro refuses.
+  """
+  options = tyro.cli(kind, args=args, **{"description": kind.__doc__, **tyro_options})
+  check_limits(options)
+  return expand_home(options)
+
+
+def expand_home(options: T) -> T:
+  """Return a dataclass, and those in it, with ``~`` in its paths expanded."""
+  found = {}
+  for field in dataclasses.fields(options):  # type: ignore[arg-type]
+    value = getattr(options, field.name)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+      found[field.name] = expand_home(value)
+    elif isinstance(value, Path):
+      found[field.name] = value.expanduser()
+    elif isinstance(value, tuple) and any(isinstance(each, Path) for each in value):
+      found[field.name] = tuple(
+        each.expanduser() if isinstance(each, Path) else each for each in value
+      )
+  return dataclasses.replace(options, **found)  # type: ignore[type-var]

@@ -1,0 +1,121 @@
+"""Limits of options: annotations, and one check of all.
+
+A field is annotated with one of the kinds below, or with a kind of its own
+(``Annotated[int, Field(ge=2)]``). Numbers must be finite without being annotated,
+unless infinity is their default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+import tyro
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from smp.errors import UserError, shown
+from smp.utils.schema import expected
+
+Count = Annotated[int, Field(ge=1)]
+"""How many of something there are."""
+WholeNumber = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Seed of random numbers: what numpy and torch both take."""
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""Port of a page; 0: any that is free."""
+
+T = TypeVar("T")
+_OMITTED = get_args(tyro.conf.OmitArgPrefixes[int])[1]
+"""How tyro marks a dataclass whose name is no part of its options' names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+  """Annotation of a path to write: what its name may end in."""
+
+  suffixes: tuple[str, ...]
+  """In lower case, with the dot."""
+
+  def check(self, path: Path, option: str) -> None:
+    """Raise ``UserError`` for a path that ends in none of them."""
+    if path.suffix.lower() not in self.suffixes:
+      *others, last = self.suffixes
+      raise UserError(
+        f"{option} {path}: give a name that ends in {', '.join(others)} or {last}"
+      )
+
+
+PictureFile = Annotated[Path, Ending((".png", ".pdf", ".svg"))]
+VideoFile = Annotated[Path, Ending((".mp4", ".gif"))]
+
+
+def check_limits(options: Any) -> None:
+  """Raise an error for the first option outside its limits, or a number that is not finite.
+
+  Args:
+    options: A dataclass; nested ones are checked too.
+
+  Raises:
+    UserError: The message names the option, its value and what it must be.
+  """
+  for name, value, hint, usual in _fields(options, ""):
+    called = f"--{name.replace('_', '-')}"
+    for number in value if isinstance(value, tuple | list) else (value,):
+      if isinstance(number, float) and not math.isfinite(number) and value != usual:
+        raise UserError(f"{called} {number}: must be a finite number")
+    if isinstance(value, Path):
+      for ending in _find(hint, Ending):
+        ending.check(value, called)
+    if not _find(hint, FieldInfo):
+      continue
+    try:
+      _adapter(hint).validate_python(value)
+    except ValidationError as error:
+      found = error.errors()[0]
+      what = _in_short(expected(found["msg"]))
+      raise UserError(f"{called} {shown(found['input'])}: must be {what}") from None
+
+
+def _in_short(limit: str) -> str:
+  """Return a limit in words: "at least 1" for "greater than or equal to 1"."""
+  for long, short in (
+    ("greater than or equal to", "at least"),
+    ("less than or equal to", "at most"),
+    ("greater than", "above"),
+    ("less than", "below"),
+  ):
+    limit = limit.replace(long, short)
+  return limit
+
+
+def _fields(options: Any, prefix: str) -> Iterator[tuple[str, Any, Any, Any]]:
+  """Yield name, value, type and default of all fields, nested dataclasses included."""
+  hints = get_type_hints(type(options), include_extras=True)
+  for field in dataclasses.fields(options):
+    value, hint = getattr(options, field.name), hints[field.name]
+    if dataclasses.is_dataclass(value):
+      flat = _OMITTED in get_args(hint) or any(
+        getattr(each, "name", None) == "" for each in get_args(hint)
+      )
+      yield from _fields(value, prefix if flat else f"{prefix}{field.name}.")
+    else:
+      yield f"{prefix}{field.name}", value, hint, field.default
+
+
+def _find(hint: Any, kind: type[T]) -> list[T]:
+  """Return the annotations of a kind in a type and in its parts."""
+  found = [hint] if isinstance(hint, kind) else []
+  return found + [each for part in get_args(hint) for each in _find(part, kind)]
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+  return TypeAdapter(hint)

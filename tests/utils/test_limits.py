@@ -1,0 +1,138 @@
+"""Limits of options: which values pass, and what the others are told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import tyro
+
+from smp.cli.benchmark import Options as BenchmarkOptions
+from smp.cli.check_init_states import CheckInitStatesCfg
+from smp.cli.compare_runs import CompareRunsCfg
+from smp.cli.evaluate import EvaluateArgs
+from smp.cli.generate import GenerateCfg
+from smp.cli.inspect_clips import InspectCfg
+from smp.cli.measure_checks import MeasureCfg
+from smp.cli.options import parse
+from smp.cli.play import PlayArgs
+from smp.cli.train_style_classifier import Options as ClassifierOptions
+from smp.data.convert import ConvertCfg
+from smp.data.select_getups import SelectGetupsCfg
+from smp.data.select_locomotion import SelectCfg
+from smp.diffusion.trainer import PretrainCfg
+from smp.errors import UserError
+from smp.utils.limits import Count, PictureFile, Positive, Seed, VideoFile, check_limits
+
+
+@dataclass(frozen=True)
+class Inner:
+  share: float = 0.5
+  times: Count = 1
+
+
+@dataclass(frozen=True)
+class Other:
+  turns: Count = 1
+
+
+@dataclass(frozen=True)
+class Options:
+  counts: tuple[Count, ...] = (1, 2)
+  top: float = math.inf
+  seconds: Positive | None = None
+  seed: Seed = 0
+  plot: PictureFile | None = None
+  film: VideoFile | None = None
+  folder: Path = Path(".")
+  files: tuple[Path, ...] = ()
+  inner: Inner = field(default_factory=Inner)
+  flat: tyro.conf.OmitArgPrefixes[Inner] = field(default_factory=Inner)
+  named: Annotated[Other, tyro.conf.arg(name="")] = field(default_factory=Other)
+
+
+def test_all_that_is_within_its_limits_passes() -> None:
+  check_limits(Options())
+  check_limits(
+    Options((1,), 3.0, 0.1, 2**32 - 1, Path("a.PNG"), Path("b.gif"), inner=Inner(-2.0))
+  )
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (Options(counts=(1, 0)), "--counts 0: must be at least 1"),
+    (Options(top=-math.inf), "--top -inf: must be a finite number"),
+    (Options(top=math.nan), "--top nan: must be a finite number"),
+    (Options(seconds=0.0), "--seconds 0.0: must be above 0"),
+    (Options(seconds=math.inf), "--seconds inf: must be a finite number"),
+    (Options(seed=2**32), "--seed 4294967296: must be below 4294967296"),
+    (Options(seed=-1), "--seed -1: must be at least 0"),
+    (Options(plot=Path("a.gif")), "--plot a.gif: give a name that ends in .png"),
+    (Options(film=Path("a")), "--film a: give a name that ends in .mp4 or .gif"),
+    (Options(inner=Inner(math.nan)), "--inner.share nan: must be a finite number"),
+    (Options(flat=Inner(times=0)), "--times 0: must be at least 1"),
+    (Options(named=Other(-3)), "--turns -3: must be at least 1"),
+  ],
+)
+def test_the_message_names_option_value_and_limit(
+  options: Options, message: str
+) -> None:
+  with pytest.raises(UserError) as error:
+    check_limits(options)
+  assert str(error.value).startswith(message)
+
+
+HUGE = str(2**70)
+
+
+@pytest.mark.parametrize(
+  ("kind", "words"),
+  [
+    (BenchmarkOptions, ["--seconds", "nan"]),
+    (BenchmarkOptions, ["--envs", "0"]),
+    (CheckInitStatesCfg, ["Smp-Forward-G1", "--num-envs", "0"]),
+    (CheckInitStatesCfg, ["Smp-Forward-G1", "--seconds", "-1"]),
+    (ClassifierOptions, ["a.safetensors", "--windows", "w", "--seed", HUGE]),
+    (CompareRunsCfg, ["run", "--minutes", "nan"]),
+    (ConvertCfg, ["--output-dir", "a", "--output-fps", "nan"]),
+    (EvaluateArgs, ["--seconds", "inf"]),
+    (EvaluateArgs, ["--seeds", "0", HUGE]),
+    (GenerateCfg, ["loco", "--seed", HUGE]),
+    (GenerateCfg, ["loco", "--seconds", "inf"]),
+    (GenerateCfg, ["loco", "--style-weight", "nan"]),
+    (InspectCfg, ["clips", "--every", "0"]),
+    (InspectCfg, ["clips", "--port", "70000"]),
+    (MeasureCfg, ["--rows", "0"]),
+    (MeasureCfg, ["--seed", HUGE]),
+    (PlayArgs, ["--num-envs", "0"]),
+    (PlayArgs, ["--video-length", "0"]),
+    (PlayArgs, ["--video-file", "play.avi"]),
+    (PretrainCfg, ["--seed", HUGE]),
+    (PretrainCfg, ["--learning-rate", "inf"]),
+    (SelectCfg, ["--output", "a.yaml", "--chunk-s", "0"]),
+    (SelectCfg, ["--output", "a.yaml", "--seed", HUGE]),
+    (SelectGetupsCfg, ["--output", "a.yaml", "--before-s", "nan"]),
+    (SelectGetupsCfg, ["--output", "a.yaml", "--plot", "heights.txt"]),
+  ],
+)
+def test_scripts_refuse_impossible_values_before_they_begin(
+  kind: type, words: list[str]
+) -> None:
+  option, value = words[-2:]
+  if not option.startswith("--"):
+    option = next(word for word in reversed(words) if word.startswith("--"))
+  with pytest.raises(UserError, match=f"^{option} "):
+    parse(kind, words)
+
+
+def test_home_folders_are_expanded_where_no_shell_did(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setenv("HOME", "/home/somebody")
+  options = parse(Options, ["--folder", "~/clips", "--files", "~/a", "b"])
+  assert options.folder == Path("/home/somebody/clips")
+  assert options.files == (Path("/home/somebody/a"), Path("b"))
