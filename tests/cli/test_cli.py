@@ -492,7 +492,7 @@ def test_video_is_written_headless(tmp_path):
   args = play.PlayArgs(
     agent="zero",
     video=True,
-    video_file=str(file),
+    video_file=file,
     video_length=4,
     video_height=64,
     video_width=64,
