@@ -21,6 +21,7 @@ from tests.standing import standing_clip, table, text
 
 CLIP = standing_clip()
 VALUES = table(CLIP)
+QPOS = np.column_stack((CLIP.root_pos, CLIP.root_quat, CLIP.joint_pos))
 
 
 def same(path: Path, source: SourceCfg | None = None, fps: float = 30.0) -> None:
@@ -341,3 +342,55 @@ def test_files_are_found_in_sub_folders(tmp_path):
 )
 def test_names_of_joints(name):
   assert joint_of(name) == "left_knee_joint"
+
+
+@pytest.mark.parametrize(
+  ("extra", "fps"),
+  [
+    ({}, 30.0),
+    ({"fps": 60}, 60.0),
+    ({"mocap_frame_rate": np.array([120.0])}, 120.0),
+    ({"mocap_framerate": 24}, 24.0),
+    ({"dt": 0.02}, 50.0),
+    ({"frame_time": 0.0333}, 30.0),
+    ({"time": np.arange(len(VALUES)) / 100}, 100.0),
+    ({"timestamp": np.arange(len(VALUES)) * 1e9 / 60}, 60.0),
+    ({"fps": 50, "dt": 0.02}, 50.0),
+  ],
+)
+def test_the_rate_of_arrays_is_read_by_all_its_names(tmp_path, extra, fps):
+  path = tmp_path / "walk.npz"
+  np.savez(path, qpos=QPOS, **extra)
+  assert read_rows(path).fps == pytest.approx(fps)
+  assert read_rows(path, SourceCfg(fps=40.0)).fps == 40.0
+
+
+@pytest.mark.parametrize(
+  ("extra", "message"),
+  [
+    ({"dt": 0.0}, "'dt' is 0, expected 0.001 to 1 s"),
+    ({"dt": 33.3}, "'dt' is 33.3, expected 0.001 to 1 s"),
+    ({"frame_rate": 0.5}, "'frame_rate' is 0.5, expected 1 to 1000"),
+    ({"fps": 30, "dt": 0.02}, "'fps' says 30 frames per second, 'dt' 50"),
+    ({"time": np.ones(len(VALUES))}, "'time' does not increase"),
+  ],
+)
+def test_a_rate_that_cannot_be_is_refused(tmp_path, extra, message):
+  path = tmp_path / "walk.npz"
+  np.savez(path, qpos=QPOS, **extra)
+  with pytest.raises(UserError, match=message):
+    read_rows(path)
+
+
+def test_a_heading_that_contradicts_a_clip_read_by_place_is_refused(tmp_path):
+  wxyz = VALUES[:, [0, 1, 2, 6, 3, 4, 5, *range(7, VALUES.shape[1])]]
+  joints = [f"motor_{i}" for i in range(29)]
+  path = tmp_path / "walk.csv"
+  root = ["x", "y", "z", "qw", "qx", "qy", "qz"]
+  path.write_text(text(wxyz, ",", ",".join(root + joints) + "\n"))
+  with pytest.raises(UserError, match=r"column 4 'qw', but names too few .*'motor_0'"):
+    read_rows(path)
+  # In the order that a clip without names has, the heading changes nothing.
+  root = ["x", "y", "z", "qx", "qy", "qz", "qw"]
+  path.write_text(text(VALUES, ",", ",".join(root + joints) + "\n"))
+  same(path)

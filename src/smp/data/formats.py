@@ -316,6 +316,7 @@ def _columns(path: Path, table: Table, source: SourceCfg) -> dict[str, int] | No
     else:
       columns[part] = index
   if sum(part in g1.JOINT_NAMES for part in columns) < 10:
+    _check_places(path, table, columns, source, strange)
     return None
   for group in ("xyz", ("qw", "qx", "qy", "qz"), ("ex", "ey", "ez")):
     have = [part for part in group if part in columns]
@@ -329,6 +330,39 @@ def _columns(path: Path, table: Table, source: SourceCfg) -> dict[str, int] | No
       f"and rotation (root_quat_w ... or root_rotateX ...){hint}"
     )
   return columns
+
+
+def _check_places(
+  path: Path,
+  table: Table,
+  columns: Mapping[str, int],
+  source: SourceCfg,
+  strange: Sequence[str],
+) -> None:
+  """Raise an error where a heading contradicts a clip that is read by place.
+
+  So is one whose heading names few of the joints: x, y, z, quaternion xyzw, joints.
+
+  Args:
+    path: The file.
+    table: Its rows and names.
+    columns: Column of each part that the heading names.
+    source: The options.
+    strange: Names in the heading that are not known.
+
+  Raises:
+    UserError: The message names the column.
+  """
+  places = ("x", "y", "z", "qx", "qy", "qz", "qw", *(source.order() or g1.JOINT_NAMES))
+  first = int(bool(table.names) and bool(_IGNORED.fullmatch(plain(table.names[0]))))
+  for part, index in columns.items():
+    place = index - first
+    if part not in places or places.index(part) != place:
+      raise UserError(
+        f"{path}: the heading calls column {index + 1} '{table.names[index]}', but names "
+        "too few joints of the G1 to read the clip by its names"
+        + (f"; not known: '{strange[0][:40]}'" if strange else "")
+      )
 
 
 def _named_csv(
@@ -370,35 +404,48 @@ def _rate(path: Path, table: Table) -> float | None:
     UserError: Times do not increase, have a gap, or are in none of these units.
   """
   for index, name in enumerate(table.names):
-    if plain(name) not in _TIMES or len(table.values) < 3:
-      continue
-    steps = np.diff(table.values[:, index])
-    # The mean, as times may be rounded: 0.03, 0.07, 0.1 are 30 rows per second.
-    mean = float(steps.mean())
-    told = f"column '{name}'"
-    remedy = "mend it, or give the rate (--input-fps, --fps), which leaves it unread"
-    if steps.min() < 0.0 or not mean > 0.0:
-      line = table.lines[int(np.argmin(steps)) + 1]
-      raise UserError(f"{path}: row {line}: {told} does not increase; {remedy}")
-    usual = max(mean, float(np.median(steps)))
-    if steps.max() > 1.6 * usual:
-      line = table.lines[int(np.argmax(steps)) + 1]
-      raise UserError(
-        f"{path}: row {line}: {told} jumps by {steps.max():.4g}, elsewhere by "
-        f"{usual:.4g}: rows are missing; {remedy}"
-      )
-    units = (1.0, 1e3, 1e6, 1e9)
-    rate = next((u / mean for u in units if RATES[0] <= u / mean <= RATES[1]), None)
-    if rate is None:
-      raise UserError(
-        f"{path}: {told} grows by {mean:.4g} a row, which is no frame rate in s, ms, "
-        f"microseconds or nanoseconds; {remedy}"
-      )
-    near = min(USUAL_RATES, key=lambda each: abs(each - rate))
-    if abs(rate - near) < 0.01 * rate:
-      return near
-    return round(rate) if abs(rate - round(rate)) < 0.02 * rate else rate
+    if plain(name) in _TIMES and len(table.values) >= 3:
+      return _rate_of(path, f"column '{name}'", table.values[:, index], table.lines)
   return None
+
+
+def _rate_of(path: Path, told: str, times: np.ndarray, lines: np.ndarray) -> float:
+  """Return the rows per second by their times (T,), T at least 3.
+
+  Args:
+    path: The file.
+    told: What the times are called, for messages.
+    times: In one of the units that `_rate` names.
+    lines: (T,), number of each row in the file.
+
+  Raises:
+    UserError: As `_rate`.
+  """
+  steps = np.diff(times)
+  # The mean, as times may be rounded: 0.03, 0.07, 0.1 are 30 rows per second.
+  mean = float(steps.mean())
+  remedy = "mend it, or give the rate (--input-fps, --fps), which leaves it unread"
+  if steps.min() < 0.0 or not mean > 0.0:
+    line = lines[int(np.argmin(steps)) + 1]
+    raise UserError(f"{path}: row {line}: {told} does not increase; {remedy}")
+  usual = max(mean, float(np.median(steps)))
+  if steps.max() > 1.6 * usual:
+    line = lines[int(np.argmax(steps)) + 1]
+    raise UserError(
+      f"{path}: row {line}: {told} jumps by {steps.max():.4g}, elsewhere by "
+      f"{usual:.4g}: rows are missing; {remedy}"
+    )
+  units = (1.0, 1e3, 1e6, 1e9)
+  rate = next((u / mean for u in units if RATES[0] <= u / mean <= RATES[1]), None)
+  if rate is None:
+    raise UserError(
+      f"{path}: {told} grows by {mean:.4g} a row, which is no frame rate in s, ms, "
+      f"microseconds or nanoseconds; {remedy}"
+    )
+  near = min(USUAL_RATES, key=lambda each: abs(each - rate))
+  if abs(rate - near) < 0.01 * rate:
+    return near
+  return round(rate) if abs(rate - round(rate)) < 0.02 * rate else rate
 
 
 def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
@@ -448,7 +495,7 @@ def _read_arrays(path: Path, source: SourceCfg) -> _Raw:
   if tracking and source.format != "gmr":
     return _tracking(path, data, source)
   if _first(data, ("qpos",)) is not None and _first(data, _POS) is None:
-    return _qpos(path, data)
+    return _qpos(path, data, source)
   names = [_first(data, group) for group in (_POS, _ROT, _DOF)]
   for name, group in zip(names, (_POS, _ROT, _DOF), strict=True):
     if name is None:
@@ -457,7 +504,7 @@ def _read_arrays(path: Path, source: SourceCfg) -> _Raw:
         f"{path}: no array '{group[0]}', so neither GMR's nor mjlab's (it holds {have})"
       )
   pos, rot, dof = (_array(path, data, str(name)) for name in names)
-  return _arrays(path, data, pos, rot, dof, "xyzw", _order_of(path, data))
+  return _arrays(path, data, pos, rot, dof, "xyzw", _order_of(path, data), source.fps)
 
 
 def _unwrapped(path: Path, data: Any) -> dict[str, Any]:
@@ -505,17 +552,60 @@ def _array(path: Path, data: Mapping[str, Any], name: str) -> np.ndarray:
   return array.astype(np.float64)
 
 
-def _fps(path: Path, data: Mapping[str, Any]) -> float | None:
-  for name in ("fps", "frame_rate", "mocap_framerate", "frequency"):
-    if name in data:
+_FPS = {"fps", "framerate", "mocapframerate", "samplerate", "frequency", "hz"}
+_STEP = {"dt", "timestep", "frametime", "stepdt"}
+"""Names of a frame rate, and of the time from one frame to the next, s, as `_key`."""
+
+
+def _key(name: str) -> str:
+  """Return the name of an array without case and punctuation."""
+  return re.sub(r"[^a-z]", "", name.lower())
+
+
+def _fps(path: Path, data: Mapping[str, Any], count: int) -> float | None:
+  """Return the frames per second that a file of arrays gives; None: it gives none.
+
+  Args:
+    path: The file.
+    data: Its arrays.
+    count: Number of frames.
+
+  Raises:
+    UserError: A rate is no number or impossible, two of them contradict each other, or
+      times are as `_rate` refuses.
+  """
+  found: dict[str, float] = {}
+  for name in data:
+    kind = _key(name)
+    if kind in _FPS | _STEP:
       try:
         value = float(np.asarray(data[name]).reshape(-1)[0])
       except (TypeError, ValueError, IndexError):
         raise UserError(f"{path}: '{name}' is not a number") from None
-      if not 1 <= value <= 1000:
-        raise UserError(f"{path}: '{name}' is {value:g}, expected 1 to 1000")
-      return value
-  return None
+      rate = value if kind in _FPS else 1.0 / value if value else 0.0
+      if not 1 <= rate <= 1000:
+        expected = "1 to 1000" if kind in _FPS else "0.001 to 1 s"
+        raise UserError(f"{path}: '{name}' is {value:g}, expected {expected}")
+      # A step of 0.0333 s is 30 frames per second.
+      near = round(rate)
+      found[name] = near if kind in _STEP and abs(rate - near) < 0.01 * rate else rate
+    elif name.lower() in _TIMES and count >= 3:
+      try:
+        times = np.asarray(data[name], float)
+      except (TypeError, ValueError):
+        continue
+      if times.shape == (count,):
+        found[name] = _rate_of(path, f"'{name}'", times, np.arange(1, count + 1))
+  if not found:
+    return None
+  (first, rate), *others = found.items()
+  for name, other in others:
+    if abs(rate - other) > 0.02 * rate:
+      raise UserError(
+        f"{path}: '{first}' says {rate:g} frames per second, '{name}' {other:g}; give "
+        "the right one (--input-fps, --fps)"
+      )
+  return rate
 
 
 def _order_of(path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -539,6 +629,7 @@ def _arrays(
   dof: np.ndarray,
   quaternion_order: str,
   order: tuple[str, ...],
+  given_fps: float | None,
 ) -> _Raw:
   if dof.ndim == 3 and dof.shape[2] == 1:
     dof = dof[..., 0]
@@ -550,17 +641,17 @@ def _arrays(
   if dof.ndim != 2 or not len(dof):
     raise UserError(f"{path}: the joint positions are {dof.shape}, expected (T, 29)")
   lines = np.arange(1, len(dof) + 1)
-  fps = _fps(path, data) or CSV_FPS
+  fps = given_fps or _fps(path, data, len(dof)) or CSV_FPS
   return _Raw(pos, rot, None, dof, order, lines, fps, quaternion_order)
 
 
-def _qpos(path: Path, data: Mapping[str, Any]) -> _Raw:
+def _qpos(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
   """Return the contents of MuJoCo's coordinates: root xyz, wxyz, joints."""
   qpos = _array(path, data, "qpos")
   if qpos.ndim != 2 or qpos.shape[1] < 8:
     raise UserError(f"{path}: 'qpos' is {qpos.shape}, expected (T, 36)")
   parts = (qpos[:, :3], qpos[:, 3:7], qpos[:, 7:])
-  return _arrays(path, data, *parts, "wxyz", _order_of(path, data))
+  return _arrays(path, data, *parts, "wxyz", _order_of(path, data), source.fps)
 
 
 def _tracking(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
@@ -578,7 +669,9 @@ def _tracking(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
   if "body_names" in data:
     names = [str(name) for name in np.asarray(data["body_names"]).reshape(-1)]
     root = names.index(g1.ROOT_BODY) if g1.ROOT_BODY in names else 0
-  raw = _arrays(path, data, pos[:, root], quat[:, root], joints, "wxyz", order)
+  raw = _arrays(
+    path, data, pos[:, root], quat[:, root], joints, "wxyz", order, source.fps
+  )
   if not order and not source.joint_order and joints.shape[1] == g1.NUM_JOINTS:
     raw = replace(raw, order=_order_by_bodies(raw, pos))
   return raw
