@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -15,6 +14,7 @@ from smp.cli.task_argument import check_task
 from smp.errors import UserError
 from smp.utils.limits import Count, Positive, Seed
 from smp.utils.quiet import quiet
+from smp.utils.tables import table_console
 
 if TYPE_CHECKING:
   from mjlab.envs import ManagerBasedRlEnv, ManagerBasedRlEnvCfg
@@ -157,7 +157,6 @@ def _report(smp_term: SmpTerm) -> str:
 
 def print_report(reports: list[InitStatesReport]) -> None:
   """Print a table, and the summary of each GSI buffer below it."""
-  from rich.console import Console
   from rich.table import Table
 
   table = Table(title="Initial states, released with zero action")
@@ -181,7 +180,7 @@ def print_report(reports: list[InitStatesReport]) -> None:
       f"{100 * report.ended:.0f} %",
       by or "-",
     )
-  console = Console() if sys.stdout.isatty() else Console(width=160)
+  console = table_console(160)
   console.print(table)
   for report in reports:
     if report.repaired:

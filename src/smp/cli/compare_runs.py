@@ -9,7 +9,6 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from smp.cli.options import parse
@@ -23,6 +22,7 @@ from smp.evaluation.policy.curves import (
   read_curves,
 )
 from smp.utils.limits import Count, NotNegative
+from smp.utils.tables import table_console
 
 SHOWN = {
   "updates": "Perf/updates",
@@ -66,7 +66,7 @@ def main() -> None:
   table = _table("run", "steps/s", *lengths)
   for name, curves in runs:
     table.add_row(name, *speed_cells(curves, cfg.lengths))
-  console = Console(width=None if Console().is_terminal else 200)
+  console = table_console(200)
   console.print(table)
   for minutes in cfg.minutes:
     at = [60.0 * minutes for _ in runs]

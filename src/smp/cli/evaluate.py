@@ -34,6 +34,7 @@ from smp.robots.variation import RobotVariation
 from smp.tasks.registry import find_task, policy_path, protocol_of
 from smp.utils.files import atomic_path, check_folder
 from smp.utils.limits import Count, Positive, Seed
+from smp.utils.tables import table_console
 
 if TYPE_CHECKING:
   from smp.rl.actor_layout import ActorLayout
@@ -480,7 +481,7 @@ def collect(
 def print_tables(result: dict[str, Any]) -> None:
   """Print the main metrics on the terminal: a row for each condition."""
   # A file or a pipe has no width to fit, so no column is cut.
-  console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+  console = table_console(PIPE_WIDTH)
   metrics = [f for f in summary.metrics_in(result) if f.short]
   for group in ("task", "naturalness"):
     shown = [f for f in metrics if (f.group == "task") == (group == "task")]

@@ -14,6 +14,7 @@ import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from smp import paths
 from smp.cli.options import parse
@@ -35,6 +36,7 @@ from smp.motion.dataset import WindowSet, load_stats, load_windows
 from smp.utils.device import choose_device
 from smp.utils.files import atomic_path
 from smp.utils.limits import PictureFile
+from smp.utils.tables import table_console
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def print_tables(reports: Sequence[PriorReport], console: Console) -> None:
   for report in reports:
     table.add_column(report.prior, justify="right")
   for title, rows in side_by_side([report.to_dict() for report in reports]):
-    table.add_row(f"[bold]{title}[/]")
+    table.add_row(Text(title, style="bold"))
     for label, cells in rows:
       table.add_row(f"  {label}", *cells)
     table.add_section()
@@ -210,7 +212,7 @@ def report_styles(options: Options, priors: dict[str, MotionPrior]) -> None:
     )
     for name, prior in priors.items()
   ]
-  console = Console() if sys.stdout.isatty() else Console(width=240)
+  console = table_console(240)
   content = [report.to_dict() for report in reports]
   for report, entry in zip(reports, content, strict=True):
     print_styles(report, console)
@@ -294,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   others = load_others(options.others, sets)
   data = EvaluationData(sets, load_stats(options.stats), others)
   # A file or a pipe has no width to fit, so no column is cut.
-  console = Console() if sys.stdout.isatty() else Console(width=240)
+  console = table_console(240)
   with Console(stderr=True).status("") as status:
     reports = [
       evaluate_prior(name, prior, data, options.how, status.update)

@@ -26,6 +26,7 @@ from smp.evaluation.style_classifier import (
   train_classifier,
 )
 from smp.motion.dataset import load_stats, load_windows
+from smp.utils.tables import table_console
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise UserError(f"{options.output}: the file must end in .safetensors")
   windows = load_windows(options.windows)
   classifier = train_classifier(windows, load_stats(options.stats), options.how)
-  console = Console() if sys.stdout.isatty() else Console(width=240)
+  console = table_console(240)
   print_accuracy(classifier.held_out, classifier.styles, "Held-out clips", console)
   own = judge(classifier, labelled(windows, "train"))
   shares = (f"{part} {100 * (mean_accuracy(own, part) or 0.0):.1f} %" for part in PARTS)
