@@ -149,6 +149,12 @@ def test_tasks_of_mjlab_are_trained_resumed_and_played(monkeypatch, tmp_path, ca
     (f"{TASK} --minutes nan", "--minutes nan: give a number of minutes"),
     (f"{TASK} --agent.save-interval 0", "--agent.save-interval 0: give 1 or more"),
     (f"{TASK} --env.scene.num-envs 0", "--env.scene.num-envs 0: give 1 or more"),
+    (f"{TASK} --agent.seed -1", "--agent.seed -1: give 0 to 4294967295"),
+    (f"{TASK} --agent.seed {2**32}", "--agent.seed 4294967296: give 0 to"),
+    (
+      f"{TASK} --agent.algorithm.learning-rate inf",
+      "--agent.algorithm.learning-rate inf: must be a finite number",
+    ),
     (f"{TASK} --agent.load-run x", "--agent.load-run x: add --agent.resume True"),
     (
       f"{TASK} --agent.load-checkpoint model_5.pt",

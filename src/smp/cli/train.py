@@ -36,6 +36,7 @@ from smp.tasks.base import observe_without_velocity
 from smp.tasks.registry import discount_of, learned_after, policy_path
 from smp.utils.cpu import core_count, thread_count
 from smp.utils.files import check_folder
+from smp.utils.limits import SEEDS, check_limits
 from smp.utils.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 
 CPU_ENVS_PER_CORE = 128
@@ -215,6 +216,9 @@ def main() -> None:
   ):
     if count < 1:
       raise UserError(f"{option} {count}: give 1 or more")
+  check_limits(config.agent, "agent.")
+  if not 0 <= config.agent.seed < SEEDS:
+    raise UserError(f"--agent.seed {config.agent.seed}: give 0 to {SEEDS - 1}")
   if config.gpu_ids is None:
     reason = "No GPU asked for" if has_gpu else "No CUDA GPU found"
     engine = (

@@ -24,8 +24,10 @@ from smp.utils.schema import expected
 Count = Annotated[int, Field(ge=1)]
 """How many of something there are."""
 WholeNumber = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""Seed of random numbers: what numpy and torch both take."""
+SEEDS = 2**32
+"""Number of seeds that numpy and torch both take."""
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+"""Seed of random numbers."""
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -57,16 +59,17 @@ PictureFile = Annotated[Path, Ending((".png", ".pdf", ".svg"))]
 VideoFile = Annotated[Path, Ending((".mp4", ".gif"))]
 
 
-def check_limits(options: Any) -> None:
+def check_limits(options: Any, prefix: str = "") -> None:
   """Raise an error for the first option outside its limits, or a number that is not finite.
 
   Args:
     options: A dataclass; nested ones are checked too.
+    prefix: Beginning of its options' names, as in "agent.".
 
   Raises:
     UserError: The message names the option, its value and what it must be.
   """
-  for name, value, hint, usual in _fields(options, ""):
+  for name, value, hint, usual in _fields(options, prefix):
     called = f"--{name.replace('_', '-')}"
     for number in value if isinstance(value, tuple | list) else (value,):
       if isinstance(number, float) and not math.isfinite(number) and value != usual:
