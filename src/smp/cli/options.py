@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import tyro
 
@@ -36,10 +36,10 @@ def parse(kind: type[T], args: Sequence[str] | None = None, **tyro_options: Any)
 
 def expand_home(options: T) -> T:
   """Return a dataclass, and those in it, with ``~`` in its paths expanded."""
-  found = {}
-  for field in dataclasses.fields(options):  # type: ignore[arg-type]
-    value = getattr(options, field.name)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+  table, found = cast(Any, options), {}
+  for field in dataclasses.fields(table):
+    value = getattr(table, field.name)
+    if dataclasses.is_dataclass(value):
       found[field.name] = expand_home(value)
     elif isinstance(value, Path):
       found[field.name] = value.expanduser()
@@ -47,4 +47,4 @@ def expand_home(options: T) -> T:
       found[field.name] = tuple(
         each.expanduser() if isinstance(each, Path) else each for each in value
       )
-  return dataclasses.replace(options, **found)  # type: ignore[type-var]
+  return dataclasses.replace(table, **found)
