@@ -139,16 +139,20 @@ def _scales(
   return low_speed_scale + (scale - low_speed_scale) * x.square() * (3.0 - 2.0 * x)
 
 
-def face_direction(env: ManagerBasedRlEnv, command_name: str) -> torch.Tensor:
-  """Return max(facing . heading, 0) (N,), the cosine of the angle between the two.
+def face_direction(
+  env: ManagerBasedRlEnv, command_name: str, power: float = 1.0
+) -> torch.Tensor:
+  """Return max(facing . heading, 0)^power (N,): of the cosine of the angle between them.
 
-  Source: the steering task of SMP (Mu et al., arXiv 2512.03028).
+  The cosine hardly tells 20 degrees from none: it is 0.94 there. A power of 8 makes 0.61
+  of that. Source: the steering task of SMP (Mu et al., arXiv 2512.03028), with a power of
+  1.
   """
   command = cast(SteeringCommand, env.command_manager.get_term(command_name))
   robot = cast(Entity, env.scene[command.cfg.entity_name])
   cos, sin = heading(robot_state.root_quat_w(robot))
   facing = command.facing_w
-  return (facing[:, 0] * cos + facing[:, 1] * sin).clamp(min=0.0)
+  return (facing[:, 0] * cos + facing[:, 1] * sin).clamp(min=0.0) ** power
 
 
 def reach_goal(env: ManagerBasedRlEnv, command_name: str, scale: float) -> torch.Tensor:

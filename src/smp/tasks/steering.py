@@ -51,7 +51,7 @@ def steering_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   cfg.rewards["face_direction"] = RewardTermCfg(
     func=TaskReward,
     weight=0.5,
-    params={"task": face_direction, "command_name": "command"},
+    params={"task": face_direction, "command_name": "command", "power": 1.0},
   )
   for name, metric in (
     ("velocity_error", velocity_error),
