@@ -230,6 +230,8 @@ def test_steering_rewards_at_known_states():
   torch.testing.assert_close(reward, torch.tensor(expected))
   cosines = [1.0, 0.0, 0.0, math.sin(math.radians(60))]
   torch.testing.assert_close(face_direction(env, "command"), torch.tensor(cosines))
+  strict = face_direction(env, "command", power=8.0)
+  torch.testing.assert_close(strict, torch.tensor(cosines) ** 8)
   torch.testing.assert_close(
     facing_error(env, "command"), torch.tensor([0.0, 90.0, 180.0, 30.0])
   )
