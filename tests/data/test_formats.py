@@ -355,7 +355,12 @@ def test_names_of_joints(name):
     ({"frame_time": 0.0333}, 30.0),
     ({"time": np.arange(len(VALUES)) / 100}, 100.0),
     ({"timestamp": np.arange(len(VALUES)) * 1e9 / 60}, 60.0),
-    ({"fps": 50, "dt": 0.02}, 50.0),
+    ({"fps": 50, "dt": 0.005, "time": np.zeros(len(VALUES))}, 50.0),
+    ({"dt": 0.017}, 60.0),
+    ({"dt": np.r_[0.0, np.full(len(VALUES) - 1, 0.02)]}, 50.0),
+    ({"Timestamps": np.arange(len(VALUES))[:, None] / 25}, 25.0),
+    ({"t": np.arange(len(VALUES))}, 30.0),
+    ({"hz": np.zeros(0), "sampling_rate": 120}, 120.0),
   ],
 )
 def test_the_rate_of_arrays_is_read_by_all_its_names(tmp_path, extra, fps):
@@ -371,7 +376,6 @@ def test_the_rate_of_arrays_is_read_by_all_its_names(tmp_path, extra, fps):
     ({"dt": 0.0}, "'dt' is 0, expected 0.001 to 1 s"),
     ({"dt": 33.3}, "'dt' is 33.3, expected 0.001 to 1 s"),
     ({"frame_rate": 0.5}, "'frame_rate' is 0.5, expected 1 to 1000"),
-    ({"fps": 30, "dt": 0.02}, "'fps' says 30 frames per second, 'dt' 50"),
     ({"time": np.ones(len(VALUES))}, "'time' does not increase"),
   ],
 )
@@ -386,11 +390,25 @@ def test_a_heading_that_contradicts_a_clip_read_by_place_is_refused(tmp_path):
   wxyz = VALUES[:, [0, 1, 2, 6, 3, 4, 5, *range(7, VALUES.shape[1])]]
   joints = [f"motor_{i}" for i in range(29)]
   path = tmp_path / "walk.csv"
-  root = ["x", "y", "z", "qw", "qx", "qy", "qz"]
-  path.write_text(text(wxyz, ",", ",".join(root + joints) + "\n"))
-  with pytest.raises(UserError, match=r"column 4 'qw', but names too few .*'motor_0'"):
+
+  def write(values: np.ndarray, *root: str) -> None:
+    path.write_text(text(values, ",", ",".join((*root, *joints)) + "\n"))
+
+  write(wxyz, "x", "y", "z", "qw", "qx", "qy", "qz")
+  with pytest.raises(UserError, match=r"column 4 'qw', but .* --quaternion-order wxyz"):
+    read_rows(path)
+  same(path, SourceCfg(quaternion_order="wxyz"))
+  write(VALUES, "y", "x", "z", "qx", "qy", "qz", "qw")
+  with pytest.raises(UserError, match=r"column 1 'y', but .* not known: 'motor_0'"):
+    read_rows(path)
+  write(VALUES, "x", "y", "z", "rx", "ry", "rz", "yaw")
+  with pytest.raises(UserError, match="the root's|column"):
     read_rows(path)
   # In the order that a clip without names has, the heading changes nothing.
-  root = ["x", "y", "z", "qx", "qy", "qz", "qw"]
-  path.write_text(text(VALUES, ",", ",".join(root + joints) + "\n"))
+  write(VALUES, "x", "y", "z", "qx", "qy", "qz", "qw")
+  same(path)
+  write(VALUES, "x", "y", "z", "rx", "ry", "rz", "rw")
+  same(path)
+  numbered = np.column_stack((np.arange(len(VALUES)), VALUES))
+  write(numbered, "frame_number", "x", "y", "z", "qx", "qy", "qz", "qw")
   same(path)

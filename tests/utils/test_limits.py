@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from smp.data.select_getups import SelectGetupsCfg
 from smp.data.select_locomotion import SelectCfg
 from smp.diffusion.trainer import PretrainCfg
 from smp.errors import UserError
+from smp.paths import ROOT
 from smp.utils.limits import Count, PictureFile, Positive, Seed, VideoFile, check_limits
 
 
@@ -129,6 +131,17 @@ def test_scripts_refuse_impossible_values_before_they_begin(
     parse(kind, words)
 
 
+@pytest.mark.parametrize("name", ["lafan_run", "walk_run"])
+def test_maxima_may_be_infinite_as_in_the_commands_of_priors(name: str) -> None:
+  text = (ROOT / "configs" / "priors" / f"{name}.yaml").read_text()
+  comments = text.replace("\\\n#", "").splitlines()
+  command = next(line for line in comments if "scripts/select_clips.py" in line)
+  options = parse(SelectCfg, shlex.split(command)[4:])
+  assert options.max_turn == options.max_quiet == math.inf
+  with pytest.raises(UserError, match="--min-height inf: must be a finite number"):
+    parse(SelectCfg, [*shlex.split(command)[4:], "--min-height", "inf"])
+
+
 def test_home_folders_are_expanded_where_no_shell_did(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -136,3 +149,4 @@ def test_home_folders_are_expanded_where_no_shell_did(
   options = parse(Options, ["--folder", "~/clips", "--files", "~/a", "b"])
   assert options.folder == Path("/home/somebody/clips")
   assert options.files == (Path("/home/somebody/a"), Path("b"))
+  assert parse(Options, ["--folder", "~nobody9"]).folder == Path("~nobody9")

@@ -38,10 +38,9 @@ from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.paths import resolve_prior
 from smp.rl.off_policy import OffPolicyRunner, OffPolicyRunnerCfg
 from smp.sim import NativeSimulation
-from smp.sim.engine import default_device, make_env
+from smp.sim.engine import find_device, make_env
 from smp.tasks.registry import all_tasks
 from smp.utils.cpu import core_count
-from smp.utils.device import choose_device
 from smp.utils.files import atomic_path
 from smp.utils.limits import Count, PictureFile, Positive, WholeNumber
 
@@ -91,7 +90,7 @@ class Options:
   """Numbers to write (JSON)."""
 
   plot: PictureFile | None = None
-  """Picture to write (PNG)."""
+  """Picture to write (.png, .pdf, .svg)."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Result:
 def main() -> None:
   """Run ``benchmark [OPTIONS]``."""
   options = parse(Options)
-  device = str(choose_device(options.device or default_device("auto")))
+  device = find_device(options.device, "auto")
   results: list[Result] = []
   notes: dict[str, Any] = {}
   for robots in options.envs:

@@ -93,7 +93,7 @@ def given_values(words: Iterable[str]) -> dict[str, tuple[float, ...]]:
 def _policy(words: list[str]) -> PolicySpec | None:
   """Return the metadata of the policy among the words; None if none is named."""
   files = [word for word in words if Path(word).suffix == _ONNX]
-  return OnnxPolicy(files[0]).spec if files else None
+  return OnnxPolicy(Path(files[0]).expanduser()).spec if files else None
 
 
 def _refuse_unknown(

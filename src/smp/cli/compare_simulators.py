@@ -26,7 +26,7 @@ from smp.mdp.smp_term import SMP_TERM, SmpTermCfg
 from smp.rl.actor_layout import ActorLayout, leave_out_prior
 from smp.rl.loading import CPU_GSI_BUFFER_SIZE
 from smp.sim.engine import make_env
-from smp.utils.limits import Count, Positive, Seed
+from smp.utils.limits import Count, Positive, Seed, check_limits
 from smp.utils.quiet import quiet
 
 AT_FIRST = 0.5
@@ -77,6 +77,7 @@ def compare_simulators(cfg: CompareSimulatorsCfg) -> list[Agreement]:
   Raises:
     UserError: The policy's task is unknown, or an option does not fit.
   """
+  check_limits(cfg)
   spec = OnnxPolicy(cfg.policy).spec
   check_task(spec.task)
   command = given_values(cfg.command)

@@ -72,7 +72,7 @@ class Options:
   """Titles of the columns, one for each prior. Default: the names of the files."""
 
   plot: PictureFile | None = None
-  """Picture to write (PNG)."""
+  """Picture to write (.png, .pdf, .svg)."""
 
   json: Path | None = None
   """Numbers to write (JSON)."""

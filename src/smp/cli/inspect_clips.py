@@ -204,7 +204,7 @@ def inspect(cfg: InspectCfg) -> None:
     total += summary.seconds
     messages += report(rows, findings, accept=True)
     table.add_row(*cells(name, summary, findings))
-  Console(width=max(150, Console().width), markup=False).print(table)
+  Console(width=max(150, Console().width), markup=False, emoji=False).print(table)
   print(f"{len(chosen)} clips, {total:.1f} s")
   warn(messages)
   if bad:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 def parse(kind: type[T], args: Sequence[str] | None = None, **tyro_options: Any) -> T:
   """Return the command line as a ``kind``, which is a dataclass.
 
-  A ``~`` at the beginning of a path is the home folder, also where no shell saw it.
+  In options that are a `Path`, ``~/`` is the home folder, also where no shell saw it.
 
   Args:
     kind: The dataclass.
@@ -35,16 +35,21 @@ def parse(kind: type[T], args: Sequence[str] | None = None, **tyro_options: Any)
 
 
 def expand_home(options: T) -> T:
-  """Return a dataclass, and those in it, with ``~`` in its paths expanded."""
+  """Return a dataclass, and those in it, with ``~/`` at the beginning of paths expanded."""
   table, found = cast(Any, options), {}
   for field in dataclasses.fields(table):
     value = getattr(table, field.name)
     if dataclasses.is_dataclass(value):
       found[field.name] = expand_home(value)
     elif isinstance(value, Path):
-      found[field.name] = value.expanduser()
+      found[field.name] = _expanded(value)
     elif isinstance(value, tuple) and any(isinstance(each, Path) for each in value):
       found[field.name] = tuple(
-        each.expanduser() if isinstance(each, Path) else each for each in value
+        _expanded(each) if isinstance(each, Path) else each for each in value
       )
   return dataclasses.replace(table, **found)
+
+
+def _expanded(path: Path) -> Path:
+  """Return a path without ``~/``; ``~name`` stays, as a file may be called so."""
+  return path.expanduser() if path.parts[:1] == ("~",) else path

@@ -212,7 +212,7 @@ def record(task: str, args: PlayArgs, checkpoint: Path | None) -> Path:
 
   shipped = checkpoint is not None and checkpoint.parent == POLICIES
   folder = Path(".") if checkpoint is None or shipped else checkpoint.parent
-  output = args.video_file or folder / "play.mp4"
+  output = Path(args.video_file or folder / "play.mp4")
   frames = []
   # A renderer that nobody closes complains when Python ends.
   with closing(

@@ -20,6 +20,7 @@ from smp.data.pickles import load_pickle
 from smp.data.text_tables import Table, read_table
 from smp.errors import UserError, shown
 from smp.robots import g1
+from smp.utils.limits import Positive
 
 Format = Literal["auto", "csv", "seed", "gmr", "mjlab"]
 QuaternionOrder = Literal["auto", "xyzw", "wxyz"]
@@ -57,7 +58,7 @@ class SourceCfg:
   """``csv``: numbers, or columns with names; ``seed``: BONES-SEED; ``gmr``: GMR's PKL
   or NPZ; ``mjlab``: NPZ of a tracking task."""
 
-  fps: float | None = None
+  fps: Positive | None = None
   """Rows per second. None: the file's own rate, or else 30 (``seed``: 120)."""
 
   quaternion_order: QuaternionOrder = "auto"
@@ -193,6 +194,8 @@ RATES = (2.0, 1000.0)
 """Range of the rows per second that a column of times may mean."""
 USUAL_RATES = (24.0, 25.0, 30.0, 50.0, 60.0, 90.0, 100.0, 120.0, 200.0, 240.0, 500.0)
 """Rates that rounded times stand for if they come near."""
+_CLOCKS = {"time", "times", "timestamp", "timestamps", "t", "timesec"}
+"""Names of the times of frames in a file of arrays, as `_key`."""
 _TIMES = ("time", "timestamp", "t", "time_s", "time_sec", "timestamp_s")
 
 
@@ -341,7 +344,8 @@ def _check_places(
 ) -> None:
   """Raise an error where a heading contradicts a clip that is read by place.
 
-  So is one whose heading names few of the joints: x, y, z, quaternion xyzw, joints.
+  A clip whose heading names few of the joints is read so: x, y, z, the quaternion,
+  joints.
 
   Args:
     path: The file.
@@ -353,15 +357,27 @@ def _check_places(
   Raises:
     UserError: The message names the column.
   """
-  places = ("x", "y", "z", "qx", "qy", "qz", "qw", *(source.order() or g1.JOINT_NAMES))
-  first = int(bool(table.names) and bool(_IGNORED.fullmatch(plain(table.names[0]))))
+  joints = source.order() or g1.JOINT_NAMES
+  count = table.values.shape[1]
+  numbered = count == len(joints) + 8 and _counts(table.values[:, 0])
+  quat = ("qw", "qx", "qy", "qz")
+  if source.quaternion_order != "wxyz":
+    quat = ("qx", "qy", "qz", "qw")
+  places = ("x", "y", "z", *quat, *joints)
+  if count - numbered != len(places):
+    return  # Another number of columns: of 23 joints, or none that is read.
   for part, index in columns.items():
-    place = index - first
+    place = index - numbered
+    name = table.names[index]
+    if part in ("ex", "ey", "ez") and plain(table.names[6 + numbered]).endswith("w"):
+      part = f"q{part[1]}"  # Of rx, ry, rz and rw.
     if part not in places or places.index(part) != place:
+      remedy = f"; not known: '{strange[0][:40]}'" if strange else ""
+      if part in quat:
+        remedy = "; give --quaternion-order wxyz, if it is so, or mend the heading"
       raise UserError(
-        f"{path}: the heading calls column {index + 1} '{table.names[index]}', but names "
-        "too few joints of the G1 to read the clip by its names"
-        + (f"; not known: '{strange[0][:40]}'" if strange else "")
+        f"{path}: the heading calls column {index + 1} '{name}', but names too few joints "
+        f"of the G1 to read the clip by its names{remedy}"
       )
 
 
@@ -442,8 +458,13 @@ def _rate_of(path: Path, told: str, times: np.ndarray, lines: np.ndarray) -> flo
       f"{path}: {told} grows by {mean:.4g} a row, which is no frame rate in s, ms, "
       f"microseconds or nanoseconds; {remedy}"
     )
+  return _usual(rate)
+
+
+def _usual(rate: float) -> float:
+  """Return the usual or whole rate that one of rounded times stands for."""
   near = min(USUAL_RATES, key=lambda each: abs(each - rate))
-  if abs(rate - near) < 0.01 * rate:
+  if abs(rate - near) < 0.025 * rate:
     return near
   return round(rate) if abs(rate - round(rate)) < 0.02 * rate else rate
 
@@ -552,8 +573,11 @@ def _array(path: Path, data: Mapping[str, Any], name: str) -> np.ndarray:
   return array.astype(np.float64)
 
 
-_FPS = {"fps", "framerate", "mocapframerate", "samplerate", "frequency", "hz"}
-_STEP = {"dt", "timestep", "frametime", "stepdt"}
+_FPS = {
+  *("fps", "framerate", "framespersecond", "mocapframerate", "mocapfps", "frequency"),
+  *("samplerate", "samplingrate", "hz"),
+}
+_STEP = {"dt", "frametime", "frameduration", "stepdt"}
 """Names of a frame rate, and of the time from one frame to the next, s, as `_key`."""
 
 
@@ -565,47 +589,41 @@ def _key(name: str) -> str:
 def _fps(path: Path, data: Mapping[str, Any], count: int) -> float | None:
   """Return the frames per second that a file of arrays gives; None: it gives none.
 
+  A rate counts before the time between frames, and that before the times of frames: a
+  step may be the simulator's, and a clock may have gaps.
+
   Args:
     path: The file.
     data: Its arrays.
     count: Number of frames.
 
   Raises:
-    UserError: A rate is no number or impossible, two of them contradict each other, or
-      times are as `_rate` refuses.
+    UserError: The rate is no number or impossible, or times are as `_rate` refuses.
   """
-  found: dict[str, float] = {}
-  for name in data:
-    kind = _key(name)
-    if kind in _FPS | _STEP:
+  for names, limits in ((_FPS, (1.0, 1000.0)), (_STEP, (0.001, 1.0))):
+    for name in data:
+      if _key(name) not in names or data[name] is None or not np.size(data[name]):
+        continue
       try:
-        value = float(np.asarray(data[name]).reshape(-1)[0])
-      except (TypeError, ValueError, IndexError):
+        values = np.asarray(data[name], float).reshape(-1)
+      except (TypeError, ValueError):
         raise UserError(f"{path}: '{name}' is not a number") from None
-      rate = value if kind in _FPS else 1.0 / value if value else 0.0
-      if not 1 <= rate <= 1000:
-        expected = "1 to 1000" if kind in _FPS else "0.001 to 1 s"
+      # Of each frame one, of which the first may be zero: from no frame before it.
+      value = float(np.median(values[1:] if len(values) == count > 1 else values))
+      if not limits[0] <= value <= limits[1]:
+        expected = f"{limits[0]:g} to {limits[1]:g}" + (" s" if names is _STEP else "")
         raise UserError(f"{path}: '{name}' is {value:g}, expected {expected}")
-      # A step of 0.0333 s is 30 frames per second.
-      near = round(rate)
-      found[name] = near if kind in _STEP and abs(rate - near) < 0.01 * rate else rate
-    elif name.lower() in _TIMES and count >= 3:
+      return value if names is _FPS else _usual(1.0 / value)
+  for name in data:
+    if _key(name) in _CLOCKS and count >= 3 and np.size(data[name]) == count:
       try:
-        times = np.asarray(data[name], float)
+        times = np.asarray(data[name], float).reshape(-1)
       except (TypeError, ValueError):
         continue
-      if times.shape == (count,):
-        found[name] = _rate_of(path, f"'{name}'", times, np.arange(1, count + 1))
-  if not found:
-    return None
-  (first, rate), *others = found.items()
-  for name, other in others:
-    if abs(rate - other) > 0.02 * rate:
-      raise UserError(
-        f"{path}: '{first}' says {rate:g} frames per second, '{name}' {other:g}; give "
-        "the right one (--input-fps, --fps)"
-      )
-  return rate
+      if (np.diff(times) == 1.0).all():
+        continue  # Numbers of frames.
+      return _rate_of(path, f"'{name}'", times, np.arange(1, count + 1))
+  return None
 
 
 def _order_of(path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -318,7 +318,7 @@ def counts(getups: list[Getup], mirror: bool = False) -> dict[StartPose, int]:
 def _print_table(
   cfg: SelectGetupsCfg, clips: dict[str, Clip], found: list[Getup]
 ) -> None:
-  console = Console()
+  console = Console(markup=False, emoji=False)
   # Keep the table narrow enough for a terminal of 80 columns.
   table = Table(title="get-ups per start pose", box=None, padding=(0, 1, 0, 0))
   for column in ("clip", "split", "rises", "kept", *START_POSES, "s"):

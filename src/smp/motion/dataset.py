@@ -376,7 +376,8 @@ def load_windows(paths: Sequence[str | Path]) -> WindowSet:
   """Join the windows of NPZ files and of all NPZ files in folders.
 
   Raises:
-    UserError: nothing there, or files that do not belong together.
+    UserError: nothing there, files that do not belong together, or a motion that is
+      there twice.
   """
   files: list[Path] = []
   for path in map(Path, paths):
@@ -414,17 +415,18 @@ def load_windows(paths: Sequence[str | Path]) -> WindowSet:
 def _refuse_twins(files: Sequence[Path], sets: Sequence[WindowSet]) -> None:
   """Raise an error for a motion that is there twice, under whatever names.
 
-  Its windows would count twice, or be trained on and held out at once.
+  Its windows would count twice, or be trained on and held out at once. Under labels of
+  two styles it may be there twice.
   """
-  seen: dict[tuple[int, bytes, bytes], Path] = {}
+  seen: dict[tuple[bytes, ...], tuple[Path, WindowSet]] = {}
   for path, part in zip(files, sets, strict=True):
     if not len(part.windows):
       continue
-    ends = part.windows[0].tobytes(), part.windows[-1].tobytes()
-    other = seen.setdefault((len(part.windows), *ends), path)
-    if other is not path:
-      what = f"the same windows as {other}" if other != path else "given twice"
-      raise UserError(f"{path}: {what}; name it once")
+    key = part.windows[0].tobytes(), part.windows[-1].tobytes(), _labels(part).tobytes()
+    other, twin = seen.setdefault(key, (path, part))
+    if twin is not part and np.array_equal(twin.windows, part.windows):
+      what = "given twice" if other == path else f"the same windows as {other}"
+      raise UserError(f"{path}: {what}; name it once, by itself or by its folder")
 
 
 # Statistics.

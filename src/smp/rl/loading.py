@@ -17,7 +17,7 @@ from smp.mdp.smp_term import SMP_TERM, SmpTerm, SmpTermCfg
 from smp.rl.actor_layout import ActorLayout, leave_out_prior
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.policy_file import load_trained
-from smp.sim.engine import default_device, make_env
+from smp.sim.engine import find_device, make_env
 
 Agent = Literal["trained", "zero", "random"]
 Policy = Callable[[Mapping[str, Tensor]], Tensor]
@@ -52,8 +52,8 @@ def build_env(task: str, play: PlayEnvCfg) -> RslRlVecEnvWrapper:
   """Return the play environment of a task, ours or mjlab's.
 
   Raises:
-    UserError: There is no such engine, prior or observation, or there are too many
-      threads.
+    UserError: There is no such engine, device, prior or observation, or there are too
+      many threads.
   """
   cfg = load_env_cfg(task, play=True)
   if play.actor is not None:
@@ -66,11 +66,11 @@ def build_env(task: str, play: PlayEnvCfg) -> RslRlVecEnvWrapper:
     cfg.viewer.height, cfg.viewer.width = play.video_size
   if not play.terminations:
     cfg.terminations = {}
-  device = play.device or default_device(play.engine)
+  device = find_device(play.device, play.engine)
   smp_term = cfg.commands.get(SMP_TERM)
   if isinstance(smp_term, SmpTermCfg):
     smp_term.prior = play.prior or smp_term.prior
-    if device == "cpu":
+    if device.startswith("cpu"):
       # Sampling takes 15 ms a window on a CPU, and a viewer needs few initial states.
       smp_term.gsi_buffer_size = min(smp_term.gsi_buffer_size, CPU_GSI_BUFFER_SIZE)
   render_mode = None if play.video_size is None else "rgb_array"

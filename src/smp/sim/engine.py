@@ -33,7 +33,8 @@ def make_env(
   Args:
     cfg: mjlab's configuration.
     engine: "warp", "native", or "auto": warp on a GPU and native on a CPU.
-    device: Default: the GPU where there is one, unless the engine is "native".
+    device: Default, and "auto": the GPU where there is one, unless the engine is
+      "native".
     threads: Threads of the native engine. Default: one per core.
     render_mode: As for mjlab.
 
@@ -41,7 +42,7 @@ def make_env(
     UserError: no such engine or device, too many threads, or a feature that the engine
       lacks.
   """
-  device = str(choose_device(device or default_device(engine)))
+  device = find_device(device, engine)
   with use_engine(engine, threads):
     return ManagerBasedRlEnv(cfg, device, render_mode=render_mode)
 
@@ -76,6 +77,17 @@ def use_engine(engine: str = "auto", threads: int | None = None) -> Iterator[Non
 def default_device(engine: str) -> str:
   """Return the device of an engine if none is given."""
   return "cuda:0" if engine != "native" and torch.cuda.is_available() else "cpu"
+
+
+def find_device(name: str | None, engine: str) -> str:
+  """Return the device of a name; of None and of "auto", the default of the engine.
+
+  Raises:
+    UserError: The device is unknown or not available.
+  """
+  return str(
+    choose_device(default_device(engine) if name is None or name == "auto" else name)
+  )
 
 
 def check_engine(engine: str) -> None:

@@ -20,9 +20,11 @@ def choose_device(name: str) -> torch.device:
     if device.type == "meta":
       raise RuntimeError("it computes nothing")
     torch.empty(0, device=device)
-  except (RuntimeError, AssertionError) as error:
+  except (RuntimeError, AssertionError, ImportError) as error:
     reason = (str(error).splitlines() or [""])[0].split(". ")[0]
+    known = name.partition(":")[0] in ("cpu", "cuda")
     raise UserError(
-      f"device '{name}' cannot be used ({reason}); try cpu, cuda, or auto"
+      f"device '{name}' cannot be used ({reason if known else 'not available here'}); "
+      "try cpu, cuda, or auto"
     ) from error
   return device

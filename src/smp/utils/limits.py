@@ -1,8 +1,8 @@
 """Limits of options: annotations, and one check of all.
 
 A field is annotated with one of the kinds below, or with a kind of its own
-(``Annotated[int, Field(ge=2)]``). Numbers must be finite without being annotated,
-unless infinity is their default.
+(``Annotated[int, Field(ge=2)]``). Numbers must be finite without being annotated;
+infinity is what a maximum (``max_...``) may be, and a number whose default it is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -35,6 +36,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 """Port of a page; 0: any that is free."""
 
 T = TypeVar("T")
+_MAXIMUM = re.compile(r"(^|\.)max_[^.]*$")
+"""Names of options that are a maximum."""
 _OMITTED = get_args(tyro.conf.OmitArgPrefixes[int])[1]
 """How tyro marks a dataclass whose name is no part of its options' names."""
 
@@ -72,7 +75,8 @@ def check_limits(options: Any, prefix: str = "") -> None:
   for name, value, hint, usual in _fields(options, prefix):
     called = f"--{name.replace('_', '-')}"
     for number in value if isinstance(value, tuple | list) else (value,):
-      if isinstance(number, float) and not math.isfinite(number) and value != usual:
+      endless = number == math.inf and _MAXIMUM.search(name) or value == usual
+      if isinstance(number, float) and not math.isfinite(number) and not endless:
         raise UserError(f"{called} {number}: must be a finite number")
     if isinstance(value, Path):
       for ending in _find(hint, Ending):
