@@ -395,7 +395,7 @@ def test_start_states_are_reported_with_and_without_repair(monkeypatch, capsys):
 
 def test_check_starts_refuses_what_it_cannot_do(monkeypatch, capsys):
   type_in(monkeypatch, "check_init_states", TASK, "--num-envs", "0")
-  assert "num_envs is 0" in exit_line(capsys, check_init_states.main)
+  assert "--num-envs 0: must be at least 1" in exit_line(capsys, check_init_states.main)
   type_in(monkeypatch, "check_init_states", "Smp-Foward-G1")
   assert "did you mean" in exit_line(capsys, check_init_states.main)
   type_in(monkeypatch, "check_init_states")

@@ -534,8 +534,8 @@ def test_comparing_refuses_in_one_line(exported: Exported, monkeypatch, capsys):
     return exit_line(capsys, compare_cli.main)
 
   good = str(exported.path)
-  assert "--starts and --seconds" in refused(good, "--starts", "0")
-  assert "--starts and --seconds" in refused(good, "--seconds", "0")
+  assert "--starts 0: must be at least 1" in refused(good, "--starts", "0")
+  assert "--seconds 0.0: must be above 0" in refused(good, "--seconds", "0")
   assert "gone.onnx" in refused("gone.onnx")
   assert "facing" in refused(good, "--facing", "10")
   assert "--engine fast: no such engine" in refused(good, "--engine", "fast")
