@@ -374,11 +374,14 @@ def test_what_is_logged(data: TrainData, cfg: PretrainCfg):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"steps": 0}, "steps is 0, expected more than 0"),
-    ({"ema_decay": 1.0}, "ema_decay is 1.0"),
+    ({"steps": 0}, "--steps 0: must be at least 1"),
+    ({"ema_decay": 1.0}, "--ema-decay 1.0: must be below 1"),
     ({"nhead": 3}, "nhead 3"),
-    ({"num_timesteps": 20}, "num_timesteps is 20, expected more than 22"),
-    ({"output": Path("prior.pt")}, "output is prior.pt"),
+    ({"num_timesteps": 20}, "--num-timesteps 20: must be above 22"),
+    (
+      {"output": Path("prior.pt")},
+      "--output prior.pt: give a name that ends in .safetensors",
+    ),
     ({"device": "nonsense"}, "device 'nonsense'"),
     ({"device": "cuda:77"}, "device 'cuda:77'"),
   ],

@@ -549,7 +549,7 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path):
       {"video": Path("out.txt")},
       "--video out.txt: give a name that ends in .mp4 or .gif",
     ),
-    ({"log": Path("out.csv")}, "--log out.csv: end the name in .npz"),
+    ({"log": Path("out.csv")}, "--log out.csv: give a name that ends in .npz"),
     ({"viewer": "viser", "report": True}, "--viewer viser runs until"),
     ({"viewer": "viser", "seconds": 3.0}, "--viewer viser runs until"),
     ({"start": Path("gone.npz")}, "gone.npz: no such start file"),

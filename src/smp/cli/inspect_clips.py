@@ -9,7 +9,6 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from smp.cli.options import parse
@@ -32,6 +31,7 @@ from smp.motion.clips import Clip, resampled_length
 from smp.motion.contact import outside_limits, penetration
 from smp.motion.features import FPS, WINDOW
 from smp.utils.limits import Count, Port, check_limits
+from smp.utils.tables import plain_console
 
 UPRIGHT, LYING = 0.8, 0.5
 """z of the pelvis' vertical: above the first it is upright, below the second it lies.
@@ -204,7 +204,7 @@ def inspect(cfg: InspectCfg) -> None:
     total += summary.seconds
     messages += report(rows, findings, accept=True)
     table.add_row(*cells(name, summary, findings))
-  Console(width=max(150, Console().width), markup=False, emoji=False).print(table)
+  plain_console(max(150, plain_console().width)).print(table)
   print(f"{len(chosen)} clips, {total:.1f} s")
   warn(messages)
   if bad:

@@ -23,7 +23,15 @@ from smp.deploy.robot_log import write_log
 from smp.deploy.rollout import Log, Rollout, figures, run, start_state
 from smp.deploy.safety import Safety
 from smp.errors import UserError
-from smp.utils.limits import NotNegative, Port, Positive, Seed, VideoFile, check_limits
+from smp.utils.limits import (
+  ArrayFile,
+  NotNegative,
+  Port,
+  Positive,
+  Seed,
+  VideoFile,
+  check_limits,
+)
 from smp.utils.names import check_style
 
 SECONDS = 20.0
@@ -75,7 +83,7 @@ class Sim2SimCfg(Disturbances):
   """Write a video (.mp4, .gif); needs no display. With a viewer: of what you steered,
   since the last reset, once the viewer is closed."""
 
-  log: Path | None = None
+  log: ArrayFile | None = None
   """Write what a controller logs, and qpos, qvel and obs, of each step (.npz). With a
   viewer: as --video."""
 
@@ -151,8 +159,6 @@ def _check(cfg: Sim2SimCfg) -> None:
   if cfg.viewer == "none" and (cfg.keys or cfg.gamepad):
     raise UserError("--keys and --gamepad: add --viewer viser, or --viewer native")
   check_limits(cfg)
-  if cfg.log is not None and cfg.log.suffix != ".npz":
-    raise UserError(f"--log {cfg.log}: end the name in .npz")
 
 
 def _check_reported(changes: Changes) -> None:

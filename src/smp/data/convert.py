@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import math
 import multiprocessing
 import os
 import signal
@@ -13,10 +12,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import torch
+from pydantic import Field
 from rich.console import Console
 from rich.progress import Progress
 
@@ -35,6 +35,7 @@ from smp.motion.clips import Resampling, clip_windows, mirror_clip, resample
 from smp.motion.dataset import ClipEntry, load_motions, save_windows
 from smp.motion.features import FPS, WINDOW, g1_spec
 from smp.motion.rotations import HeadingKind
+from smp.utils.limits import Count, Positive, WholeNumber, check_limits
 
 MIN_WINDOW = 3
 """Minimum number of frames for `window_velocities`."""
@@ -64,12 +65,12 @@ class ConvertCfg:
   """A motion set (configs/motions/NAME.yaml). Default: every file of the folder,
   whole."""
 
-  window_size: int = WINDOW
-  stride: int = 1
-  input_fps: float | None = None
+  window_size: Annotated[int, Field(ge=MIN_WINDOW)] = WINDOW
+  stride: Count = 1
+  input_fps: Positive | None = None
   """Rows per second. Default: the file's own rate, or else 30."""
 
-  output_fps: float = FPS
+  output_fps: Positive = FPS
 
   format: Format = "auto"
   """``csv``: numbers, or columns with names; ``seed``: BONES-SEED CSV; ``gmr``: GMR's
@@ -90,10 +91,10 @@ class ConvertCfg:
   accept_doubtful: bool = False
   """Convert clips that the checks would refuse, with a warning."""
 
-  shard_index: int = 0
+  shard_index: WholeNumber = 0
   """Index of the shard of clips that this call converts, from 0."""
 
-  num_shards: int = 1
+  num_shards: Count = 1
 
   mirror: bool = False
   """Add the mirrored motion of every clip."""
@@ -107,7 +108,7 @@ class ConvertCfg:
   velocity: Literal["window", "clip"] = "window"
   """Velocities from each ``window``, or from the ``clip`` as the published priors."""
 
-  workers: int | None = None
+  workers: Count | None = None
   """Number of processes. Default: one per core; a single clip starts none."""
 
   def source(self) -> SourceCfg:
@@ -241,16 +242,7 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
   Raises:
     UserError: no CSV, a missing clip, or invalid options.
   """
-  if cfg.window_size < MIN_WINDOW:
-    raise UserError(
-      f"--window-size {cfg.window_size}: must be at least {MIN_WINDOW}, or the frames of "
-      "a window have no velocity"
-    )
-  for name in ("stride", "num_shards", "input_fps", "output_fps", "workers"):
-    value = getattr(cfg, name)
-    if value is not None and not 0 < value < math.inf:
-      option = "--" + name.replace("_", "-")
-      raise UserError(f"{option} {value}: must be a finite number above zero")
+  check_limits(cfg)
   if not 0 <= cfg.shard_index < cfg.num_shards:
     raise UserError(
       f"--shard-index {cfg.shard_index}: must be from 0 to {cfg.num_shards - 1}"

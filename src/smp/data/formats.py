@@ -195,8 +195,7 @@ RATES = (2.0, 1000.0)
 USUAL_RATES = (24.0, 25.0, 30.0, 50.0, 60.0, 90.0, 100.0, 120.0, 200.0, 240.0, 500.0)
 """Rates that rounded times stand for if they come near."""
 _CLOCKS = {"time", "times", "timestamp", "timestamps", "t", "timesec"}
-"""Names of the times of frames in a file of arrays, as `_key`."""
-_TIMES = ("time", "timestamp", "t", "time_s", "time_sec", "timestamp_s")
+"""Names of the times of frames, as `_key`."""
 
 
 def plain(name: str) -> str:
@@ -420,7 +419,7 @@ def _rate(path: Path, table: Table) -> float | None:
     UserError: Times do not increase, have a gap, or are in none of these units.
   """
   for index, name in enumerate(table.names):
-    if plain(name) in _TIMES and len(table.values) >= 3:
+    if _key(plain(name)) in _CLOCKS and len(table.values) >= 3:
       return _rate_of(path, f"column '{name}'", table.values[:, index], table.lines)
   return None
 

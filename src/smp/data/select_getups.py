@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
@@ -32,6 +31,7 @@ from smp.motion.rotations import quat_to_matrix
 from smp.robots import g1
 from smp.utils.files import atomic_path
 from smp.utils.limits import NotNegative, PictureFile
+from smp.utils.tables import plain_console
 
 SMOOTHING_S = 0.3
 STILLNESS_S = 0.15
@@ -318,7 +318,7 @@ def counts(getups: list[Getup], mirror: bool = False) -> dict[StartPose, int]:
 def _print_table(
   cfg: SelectGetupsCfg, clips: dict[str, Clip], found: list[Getup]
 ) -> None:
-  console = Console(markup=False, emoji=False)
+  console = plain_console()
   # Keep the table narrow enough for a terminal of 80 columns.
   table = Table(title="get-ups per start pose", box=None, padding=(0, 1, 0, 0))
   for column in ("clip", "split", "rises", "kept", *START_POSES, "s"):

@@ -17,10 +17,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from smp import paths
@@ -42,7 +43,17 @@ from smp.motion.features import FeatureSpec
 from smp.utils.config import to_plain
 from smp.utils.device import choose_device
 from smp.utils.git import git_revision
-from smp.utils.limits import Positive, Seed
+from smp.utils.limits import (
+  BelowOne,
+  Count,
+  NotNegative,
+  Positive,
+  Seed,
+  Share,
+  TensorFile,
+  WholeNumber,
+  check_limits,
+)
 from smp.utils.loggers import Logger, LoggerKind, NoLogger
 from smp.utils.tensor_files import save_tensors
 
@@ -73,7 +84,7 @@ class PretrainCfg:
   stats: Path = paths.NORM_STATS
   """Quantiles to normalise by (scripts/compute_norm_stats.py)."""
 
-  output: Path = Path("prior.safetensors")
+  output: TensorFile = Path("prior.safetensors")
   """Prior to write: the weights that ``keep`` chooses."""
 
   keep: Literal["best", "last"] = "best"
@@ -90,34 +101,34 @@ class PretrainCfg:
   overwrite: bool = False
   """Start anew although ``output`` or a training state exists."""
 
-  steps: int = 10_000
+  steps: Count = 10_000
   """Optimiser steps."""
 
-  batch_size: int = 1024
+  batch_size: Count = 1024
   """Windows per step."""
 
-  draws: int = 10
+  draws: Count = 10
   """Independent draws of timestep and noise for each window of a batch."""
 
-  learning_rate: float = 3e-4
-  weight_decay: float = 1e-4
-  max_grad_norm: float = 1.0
+  learning_rate: Positive = 3e-4
+  weight_decay: NotNegative = 1e-4
+  max_grad_norm: Positive = 1.0
 
   schedule: Literal["constant", "cosine"] = "constant"
   """Learning rate after the warm-up; ``cosine`` falls to zero at ``steps``."""
 
-  warmup_steps: int = 0
+  warmup_steps: WholeNumber = 0
   """Steps over which the learning rate rises from zero."""
 
-  ema_decay: float = 0.0
+  ema_decay: BelowOne = 0.0
   """Decay of the running average of the weights, which becomes the prior; 0: off."""
 
-  d_model: int = 128
-  nhead: int = 4
-  num_layers: int = 2
-  num_timesteps: int = NUM_TIMESTEPS
+  d_model: Count = 128
+  nhead: Count = 4
+  num_layers: Count = 2
+  num_timesteps: Annotated[int, Field(gt=max(SCORED_TIMESTEPS))] = NUM_TIMESTEPS
 
-  label_dropout: float = 0.1
+  label_dropout: Share = 0.1
   """Share of windows whose style is withheld in training, so that the prior also knows
   all of them without a label. Without effect on windows without styles."""
 
@@ -133,13 +144,13 @@ class PretrainCfg:
   precision: Literal["float32", "bf16"] = "float32"
   """``bf16`` computes the network in bfloat16 (autocast); weights stay float32."""
 
-  eval_interval: int = 500
+  eval_interval: Count = 500
   """Steps between evaluations on held-out windows, each followed by a checkpoint."""
 
-  eval_windows: int = 1024
+  eval_windows: Count = 1024
   """Held-out windows to evaluate on, spread evenly over all of them."""
 
-  log_interval: int = 50
+  log_interval: Count = 50
   """Steps between two records of the training loss."""
 
   logger: LoggerKind = "none"
@@ -160,25 +171,8 @@ class PretrainCfg:
 
   def check(self) -> None:
     """Raise an error that names the first option with an impossible value."""
-    for name in (
-      "steps batch_size draws learning_rate max_grad_norm d_model nhead num_layers "
-      "eval_interval eval_windows log_interval"
-    ).split():
-      _require(self, name, getattr(self, name) > 0, "more than 0")
-    for name in ("weight_decay", "warmup_steps"):
-      _require(self, name, getattr(self, name) >= 0, "0 or more")
-    _require(self, "ema_decay", 0.0 <= self.ema_decay < 1.0, "at least 0, below 1")
-    _require(self, "label_dropout", 0.0 <= self.label_dropout <= 1.0, "from 0 to 1")
-    enough = self.num_timesteps > max(SCORED_TIMESTEPS)
-    _require(self, "num_timesteps", enough, f"more than {max(SCORED_TIMESTEPS)}")
-    suffix = self.output.suffix == ".safetensors"
-    _require(self, "output", suffix, "a file name ending in .safetensors")
+    check_limits(self)
     check_heads("configuration", self.d_model, self.nhead)
-
-
-def _require(cfg: PretrainCfg, name: str, fine: bool, expected: str) -> None:
-  if not fine:
-    raise UserError(f"{name} is {getattr(cfg, name)}, expected {expected}")
 
 
 MIN_STYLE_WINDOWS = 100

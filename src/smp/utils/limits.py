@@ -32,6 +32,7 @@ Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 """Port of a page; 0: any that is free."""
 
@@ -52,13 +53,13 @@ class Ending:
   def check(self, path: Path, option: str) -> None:
     """Raise ``UserError`` for a path that ends in none of them."""
     if path.suffix.lower() not in self.suffixes:
-      *others, last = self.suffixes
-      raise UserError(
-        f"{option} {path}: give a name that ends in {', '.join(others)} or {last}"
-      )
+      ends = " or ".join(self.suffixes)
+      raise UserError(f"{option} {path}: give a name that ends in {ends}")
 
 
 PictureFile = Annotated[Path, Ending((".png", ".pdf", ".svg"))]
+TensorFile = Annotated[Path, Ending((".safetensors",))]
+ArrayFile = Annotated[Path, Ending((".npz",))]
 VideoFile = Annotated[Path, Ending((".mp4", ".gif"))]
 
 

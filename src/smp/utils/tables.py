@@ -7,11 +7,17 @@ import sys
 from rich.console import Console
 
 
+def plain_console(width: int | None = None) -> Console:
+  """Return a console that prints names as they are: no styles in brackets, no emoji.
+
+  Args:
+    width: Columns; None: those of the terminal.
+  """
+  return Console(width=width, markup=False, emoji=False)
+
+
 def table_console(width: int) -> Console:
   """Return the console for tables: the terminal, or text of a file or a pipe.
-
-  Brackets and colons in the names of clips, runs and policies are printed, not read as
-  styles and emoji.
 
   Args:
     width: Columns of the text, where there is no terminal to fit.
