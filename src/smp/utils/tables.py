@@ -22,6 +22,4 @@ def table_console(width: int) -> Console:
   Args:
     width: Columns of the text, where there is no terminal to fit.
   """
-  return Console(
-    width=None if sys.stdout.isatty() else width, markup=False, emoji=False
-  )
+  return plain_console(None if sys.stdout.isatty() else width)
