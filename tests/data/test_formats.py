@@ -384,6 +384,8 @@ def test_a_rate_that_cannot_be_is_refused(tmp_path, extra, message):
   np.savez(path, qpos=QPOS, **extra)
   with pytest.raises(UserError, match=message):
     read_rows(path)
+  # A rate that is given leaves it unread.
+  assert read_rows(path, SourceCfg(fps=40.0)).fps == 40.0
 
 
 def test_a_heading_that_contradicts_a_clip_read_by_place_is_refused(tmp_path):
@@ -412,3 +414,7 @@ def test_a_heading_that_contradicts_a_clip_read_by_place_is_refused(tmp_path):
   numbered = np.column_stack((np.arange(len(VALUES)), VALUES))
   write(numbered, "frame_number", "x", "y", "z", "qx", "qy", "qz", "qw")
   same(path)
+  numbered = np.column_stack((np.arange(len(VALUES)), wxyz))
+  write(numbered, "frame_number", "x", "y", "z", "qw", "qx", "qy", "qz")
+  with pytest.raises(UserError, match="column 5 'qw'"):
+    read_rows(path)

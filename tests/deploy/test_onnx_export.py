@@ -539,3 +539,7 @@ def test_comparing_refuses_in_one_line(exported: Exported, monkeypatch, capsys):
   assert "gone.onnx" in refused("gone.onnx")
   assert "facing" in refused(good, "--facing", "10")
   assert "--engine fast: no such engine" in refused(good, "--engine", "fast")
+  # Called from Python too.
+  nothing = compare_cli.CompareSimulatorsCfg(exported.path, starts=0)
+  with pytest.raises(UserError, match="--starts 0: must be at least 1"):
+    compare_cli.compare_simulators(nothing)

@@ -22,8 +22,9 @@ from smp.episodes.trajectory import Trajectory, join
 from smp.errors import UserError
 from smp.evaluation import intervals
 from smp.evaluation.policy import motion_similarity
-from smp.motion.dataset import NormStats
-from smp.motion.features import FEATURE_DIM, SLICES, WINDOW
+from smp.motion.dataset import NormStats, load_stats
+from smp.motion.features import FEATURE_DIM, SLICES, WINDOW, g1_spec
+from smp.paths import NORM_STATS
 from smp.robots import g1
 from smp.tasks.registry import protocol_of
 
@@ -513,3 +514,11 @@ def test_the_running_mean_is_that_of_the_steps_around_that_count():
     near = slice(max(t - 5, 0), t + 6)
     expected = fig.masked_mean(values[near], mask[near])
     torch.testing.assert_close(found[t].float(), expected.nan_to_num(0.0))
+
+
+def test_one_window_is_nothing_to_compare_with():
+  windows = windows_with_joints(torch.zeros(2, WINDOW, 29))
+  stats = load_stats(NORM_STATS)
+  assert motion_similarity.data_of(windows, g1_spec(), stats, "2 windows").spread == 0.0
+  with pytest.raises(UserError, match="1 window: too few to compare with"):
+    motion_similarity.data_of(windows[:1], g1_spec(), stats, "1 window")

@@ -434,6 +434,16 @@ def test_a_motion_counts_once_under_whatever_names(tmp_path):
   again = some_windows(tmp_path / "c.npz")
   with pytest.raises(UserError, match="c.npz: the same windows as .*a.npz"):
     dataset.load_windows([a, again])
+  # The same beginning and end are not the same motion, and two styles may share one.
+  windows = dataset.load_windows([a]).windows.copy()
+  whole = {"clip": "c", "stride": 1, "mirrored": np.zeros(len(windows))}
+  dataset.save_windows(
+    again, windows, g1_spec(), **whole, styles=["walk"] * len(windows)
+  )
+  assert len(dataset.load_windows([a, again]).windows) == 10
+  windows[2] += 0.01
+  dataset.save_windows(again, windows, g1_spec(), **whole)
+  assert len(dataset.load_windows([a, again]).windows) == 10
 
 
 def test_atomic_path_leaves_nothing_behind(tmp_path):
