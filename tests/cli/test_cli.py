@@ -148,7 +148,19 @@ def test_tasks_of_mjlab_are_trained_resumed_and_played(monkeypatch, tmp_path, ca
     (f"{MJLAB_TASK} --minutes 3", "is mjlab's; use --agent.max-iterations"),
     (f"{TASK} --minutes nan", "--minutes nan: give a number of minutes"),
     (f"{TASK} --agent.save-interval 0", "--agent.save-interval 0: give 1 or more"),
-    (f"{TASK} --env.scene.num-envs 0", "--env.scene.num-envs 0: give 1 or more"),
+    (f"{TASK} --env.scene.num-envs 0", "--env.scene.num-envs 0: must be above 0"),
+    (
+      f"{TASK} --env.episode-length-s 0",
+      "--env.episode-length-s 0.0: must be above 0",
+    ),
+    (
+      f"{TASK} --env.rewards.track-velocity.params.scale nan",
+      "--env.rewards.track-velocity.params.scale nan: must be a finite number",
+    ),
+    (
+      f"{MJLAB_TASK} --env.commands.twist.ranges.lin-vel-x (1.0,-1.0)",
+      "--env.commands.twist.ranges.lin-vel-x (1.0,-1.0): give the lower end first",
+    ),
     (f"{TASK} --agent.seed -1", "--agent.seed -1: give 0 to 4294967295"),
     (f"{TASK} --agent.seed {2**32}", "--agent.seed 4294967296: give 0 to"),
     (

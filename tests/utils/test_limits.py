@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +27,15 @@ from smp.data.select_locomotion import SelectCfg
 from smp.diffusion.trainer import PretrainCfg
 from smp.errors import UserError
 from smp.paths import ROOT
-from smp.utils.limits import Count, PictureFile, Positive, Seed, VideoFile, check_limits
+from smp.utils.limits import (
+  Count,
+  PictureFile,
+  Positive,
+  Seed,
+  VideoFile,
+  check_changes,
+  check_limits,
+)
 
 
 @dataclass(frozen=True)
@@ -150,3 +158,45 @@ def test_home_folders_are_expanded_where_no_shell_did(
   assert options.folder == Path("/home/somebody/clips")
   assert options.files == (Path("/home/somebody/a"), Path("b"))
   assert parse(Options, ["--folder", "~nobody9"]).folder == Path("~nobody9")
+
+
+@dataclass
+class Term:
+  """A term of an environment, as another project writes it."""
+
+  weight: float = 1.0
+  params: dict[str, object] = field(default_factory=dict)
+  interval_range_s: tuple[float, float] | None = None
+
+
+def terms(weight: float = 1.0, **params: object) -> dict[str, Term]:
+  usual = {"scale": 0.5, "x": (2.0, 1.0), "force_threshold": 10.0, "on": True}
+  usual["ranges"] = {"vx": (0.0, 3.0)}
+  return {"push": Term(weight, {**usual, **params})}
+
+
+def test_changes_to_configurations_of_others_are_checked() -> None:
+  def refused(changed: dict[str, Term], usual: dict[str, Term] | None = None) -> str:
+    with pytest.raises(UserError) as error:
+      check_changes(changed, usual or terms(), "env.")
+    return str(error.value)
+
+  nan, inf = math.nan, math.inf
+  assert refused(terms(nan)) == "--env.push.weight nan: must be a finite number"
+  assert "--env.push.params.scale inf" in refused(terms(scale=inf))
+  assert "--env.push.params.force-threshold -inf" in refused(
+    terms(force_threshold=-inf)
+  )
+  assert "--env.push.params.ranges.vx nan" in refused(terms(ranges={"vx": (nan, 1.0)}))
+  found = refused(terms(ranges={"vx": (3.0, 0.0)}))
+  assert found == "--env.push.params.ranges.vx (3.0,0.0): give the lower end first"
+  timed = {"push": replace(terms()["push"], interval_range_s=(4.0, 2.0))}
+  assert "--env.push.interval-range-s (4.0,2.0)" in refused(timed)
+
+  # What a task comes with is its own affair, and so are pairs that are no range.
+  check_changes(terms(nan), terms(nan), "env.")
+  check_changes(
+    terms(ranges={"vx": (3.0, 0.0)}), terms(ranges={"vx": (3.0, 0.0)}), "e."
+  )
+  check_changes(terms(x=(3.0, 1.0), force_threshold=inf, on=False), terms(), "env.")
+  check_changes({**terms(), "more": Term(2.0)}, terms(), "env.")

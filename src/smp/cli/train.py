@@ -36,7 +36,7 @@ from smp.tasks.base import observe_without_velocity
 from smp.tasks.registry import discount_of, learned_after, policy_path
 from smp.utils.cpu import core_count, thread_count
 from smp.utils.files import check_folder
-from smp.utils.limits import SEEDS, check_limits
+from smp.utils.limits import SEEDS, check_changes, check_limits
 from smp.utils.wandb_files import check_names, fetch_checkpoint, fetch_prior, upload
 
 CPU_ENVS_PER_CORE = 128
@@ -210,12 +210,10 @@ def main() -> None:
   off_policy = isinstance(config.agent, OffPolicyRunnerCfg)
   _check_gpus(config, off_policy)
   _check_minutes(task, config.minutes)
-  for option, count in (
-    ("--env.scene.num-envs", config.env.scene.num_envs),
-    ("--agent.save-interval", config.agent.save_interval),
-  ):
-    if count < 1:
-      raise UserError(f"{option} {count}: give 1 or more")
+  if config.agent.save_interval < 1:
+    raise UserError(
+      f"--agent.save-interval {config.agent.save_interval}: give 1 or more"
+    )
   check_limits(config.agent, "agent.")
   if not 0 <= config.agent.seed < SEEDS:
     raise UserError(f"--agent.seed {config.agent.seed}: give 0 to {SEEDS - 1}")
@@ -508,17 +506,29 @@ def _parse(task: str, arguments: list[str], has_gpu: bool) -> TrainArgs:
   """Return the options that the arguments give, over the defaults of their learner.
 
   Raises:
-    UserError: There is no such learner, or an option is another learner's.
+    UserError: There is no such learner, an option is another learner's, or a number of
+      the environment cannot be.
   """
   learner = learner_in(arguments)
   check_options(arguments, _learner_for(task, learner, has_gpu))
-  return tyro.cli(
+  usual = default_config(task, has_gpu, learner)
+  config = tyro.cli(
     TrainArgs,
     args=arguments,
-    default=default_config(task, has_gpu, learner),
+    default=usual,
     prog=f"{sys.argv[0]} {task}",
     config=mjlab.TYRO_FLAGS,
   )
+  check_changes(config.env, usual.env, "env.")
+  for option, number in (
+    ("scene.num-envs", config.env.scene.num_envs),
+    ("decimation", config.env.decimation),
+    ("episode-length-s", config.env.episode_length_s),
+    ("sim.mujoco.timestep", config.env.sim.mujoco.timestep),
+  ):
+    if not number > 0:
+      raise UserError(f"--env.{option} {number}: must be above 0")
+  return config
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:

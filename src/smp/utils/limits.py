@@ -39,6 +39,9 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 T = TypeVar("T")
 _MAXIMUM = re.compile(r"(^|\.)max_[^.]*$")
 """Names of options that are a maximum."""
+_THRESHOLD = re.compile(r"_(threshold|limit)$")
+_RANGE = re.compile(r"(^|[._])ranges?(_s)?(\.[^.]*)?$")
+"""Names of options, or of a table of options, that are the two ends of a range."""
 _OMITTED = get_args(tyro.conf.OmitArgPrefixes[int])[1]
 """How tyro marks a dataclass whose name is no part of its options' names."""
 
@@ -90,6 +93,62 @@ def check_limits(options: Any, prefix: str = "") -> None:
       found = error.errors()[0]
       what = _in_short(expected(found["msg"]))
       raise UserError(f"{called} {shown(found['input'])}: must be {what}") from None
+
+
+def check_changes(options: Any, usual: Any, prefix: str) -> None:
+  """Raise an error for the first changed number that is none, or range that is reversed.
+
+  For configurations of others, whose fields have no limits of ours.
+
+  Args:
+    options: Dataclasses and dicts within each other, as an environment's configuration.
+    usual: The same before the change, in which all numbers are allowed.
+    prefix: Beginning of its options' names, as in "env.".
+
+  Raises:
+    UserError: The message names the option, its value and what it must be.
+  """
+  for name, value, before in _leaves(options, usual, prefix):
+    if repr(value) == repr(before):
+      continue
+    called = f"--{name.replace('_', '-')}"
+    several = isinstance(value, tuple | list)
+    numbers = [each for each in (value if several else (value,)) if _is_number(each)]
+    for number in numbers:
+      if not math.isfinite(number) and (
+        number != math.inf or not _may_be_endless(name)
+      ):
+        raise UserError(f"{called} {number}: must be a finite number")
+    if several and len(numbers) == len(value) == 2 and _RANGE.search(name):
+      low, high = numbers
+      if low > high:
+        raise UserError(f"{called} ({low},{high}): give the lower end first")
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _may_be_endless(name: str) -> bool:
+  """Return whether infinity means "no limit" in an option."""
+  return bool(_MAXIMUM.search(name) or _THRESHOLD.search(name))
+
+
+def _leaves(options: Any, usual: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+  """Yield name, value and former value of whatever is no dataclass and no dict."""
+  parts: dict[str, Any] | None = None
+  if dataclasses.is_dataclass(options):
+    parts = {
+      each.name: getattr(options, each.name) for each in dataclasses.fields(options)
+    }
+  elif isinstance(options, dict):
+    parts = {str(key): value for key, value in options.items()}
+  if parts is None:
+    yield name.removesuffix("."), options, usual
+    return
+  for key, value in parts.items():
+    before = usual.get(key) if isinstance(usual, dict) else getattr(usual, key, None)
+    yield from _leaves(value, before, f"{name}{key}.")
 
 
 def _in_short(limit: str) -> str:
