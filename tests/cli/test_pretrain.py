@@ -346,6 +346,30 @@ def test_an_unusable_state_is_refused(
     pretrain(data, replace(cfg, resume=True))
 
 
+def test_a_state_with_a_hole_is_refused(data: TrainData, cfg: PretrainCfg):
+  pretrain(data, cfg)
+  path = cfg.folder() / "state.pt"
+  whole = load_tensors(path, "training state")
+  for name, value in (
+    ("config", 3),
+    ("data_sha256", None),
+    ("step", "many"),
+    ("denoiser", {}),
+    ("optimizer", {"state": {}}),
+    ("generator", torch.zeros(3)),
+    ("loss_sum", torch.zeros(7)),
+    ("history", None),
+  ):
+    state = dict(whole)
+    if value is None:
+      del state[name]
+    else:
+      state[name] = value
+    save_tensors(path, state)
+    with pytest.raises(UserError, match="state.pt: .*start anew with --overwrite"):
+      pretrain(data, replace(cfg, resume=True))
+
+
 def test_a_loss_that_is_not_finite_stops_and_spoils_no_file(
   data: TrainData, cfg: PretrainCfg, monkeypatch
 ):

@@ -336,6 +336,23 @@ def test_files_are_found_in_sub_folders(tmp_path):
     find_files(tmp_path)
 
 
+def test_links_are_followed_once_and_one_to_nothing_is_refused(tmp_path):
+  clips = tmp_path / "elsewhere" / "deep"
+  clips.mkdir(parents=True)
+  (clips / "walk.csv").write_text("1")
+  folder = tmp_path / "clips"
+  (folder / "b").mkdir(parents=True)
+  (folder / "b" / "run.csv").write_text("1")
+  (folder / "a").symlink_to(clips.parent)
+  (folder / "again").symlink_to("b")
+  (folder / "b" / "back").symlink_to(folder)
+  (folder / "linked.csv").symlink_to(clips / "walk.csv")
+  assert sorted(find_files(folder)) == ["a__deep__walk", "b__run", "linked"]
+  (folder / "b" / "gone.csv").symlink_to("annex.csv")
+  with pytest.raises(UserError, match="gone.csv: a link to annex.csv, which is not"):
+    find_files(folder)
+
+
 @pytest.mark.parametrize(
   "name",
   ["left_knee", "Left_Knee_Joint", "left_knee_joint_dof", "L_knee", "q_left_knee"],

@@ -6,6 +6,7 @@ metres, radians, wxyz, the 29 joints in the order of `smp.robots.g1.JOINT_NAMES`
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,16 +111,21 @@ def find_files(folder: Path) -> dict[str, Path]:
   files, and files of windows that csv_to_npz.py wrote, are skipped.
 
   Raises:
-    UserError: two files have the same name.
+    UserError: two files have the same name, or one is a link to nothing.
   """
   if folder.is_file():
     return {folder.stem: folder}
   found: dict[str, Path] = {}
-  for path in sorted(folder.rglob("*")):
+  for path in _walk(folder):
     inner = path.relative_to(folder)
     hidden = any(part.startswith((".", "__MACOSX")) for part in inner.parts)
-    if path.suffix.lower() not in SUFFIXES or hidden or not path.is_file():
+    if path.suffix.lower() not in SUFFIXES or hidden:
       continue
+    if path.is_symlink() and not path.exists():
+      raise UserError(
+        f"{path}: a link to {os.readlink(path)}, which is not there; fetch that file, or "
+        "remove the link"
+      )
     if path.suffix.lower() not in (".csv", ".txt", ".tsv") and not _is_motion(path):
       continue
     if path.suffix.lower() == ".txt" and not _is_table(path):
@@ -131,6 +137,24 @@ def find_files(folder: Path) -> dict[str, Path]:
       )
     found[name] = path
   return found
+
+
+def _walk(folder: Path) -> list[Path]:
+  """Return the files in a folder and its sub-folders, sorted.
+
+  Links to folders are followed, each folder once: they may lead back to one above.
+  """
+  found, seen = [], {os.path.realpath(folder)}
+  for parent, folders, names in os.walk(folder, followlinks=True):
+    inner = sorted((os.path.islink(os.path.join(parent, n)), n) for n in folders)
+    folders[:] = []
+    for _, name in inner:
+      real = os.path.realpath(os.path.join(parent, name))
+      if real not in seen:
+        seen.add(real)
+        folders.append(name)
+    found += [Path(parent, name) for name in names]
+  return sorted(found)
 
 
 def _is_motion(path: Path) -> bool:

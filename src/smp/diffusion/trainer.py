@@ -517,10 +517,21 @@ class Trainer:
     """Continue from the saved state.
 
     Raises:
-      UserError: There is none, or it belongs to another configuration or other data.
+      UserError: There is none, it is damaged, or it belongs to another configuration or
+        other data.
     """
     path = self.cfg.folder() / "state.pt"
     state = read_state(path)
+    try:
+      self._continue_from(path, state)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+      raise UserError(
+        f"{path}: damaged, or of another version ({type(error).__name__}); start anew "
+        "with --overwrite"
+      ) from error
+
+  def _continue_from(self, path: Path, state: dict[str, Any]) -> None:
+    """Take over a state that was read from a file."""
     # An option that is younger than the state was at its default.
     trained = to_plain(PretrainCfg()) | state["config"]
     check_same_config(path, trained, to_plain(self.cfg))
