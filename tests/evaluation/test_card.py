@@ -8,7 +8,7 @@ import pytest
 
 from smp.errors import UserError
 from smp.evaluation.policy import summary
-from smp.evaluation.policy.card import draw_curve, write_card
+from smp.evaluation.policy.card import card_text, draw_curve
 from smp.robots import g1
 
 TASK = "Smp-Forward-G1"
@@ -32,8 +32,7 @@ def evaluation(task: str = TASK) -> dict:
 def test_a_card_says_origin_licence_and_figures_with_intervals(tmp_path):
   file = tmp_path / "evaluation.json"
   file.write_text(json.dumps(evaluation()))
-  write_card(tmp_path / "card.md", CARD, file, tmp_path / "forward.png", "It walks.")
-  text = (tmp_path / "card.md").read_text()
+  text = card_text(CARD, file, tmp_path / "forward.png", "It walks.")
   for part in (
     "# Smp-Forward-G1",
     "It walks.",
@@ -69,8 +68,7 @@ def test_a_card_says_how_natural_and_how_smooth_the_motion_is(tmp_path):
   found["action_rate"]["value"], found["foot_skate"]["value"] = 0.35, 45.0
   file = tmp_path / "evaluation.json"
   file.write_text(json.dumps(result))
-  write_card(tmp_path / "card.md", CARD, file, None)
-  text = (tmp_path / "card.md").read_text()
+  text = card_text(CARD, file, None)
   title = "amplitude of left leg / right leg / waist / left arm / right arm"
   assert column(text, title) == "0.90 / 1.10 / 0.50 / 0.75 / –"
   assert column(text, "action rate").startswith("0.35 [")
@@ -82,8 +80,7 @@ def test_an_evaluation_of_an_earlier_version_makes_a_card_of_what_it_has(tmp_pat
   del result["policies"][0]["conditions"][0]["figures"]["diversity"]
   file = tmp_path / "evaluation.json"
   file.write_text(json.dumps(result))
-  write_card(tmp_path / "card.md", CARD, file, None)
-  text = (tmp_path / "card.md").read_text()
+  text = card_text(CARD, file, None)
   assert "diversity" not in text and column(text, "return")
 
 
@@ -91,12 +88,11 @@ def test_an_evaluation_of_another_task_and_a_file_that_is_none_are_refused(tmp_p
   file = tmp_path / "evaluation.json"
   file.write_text(json.dumps(evaluation("Smp-Getup-G1")))
   with pytest.raises(UserError, match="an evaluation of Smp-Getup-G1, not of Smp-Forw"):
-    write_card(tmp_path / "card.md", CARD, file, None)
+    card_text(CARD, file, None)
   for content in ("no json", "{}", "[]"):
     file.write_text(content)
     with pytest.raises(UserError, match="evaluation.json: not an evaluation.json"):
-      write_card(tmp_path / "card.md", CARD, file, None)
-  assert not (tmp_path / "card.md").exists()
+      card_text(CARD, file, None)
 
 
 def test_a_curve_goes_over_several_runs(tmp_path):

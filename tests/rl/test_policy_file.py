@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import sys
 from typing import Any, cast
@@ -12,6 +13,7 @@ import torch
 
 from smp.cli import package_policy
 from smp.errors import UserError
+from smp.evaluation.policy import summary
 from smp.rl.checkpoint import read_checkpoint
 from smp.rl.policy_file import load_trained, read_means, read_policy, save_policy
 from smp.utils.tensor_files import load_tensors, save_tensors
@@ -116,6 +118,38 @@ def test_a_policy_file_holds_no_more_than_it_needs(
   assert (card["task"], card["iteration"], card["steps"]) == (TASK, 2, steps)
   assert card["prior"] == "loco" and card["command"] and card["commit"]
   assert any(name.startswith("obs_normalizer") for name in policy["actor_state_dict"])
+
+
+def test_an_evaluation_of_another_policy_leaves_nothing(
+  trained, tmp_path, monkeypatch, capsys
+):
+  _, checkpoint = trained
+  own = load_trained(checkpoint).actor.digest()
+  results = {"protocol": {"task": TASK, "notes": []}, "command": "evaluate.py"}
+  figure = {"value": 0.5, "low": 0.25, "high": 0.75}
+  figures = {each.key: figure for each in summary.metrics_of(TASK)}
+  row = {"label": "1 m/s", "episodes": 3, "figures": figures}
+  monkeypatch.chdir(tmp_path)
+  first = ["package_policy", str(checkpoint), TASK, "--output", "x.pt"]
+  monkeypatch.setattr(sys, "argv", [*first, "--evaluation", "evaluation.json"])
+  evaluation = tmp_path / "evaluation.json"
+
+  def write(**of: str) -> None:
+    policy = {"name": "A/model_7", "conditions": [row], **of}
+    evaluation.write_text(json.dumps({**results, "policies": [policy]}))
+
+  write(weights="0" * 64)
+  with pytest.raises(UserError, match=r"another policy \(A/model_7\), not of this one"):
+    package_policy.main()
+  assert list(tmp_path.iterdir()) == [evaluation]
+  for of in ({"weights": own}, {}):  # Earlier evaluations do not say.
+    write(**of)
+    package_policy.main()
+    assert "1 m/s | 3" in (tmp_path / "x.md").read_text()
+    assert load_trained("x.pt").actor.digest() == own
+  changed = load_trained("x.pt").actor
+  changed.obs_normalizer.get_buffer("_mean")[0, 0] += 1.0
+  assert changed.digest() != own
 
 
 def test_the_weights_may_be_the_mean_of_several_checkpoints(

@@ -150,6 +150,8 @@ class Policy:
   file: Path | None
   means: dict[str, Any] = field(default_factory=dict)
   """Means of the SDS losses, and the iteration they are from; empty without a file."""
+  weights: str | None = None
+  """Digest of the actor (`smp.rl.actor.Actor.digest`); None without one."""
 
   def about(self) -> dict[str, Any]:
     """Describe the policy in plain JSON types."""
@@ -161,6 +163,7 @@ class Policy:
       "agent": self.agent,
       "file": None if self.file is None else str(self.file),
       "sha256": digest,
+      "weights": self.weights,
       "iteration": self.means.get("iteration"),
     }
 
@@ -260,9 +263,10 @@ def _policy(task: str, agent: Agent, file: Path | None) -> Policy:
   means = read_means(file)
   if agent != "trained":
     return Policy(agent, agent, file, means)
-  load_trained(file, task)  # Raise errors before the environment is built.
+  # Errors are raised before the environment is built.
+  weights = load_trained(file, task).actor.digest()
   name = file.stem if not file.parent.name else f"{file.parent.name}/{file.stem}"
-  return Policy(name, agent, file, means)
+  return Policy(name, agent, file, means, weights)
 
 
 def output_dir(task: str, args: EvaluateArgs) -> Path:

@@ -11,9 +11,12 @@ import tyro
 from smp.cli.options import parse
 from smp.cli.task_argument import check_task
 from smp.errors import UserError
-from smp.evaluation.policy.card import draw_curve, write_card
-from smp.rl.policy_file import save_policy
+from smp.evaluation.policy.card import card_text, draw_curve
+from smp.rl.actor import actor_from
+from smp.rl.policy_file import make_policy
 from smp.tasks.registry import policy_path
+from smp.utils.files import atomic_path
+from smp.utils.tensor_files import save_tensors
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,19 @@ def main() -> None:
     gone = [path for path in paths if path is not None and not path.exists()]
     if gone:
       raise UserError(f"{option} {gone[0]}: does not exist")
-  card = save_policy(cfg.checkpoint, output, cfg.task, cfg.average_with)
+  policy = make_policy(cfg.checkpoint, cfg.task, cfg.average_with)
+  card = policy["card"]
   if cfg.machine:
-    card["machine"] = cfg.machine
-  curve = None
-  if cfg.runs:
-    curve = output.with_suffix(".png")
+    card = {**card, "machine": cfg.machine}
+  weights = actor_from(policy, cfg.checkpoint).digest()
+  curve = output.with_suffix(".png") if cfg.runs else None
+  # What can be wrong is found before anything is written.
+  text = card_text(card, cfg.evaluation, curve, cfg.notes, weights)
+  if curve is not None:
     draw_curve(curve, cfg.runs)
-  write_card(output.with_suffix(".md"), card, cfg.evaluation, curve, cfg.notes)
+  save_tensors(output, policy)
+  with atomic_path(output.with_suffix(".md")) as path:
+    path.write_text(text, encoding="utf-8")
   print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB")
   for name, value in card.items():
     print(f"  {name}: {value}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -97,6 +98,17 @@ class Actor(nn.Module):
     self.mlp = make_mlp(sizes, spec.activation, spec.layer_norm)
     bound = torch.ones(sizes[-1]) if action_bound is None else action_bound
     self.register_buffer("action_bound", bound, persistent=spec.squash)
+
+  def digest(self) -> str:
+    """Return the SHA-256 of all weights and buffers, in hexadecimal.
+
+    It is that of the policy, whichever file it is in.
+    """
+    found = hashlib.sha256(repr(self.spec).encode())
+    for name, value in sorted(self.state_dict().items()):
+      found.update(name.encode())
+      found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
   def normalize(self, obs: Tensor) -> Tensor:
     """Return the normalised and clipped observations (..., O)."""

@@ -29,25 +29,38 @@ def save_policy(
   task: str,
   others: Sequence[str | os.PathLike[str]] = (),
 ) -> dict[str, Any]:
-  """Write the policy of a checkpoint, without what only training needs.
+  """Write the policy of a checkpoint, without what only training needs (`make_policy`).
+
+  Returns:
+    The card.
+
+  Raises:
+    UserError: As of `make_policy`, or the output cannot be written.
+  """
+  policy = make_policy(checkpoint, task, others)
+  save_tensors(output, policy)
+  return policy["card"]
+
+
+def make_policy(
+  checkpoint: str | os.PathLike[str],
+  task: str,
+  others: Sequence[str | os.PathLike[str]] = (),
+) -> dict[str, Any]:
+  """Return the contents of the policy file of a checkpoint.
 
   The file holds the actor with its normaliser of observations, the running means that
   normalise the reward, and the card: task, iteration, steps, prior, commit and command.
 
   Args:
     checkpoint: model_N.pt of a run.
-    output: File to write.
     task: Task that the policy was trained on.
     others: Earlier checkpoints of the same run. The weights become the mean of all,
       which is often steadier than any one (stochastic weight averaging, Izmailov et al.,
       arXiv 1803.05407); all else is of ``checkpoint``.
 
-  Returns:
-    The card.
-
   Raises:
-    UserError: A checkpoint is damaged, of another task or network, or the output cannot
-      be written.
+    UserError: A checkpoint is damaged, or of another task or network.
   """
   loaded = read_checkpoint(checkpoint, "cpu")
   infos = loaded["infos"]
@@ -82,9 +95,8 @@ def save_policy(
     "count": means["count"],
     "card": card,
   }
-  _check(Path(output), policy)
-  save_tensors(output, policy)
-  return card
+  _check(Path(checkpoint), policy)
+  return policy
 
 
 def _average(loaded: dict[str, Any], others: dict[str, dict[str, Any]]) -> None:

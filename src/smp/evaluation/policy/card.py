@@ -30,24 +30,25 @@ LIMBS = f"amplitude of {' / '.join(limb.replace('_', ' ') for limb in g1.LIMBS)}
 """Title of the column with the joint amplitude of every limb, policy to data."""
 
 
-def write_card(
-  path: Path,
+def card_text(
   card: dict[str, Any],
   evaluation: Path | None,
   curve: Path | None,
   notes: str = "",
-) -> None:
-  """Write a policy's card as Markdown.
+  weights: str | None = None,
+) -> str:
+  """Return a policy's card as Markdown.
 
   Args:
-    path: The file to write.
     card: Contents of the policy file's card.
     evaluation: evaluation.json of `scripts/evaluate.py`; its first policy is used.
     curve: A picture, in the same folder.
     notes: A paragraph for people: what the film shows, where the policy falls short.
+    weights: Digest of the policy (`smp.rl.actor.Actor.digest`), which must be the one
+      that was evaluated. None: it is not checked.
 
   Raises:
-    UserError: The evaluation cannot be read, or is of another task.
+    UserError: The evaluation cannot be read, or is of another task or policy.
   """
   lines = [f"# {card['task']}", ""]
   if notes:
@@ -59,9 +60,8 @@ def write_card(
   if curve is not None:
     lines += ["## Curve", "", f"![Curve of the training]({curve.name})", ""]
   if evaluation is not None:
-    lines += _evaluation(evaluation, card["task"])
-  with atomic_path(path) as temporary:
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines += _evaluation(evaluation, card["task"], weights)
+  return "\n".join(lines) + "\n"
 
 
 def _cell(value: Any) -> str:
@@ -73,15 +73,25 @@ def _cell(value: Any) -> str:
   return f"`{text}`" if " --" in text else text
 
 
-def _evaluation(path: Path, task: str) -> list[str]:
-  """Return the tables of an evaluation as Markdown."""
+def _evaluation(path: Path, task: str, weights: str | None) -> list[str]:
+  """Return the tables of an evaluation as Markdown.
+
+  An evaluation of an earlier version does not say which weights it is of.
+  """
   try:
     result = json.loads(path.read_text(encoding="utf-8"))
     if result["protocol"]["task"] != task:
       raise UserError(
         f"{path}: an evaluation of {result['protocol']['task']}, not of {task}"
       )
-    rows = result["policies"][0]["conditions"]
+    policy = result["policies"][0]
+    found = policy.get("weights")
+    if weights is not None and found is not None and found != weights:
+      raise UserError(
+        f"{path}: an evaluation of another policy ({policy['name']}), not of this one; "
+        "evaluate it"
+      )
+    rows = policy["conditions"]
     # An evaluation of an earlier version lacks later metrics.
     known = set(rows[0]["figures"])
     metrics = [f for f in summary.metrics_in(result) if f.short and f.key in known]
