@@ -340,6 +340,10 @@ def test_folders_and_options_are_checked(folder, tmp_path, capsys, monkeypatch):
     (["clip0"], "'key: value' lines"),
     ({"clips": [{"clip": "clip0", "style": "Run fast"}]}, "'Run fast' is no name"),
     ({"clips": [{"clip": "clip0", "styles": {"run": []}}]}, "'run' has no ranges"),
+    (
+      {"clips": [{"clip": "clip0", "style": "walk", "styles": {"run": [[0, 30]]}}]},
+      "style 'walk' has no 'ranges'; beside 'styles' it needs them",
+    ),
     ({"clips": [{"clip": "clip0", "styles": {"run": [[9, 3]]}}]}, "stop > start"),
     ({"clips": [{"clip": "clip0", "styles": {"run": [[0, 61]]}}]}, "after its 60 rows"),
     (

@@ -132,6 +132,11 @@ def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
         f"{path}: {name}: style '{style}' is no name: use lower-case letters, digits "
         "and _, and a letter first"
       )
+  if entry.style and entry.styles and not entry.ranges:
+    raise UserError(
+      f"{path}: {name}: style '{entry.style}' has no 'ranges'; beside 'styles' it needs "
+      "them, or put it there too"
+    )
   empty = [style for style, ranges in entry.styles.items() if not ranges]
   if empty:
     raise UserError(
