@@ -610,7 +610,7 @@ def test_policies_of_another_robot(tmp_path: Path):
     SPEC,
     joints=replace(SPEC.joints, **fewer),
     observations=tuple(parts),
-    start_qpos=SPEC.start_qpos[1:],
+    start_qpos=(*SPEC.start_qpos[:7], *SPEC.start_qpos[8:]),
   )
   text = refused(write_policy(file, spec))
   assert "does not know the model's joint 'left_hip_pitch_joint'" in text
@@ -664,7 +664,7 @@ def change(path: str, value: Any) -> str:
   *parents, last = path.split(".")
   inside = table
   for name in parents:
-    inside = inside[name]
+    inside = inside[int(name) if name.isdecimal() else name]
   if value is ...:
     del inside[last]
   else:
@@ -688,7 +688,18 @@ def change(path: str, value: Any) -> str:
     ("physics.options", {"gravity": ["down"]}, "'physics.options.gravity[0]'"),
     ("command", [], "the command has 0 values, observed 5"),
     ("start_qpos", [0.0] * 3, "'start_qpos' has 3 values, not 36"),
+    ("start_qpos", [0.0] * 36, "'start_qpos' has a quaternion of length 0"),
     ("fallen_below", "low", "'fallen_below' is 'low'"),
+    ("fallen_below", -0.2, "'fallen_below' is -0.2, expected above 0"),
+    ("clip_actions", 0.0, "'clip_actions' is 0.0, expected above 0"),
+    ("control_hz", 100.0, "'control_hz' is 100, but an action lasts 0.02 s"),
+    ("joints.names", ["left_knee_joint"] * 29, "has 'left_knee_joint' twice"),
+    ("joints.stiffness", [0.0] * 29, "'joints.stiffness' of left_hip_pitch_joint is 0"),
+    ("joints.effort_limit", [-5.0] * 29, "is -5, expected above 0"),
+    ("joints.action_scale", [1.0] * 28 + [0.0], "of right_wrist_yaw_joint is 0"),
+    ("joints.damping", [-1.0] * 29, "'joints.damping' of left_hip_pitch_joint is -1"),
+    ("observations.0.scale", [0.0], "has a scale of 0"),
+    ("observations.0.noise", [0.2, -0.2], "is from 0.2 to -0.2"),
   ],
 )
 def test_damaged_metadata_is_named(path: str, value: Any, message: str):

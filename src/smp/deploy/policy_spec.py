@@ -8,6 +8,8 @@ exact.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
@@ -188,6 +190,21 @@ def _upgrade(table: dict[str, Any]) -> None:
     part["meaning"] = ""
 
 
+def _require_each(
+  spec: PolicySpec, name: str, expected: str, holds: Callable[[float], bool]
+) -> None:
+  """Raise an error for a joint whose number of some kind is impossible.
+
+  Raises:
+    UserError: The message names the joint.
+  """
+  for joint, value in zip(spec.joints.names, getattr(spec.joints, name), strict=True):
+    if not holds(value):
+      raise UserError(
+        f"metadata '{KEY}': 'joints.{name}' of {joint} is {value:g}, expected {expected}"
+      )
+
+
 def _check(spec: PolicySpec) -> None:
   """Raise an error for values of the right types that are impossible.
 
@@ -203,9 +220,28 @@ def _check(spec: PolicySpec) -> None:
   for field in fields(Joints):
     found = len(getattr(spec.joints, field.name))
     require(found == count, f"'joints.{field.name}' has {found} values, not {count}")
+  twice = [name for name in spec.joints.names if spec.joints.names.count(name) > 1]
+  require(not twice, f"'joints.names' has '{twice[0] if twice else ''}' twice")
+  for name in ("action_scale", "stiffness", "effort_limit"):
+    _require_each(spec, name, "above 0", lambda value: value > 0.0)
+  for name in ("damping", "armature", "frictionloss", "passive_damping"):
+    _require_each(spec, name, "0 or more", lambda value: value >= 0.0)
+  step = spec.physics.timestep * spec.physics.decimation
+  require(
+    math.isclose(spec.control_hz * step, 1.0, rel_tol=1e-3),
+    f"'control_hz' is {spec.control_hz:g}, but an action lasts {step:g} s of physics",
+  )
+  for name in ("clip_actions", "fallen_below"):
+    value = getattr(spec, name)
+    require(value is None or value > 0.0, f"'{name}' is {value}, expected above 0")
   found = len(spec.start_qpos)
   require(found == count + 7, f"'start_qpos' has {found} values, not {count + 7}")
+  norm = math.hypot(*spec.start_qpos[3:7])
+  require(abs(norm - 1.0) < 1e-2, f"'start_qpos' has a quaternion of length {norm:g}")
   for part in spec.observations:
+    require(all(part.scale), f"'{part.name}' has a scale of 0")
+    low, high = part.noise
+    require(low <= high, f"the noise of '{part.name}' is from {low:g} to {high:g}")
     fits = len(part.scale) in (1, part.size)
     require(fits, f"'{part.name}' has {len(part.scale)} scales, not 1 or {part.size}")
     found, due = len(part.choices), part.size if part.source == STYLE else 0
