@@ -118,6 +118,10 @@ def test_shares_of_standing_and_slow_commands(kind: Any):
   assert len(slow) / 8000 == pytest.approx(0.3, abs=0.02)
   assert slow.max() <= 0.6 and slow.mean() == pytest.approx(0.3, abs=0.02)
   assert speed[speed >= 1.0].mean() == pytest.approx(1.5, abs=0.02)
+  command.easy_share = 0.1  # As a curriculum sets it.
+  command._resample_command(torch.arange(8000))
+  assert (command.speed == 0.0).float().mean() == pytest.approx(0.02, abs=0.005)
+  assert (command.speed < 1.0).float().mean() == pytest.approx(0.05, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,22 @@ def test_ranges_around_zero_grow_at_both_ends():
   assert ranges() == pytest.approx([-0.5, 3.0, -0.6, 0.6, -1.5, 1.5])
 
 
+def test_standing_and_slow_commands_are_few_until_robots_go():
+  env = velocity_env()
+  assert env.command.easy_share == pytest.approx(0.1)
+  for level, share in ((0.1, 0.55), (0.2, 1.0), (0.9, 1.0)):
+    env.success.level = level
+    env.episodes(50)
+    assert env.command.easy_share == pytest.approx(share, abs=0.03)
+  # Forward has none of them, unless asked for.
+  cfg = load_env_cfg("Smp-Forward-G1")
+  add_curriculum(cfg)
+  assert "easy_commands" not in cfg.curriculum
+  cast(Any, cfg.commands["command"]).rel_slow_envs = 0.1
+  add_curriculum(cfg)
+  assert "easy_commands" in cfg.curriculum
+
+
 def test_a_range_begins_within_the_configured_one():
   cfg = load_env_cfg("Smp-Velocity-G1")
   command = cast(Any, cfg.commands["command"])

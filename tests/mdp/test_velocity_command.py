@@ -73,6 +73,12 @@ def test_the_default_shares_are_a_fifth_each():
   values = drawn()
   assert (values == 0.0).all(dim=-1).float().mean() == pytest.approx(0.2, abs=0.01)
   assert (values[:, :2].norm(dim=-1) < 0.6).float().mean() > 0.4
+  _, command = with_command(MANY)
+  command.easy_share = 0.1  # As a curriculum sets it.
+  command._resample_command(torch.arange(MANY))
+  standing = (command.values == 0.0).all(dim=-1).float().mean()
+  assert standing == pytest.approx(0.02, abs=0.004)
+  assert (command.values[:, :2].norm(dim=-1) < 0.6).float().mean() < 0.35
 
 
 def test_commands_stay_in_their_ranges_and_reach_their_ends():

@@ -2,7 +2,7 @@
 
 One term measures success and holds a level from 0 to 1 (`Success`). The other terms
 read the level and set the quantities that grow: the speeds, the strength of pushes, the
-distance of goals, costs. At level 1 each has its configured value, so at level 1, or
+distance of goals, costs, how often to stand. At level 1 each has its configured value, so at level 1, or
 without these terms, the task is the published one.
 
 The level changes only where mjlab resets environments.
@@ -20,7 +20,13 @@ from mjlab.envs.mdp import push_by_setting_velocity
 from mjlab.managers.curriculum_manager import CurriculumManager, CurriculumTermCfg
 
 from smp.errors import UserError, shown
-from smp.mdp.commands import ComponentCommand, ComponentCommandCfg, Growth
+from smp.mdp.commands import (
+  ComponentCommand,
+  ComponentCommandCfg,
+  Growth,
+  MovingCommand,
+  MovingCommandCfg,
+)
 from smp.mdp.events import HELP, help_up_at_first
 from smp.mdp.rewards import TaskReward
 from smp.mdp.smp_term import SmpTerm, SmpTermCfg
@@ -63,6 +69,13 @@ CLIMB = 5.0
 COST_START = 0.1
 """Share of the costs at level 0. A policy that has learned nothing earns little; with
 all of its costs it earns most by falling soon."""
+
+EASY_START, EASY_DURING = 0.1, (0.0, 0.2)
+"""Share of the standing and slow commands at level 0, and the part of the level in which
+they grow. A robot that only stands keeps standing for the whole of an episode, and fills
+the buffer with that, while one that is to go falls within a second: with all of these
+commands from the beginning Velocity learned to stand, and in 48 minutes not to walk; with
+a tenth it walked after 20."""
 
 FIRST_LOWEST_START = 0.9
 """Lowest head of a start at level 0, m: a robot on its feet, knees bent."""
@@ -210,6 +223,24 @@ class RangeTop(_Growth):
     return top
 
 
+class EasyCommands(_Growth):
+  """Term that scales how often a command is to stand or to go slowly."""
+
+  def __call__(
+    self,
+    env: ManagerBasedRlEnv,
+    env_ids: torch.Tensor | slice,
+    command_name: str,
+    start: float = EASY_START,
+    during: Range = EASY_DURING,
+  ) -> float:
+    """Set the factor on these shares, from ``start`` to 1, and return it for the log."""
+    del env_ids
+    command = cast(MovingCommand, env.command_manager.get_term(command_name))
+    command.easy_share = start + (1.0 - start) * self.grown(env, during)
+    return command.easy_share
+
+
 class PushStrength(_Growth):
   """Term that scales the configured pushes by a factor from 0 to 1."""
 
@@ -311,7 +342,7 @@ def add_curriculum(
   """Add curriculum terms for every quantity of a task that can grow.
 
   A commanded speed grows to the configured one, pushes from none, costs beside the
-  task's rewards from a tenth; starts whose heights are spread grow downward, and help
+  task's rewards and standing and slow commands from a tenth; starts whose heights are spread grow downward, and help
   vanishes. For a task that is done when the robot stands, success is to have stood up.
 
   Args:
@@ -371,6 +402,9 @@ def add_curriculum(
       continue
     for growth in command.growth():
       terms |= _range_top(name, command, growth, starts, speed_during)
+    moving = isinstance(command, MovingCommandCfg)
+    if moving and command.rel_standing_envs + command.rel_slow_envs > 0.0:
+      terms["easy_commands"] = _term(EasyCommands, command_name=name)
   for name, event in cfg.events.items():
     if event.func is push_by_setting_velocity and event.mode == "interval":
       terms["pushes"] = _term(PushStrength, event_name=name, during=pushes_during)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 
@@ -44,6 +44,10 @@ class MovingCommand(ComponentCommand):
   speed: torch.Tensor
   """(N,), m/s, commanded."""
 
+  easy_share: float = 1.0
+  """Factor on both shares, of standing and of slow commands: 1, or what a curriculum
+  allows."""
+
   drawn_shape: ClassVar[tuple[int, ...]] = ()
   """Shape of the numbers that `_draw` returns for one environment."""
 
@@ -52,6 +56,16 @@ class MovingCommand(ComponentCommand):
     _check_shares(cfg)
     self._next = torch.zeros(self.num_envs, *self.drawn_shape, device=self.device)
     self._drawn = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+
+  @property
+  def standing_share(self) -> float:
+    """Return the share of commands to stand now."""
+    return self.easy_share * cast(MovingCommandCfg, self.cfg).rel_standing_envs
+
+  @property
+  def slow_share(self) -> float:
+    """Return the share of slow commands now."""
+    return self.easy_share * cast(MovingCommandCfg, self.cfg).rel_slow_envs
 
   @property
   @abc.abstractmethod

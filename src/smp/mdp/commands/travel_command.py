@@ -69,6 +69,6 @@ class TravelCommand(MovingCommand):
     draw, kind = torch.rand(2, count, device=self.device)
     low, high = self.speed_range
     speed = low + (high - low) * draw
-    standing, slow = self.cfg.rel_standing_envs, self.cfg.rel_slow_envs
+    standing, slow = self.standing_share, self.slow_share
     speed = torch.where(kind < standing + slow, self.cfg.slow_speed * draw, speed)
     return torch.where(kind < standing, torch.zeros_like(speed), speed)

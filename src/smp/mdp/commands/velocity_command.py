@@ -200,7 +200,7 @@ class VelocityCommand(MovingCommand):
       dim=-1,
     )
     kind, turning, part = torch.rand(3, count, 1, device=device)
-    slow = kind < cfg.rel_standing_envs + cfg.rel_slow_envs
+    slow = kind < self.standing_share + self.slow_share
     speed = cfg.slow_speed * part * (turning >= cfg.rel_turning_envs)
     slowly = speed * random_directions(count, device)
     slowly = torch.stack(
@@ -209,7 +209,7 @@ class VelocityCommand(MovingCommand):
     )
     drawn[:, :YAW_RATE] = torch.where(slow, slowly, drawn[:, :YAW_RATE])
     drawn = self._feasible(drawn)
-    return torch.where(kind < cfg.rel_standing_envs, torch.zeros_like(drawn), drawn)
+    return torch.where(kind < self.standing_share, torch.zeros_like(drawn), drawn)
 
   def _feasible(self, drawn: torch.Tensor) -> torch.Tensor:
     """Return commands (n, 3) reduced to what can be done at the same time."""
