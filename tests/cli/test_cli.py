@@ -590,7 +590,7 @@ def test_minutes_until_it_walks_are_promised_where_they_were_measured(monkeypatc
   for threads, minutes in ((1, 33), (2, 17), (16, 17)):
     outlook = train.cpu_outlook("Smp-Forward-G1", threads, True)
     assert f"walks after {minutes} minutes" in outlook
-  for task in ("Smp-Velocity-G1", "Smp-Getup-G1"):
+  for task in ("Smp-Location-G1", "Smp-Getup-G1"):
     outlook = train.cpu_outlook(task, 2, True)
     assert "500 steps per second and hours" in outlook and "walks" not in outlook
 

@@ -281,6 +281,16 @@ def test_a_steeper_climb_takes_fewer_episodes():
   assert slow.success.level == pytest.approx(0.2)
 
 
+def test_a_task_has_a_climb_of_its_own_unless_another_is_asked_for():
+  def climb(task: str, **options: Any) -> float:
+    cfg = load_env_cfg(task)
+    add_curriculum(cfg, **options)
+    return cfg.curriculum[SUCCESS].params["climb"]
+
+  assert climb("Smp-Forward-G1") == 5.0 < climb("Smp-Velocity-G1") == 15.0
+  assert climb("Smp-Velocity-G1", climb=3.0) == 3.0
+
+
 def test_ranges_around_zero_grow_at_both_ends():
   env = velocity_env()
 

@@ -21,6 +21,7 @@ from mjlab.managers.curriculum_manager import CurriculumManager, CurriculumTermC
 
 from smp.errors import UserError, shown
 from smp.mdp.commands import (
+  CLIMB,
   ComponentCommand,
   ComponentCommandCfg,
   Growth,
@@ -62,9 +63,6 @@ RISING_PUSHES = (0.8, 1.0)
 
 MEMORY = 1.0
 """Length of the running mean of success, in episodes per environment."""
-
-CLIMB = 5.0
-"""Minimum number of episodes per environment from level 0 to level 1."""
 
 COST_START = 0.1
 """Share of the costs at level 0. A policy that has learned nothing earns little; with
@@ -336,7 +334,7 @@ def add_curriculum(
   starts: Mapping[str, float] | None = None,
   speed_during: Range = (0.0, 1.0),
   pushes_during: Range | None = None,
-  climb: float = CLIMB,
+  climb: float | None = None,
   help_share: float = 0.0,
 ) -> None:
   """Add curriculum terms for every quantity of a task that can grow.
@@ -353,7 +351,8 @@ def add_curriculum(
     speed_during: Part of the level in which these quantities grow.
     pushes_during: Part of the level in which the pushes grow. None: all of it, and
       where starts grow downward or robots are helped up `RISING_PUSHES`.
-    climb: Minimum number of episodes per environment from level 0 to level 1; where
+    climb: Minimum number of episodes per environment from level 0 to level 1. None: the
+      largest that a command of the task asks for (``ComponentCommandCfg.climb``). Where
       starts grow downward or robots are helped up, `RISING_CLIMB` times as many.
     help_share: Largest share of its weight by which a robot is pulled up at level 0
       (`smp.mdp.events.help_up`); 0: none.
@@ -364,6 +363,10 @@ def add_curriculum(
       range.
   """
   starts = starts or {}
+  if climb is None:
+    commands = cfg.commands.values()
+    own = [each.climb for each in commands if isinstance(each, ComponentCommandCfg)]
+    climb = max(own, default=CLIMB)
   if not climb > 0.0:
     raise UserError(f"curriculum: climb is {climb}, expected a positive number")
   if not 0.0 <= help_share < 1.0:

@@ -316,4 +316,5 @@ SPEC = TaskSpec(
   # A horizon of a second: falling forward earns velocity for half of one, as much as
   # standing does.
   discount=0.98,
+  learned_after=0.5e6,
 )

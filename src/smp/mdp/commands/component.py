@@ -6,7 +6,7 @@ import abc
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import torch
 from mjlab.entity import Entity
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
   from mjlab.viewer.debug_visualizer import DebugVisualizer
 
 
+CLIMB = 5.0
+"""Minimum number of episodes per environment from level 0 of a curriculum to level 1."""
+
+
 class Growth(NamedTuple):
   """A range of a command that a curriculum may widen."""
 
@@ -52,6 +56,10 @@ class ComponentCommandCfg(CommandTermCfg, abc.ABC):
   entity_name: str = "robot"
 
   viz: ArrowCfg = field(default_factory=ArrowCfg)
+
+  climb: ClassVar[float] = CLIMB
+  """Minimum number of episodes per environment in which a curriculum grows the command.
+  """
 
   def growth(self) -> tuple[Growth, ...]:
     """Return the ranges that a curriculum may grow."""
