@@ -348,6 +348,13 @@ def test_links_are_followed_once_and_one_to_nothing_is_refused(tmp_path):
   (folder / "b" / "back").symlink_to(folder)
   (folder / "linked.csv").symlink_to(clips / "walk.csv")
   assert sorted(find_files(folder)) == ["a__deep__walk", "b__run", "linked"]
+  (folder / "notes").write_text("1")
+  (folder / "old.md").symlink_to("older.md")
+  assert len(find_files(folder)) == 3
+  (folder / "more").symlink_to("/mnt/clips9")
+  with pytest.raises(UserError, match="more: a link to /mnt/clips9, which is not"):
+    find_files(folder)
+  (folder / "more").unlink()
   (folder / "b" / "gone.csv").symlink_to("annex.csv")
   with pytest.raises(UserError, match="gone.csv: a link to annex.csv, which is not"):
     find_files(folder)

@@ -119,13 +119,16 @@ def find_files(folder: Path) -> dict[str, Path]:
   for path in _walk(folder):
     inner = path.relative_to(folder)
     hidden = any(part.startswith((".", "__MACOSX")) for part in inner.parts)
-    if path.suffix.lower() not in SUFFIXES or hidden:
+    # One without a suffix may have been a folder.
+    if hidden or path.suffix.lower() not in (*SUFFIXES, ""):
       continue
     if path.is_symlink() and not path.exists():
       raise UserError(
-        f"{path}: a link to {os.readlink(path)}, which is not there; fetch that file, or "
+        f"{path}: a link to {os.readlink(path)}, which is not there; fetch it, or "
         "remove the link"
       )
+    if not path.suffix:
+      continue
     if path.suffix.lower() not in (".csv", ".txt", ".tsv") and not _is_motion(path):
       continue
     if path.suffix.lower() == ".txt" and not _is_table(path):
