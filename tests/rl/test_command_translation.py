@@ -17,6 +17,7 @@ from smp.rl.command_translation import (
   MAX_TURN,
   TOP_SPEED,
   TURN_TIME,
+  VELOCITY_KINDS,
   goal_of_speed,
   goal_of_velocity,
   leads_ahead,
@@ -153,6 +154,29 @@ def test_a_goal_of_a_speed_is_where_the_direction_leads():
   torch.testing.assert_close(goal_of_speed(ahead), goal_of_velocity(velocity(1.5)))
   slow = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.1], [0.0, 1.0, 0.0]])
   assert stands(slow).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+  ("command", "expected"),
+  [
+    ((0.0, 0.0, 0.0), "stand"),
+    ((0.0, 0.0, 0.5), "turn"),
+    ((0.1, 0.0, -0.5), "turn"),
+    ((0.0, 0.5, 0.0), "aside"),
+    ((-0.5, 0.0, 1.0), "aside"),
+    ((1.0, 0.0, 0.0), "straight"),
+    ((2.5, 0.0, 0.0), "straight fast"),
+    ((2.5, 0.0, 0.8), "fast"),
+    ((0.1, 0.0, 0.0), ""),
+    ((1.0, 0.0, 1.0), ""),
+  ],
+)
+def test_the_kinds_of_a_velocity(command, expected):
+  found = [name for name, of in VELOCITY_KINDS.items() if bool(of(velocity(*command)))]
+  assert found == expected.split()
+  vx, vy, yaw_rate = command
+  for of in VELOCITY_KINDS.values():
+    assert bool(of(velocity(vx, -vy, -yaw_rate))) is bool(of(velocity(*command)))
 
 
 @pytest.mark.parametrize(

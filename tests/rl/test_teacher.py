@@ -39,10 +39,10 @@ def env() -> Iterator[RslRlVecEnvWrapper]:
 
 
 def write_policy(
-  path: Path, task: str, width: int, layout: ActorLayout | None = None
+  path: Path, task: str, width: int, layout: ActorLayout | None = None, seed: int = 0
 ) -> Actor:
   """Write a policy file of random weights; return its actor."""
-  torch.manual_seed(0)
+  torch.manual_seed(seed)
   spec = ActorSpec("silu", layer_norm=True, squash=True, obs_clip=10.0)
   actor = Actor((width, 8, ACTIONS), spec)
   card = {"task": task} | ({} if layout is None else {"actor": layout.to_dict()})
@@ -137,6 +137,45 @@ def test_the_first_teacher_that_can_follow_a_command_acts(env, tmp_path):
   torch.testing.assert_close(alone, first)
   with pytest.raises(UserError, match="a file's name is missing"):
     load_teachers(f"{ahead},", env.unwrapped)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_teacher_may_be_asked_for_some_kinds_of_command_only(env, tmp_path):
+  layout = ActorLayout.of(env.unwrapped.cfg)
+  obs = env.get_observations()
+  actor_obs, critic = obs["actor"], obs["critic"]
+  one, two = tmp_path / "one.pt", tmp_path / "at@home.pt"
+  for seed, path in enumerate((one, two)):
+    write_policy(path, "Smp-Velocity-G1", actor_obs.shape[1], layout, seed)
+  command = slice(*critic_columns(env.unwrapped)["command"])
+  critic[:, command] = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0], [0, 0, 1.0]])
+  first, second = (
+    load_teachers(str(path), env.unwrapped)(actor_obs, critic) for path in (one, two)
+  )
+  both = load_teachers(f"{one}@aside + turn,{two}", env.unwrapped)(actor_obs, critic)
+  torch.testing.assert_close(
+    both, torch.stack([second[0], first[1], second[2], first[3]])
+  )
+  # A file may have the sign in its name, and be limited all the same.
+  both = load_teachers(f"{two}@stand,{one}", env.unwrapped)(actor_obs, critic)
+  torch.testing.assert_close(both, torch.stack([*first[:2], second[2], first[3]]))
+  # A limit adds nothing that a teacher cannot follow.
+  location = tmp_path / "location.pt"
+  write_policy(location, "Smp-Location-G1", 98)
+  ahead = load_teachers(str(location), env.unwrapped)(actor_obs, critic)
+  both = load_teachers(f"{location}@straight+aside,{one}", env.unwrapped)
+  torch.testing.assert_close(
+    both(actor_obs, critic), torch.stack([ahead[0], *first[1:]])
+  )
+  for paths, message in (
+    (f"{one}@sideways,{two}", "unknown kind 'sideways'.*stand, turn, aside"),
+    (f"{one}@,{two}", "unknown kind ''"),
+    (f"{one},{two}@aside", "the last file is asked for every command"),
+    (f"@aside,{one}", "a file's name is missing"),
+  ):
+    with pytest.raises(UserError, match=message):
+      load_teachers(paths, env.unwrapped)
 
 
 @pytest.mark.slow

@@ -45,6 +45,8 @@ policy turns by about 1.4 rad/s."""
 ASIDE = math.radians(60.0)
 """Smallest angle between heading and travel that such a teacher is asked for if there is
 a later one."""
+FAST_SPEED = 2.25
+"""Least speed of a fast velocity command, m/s."""
 TURN_TIME = 0.2
 """Time ahead, s, at whose heading the velocity of such a teacher is commanded."""
 
@@ -182,6 +184,27 @@ def leads_aside(command: Tensor) -> Tensor:
   moves = torch.hypot(vx, vy) >= MIN_SPEED
   return moves & (vx <= math.cos(ASIDE) * torch.hypot(vx, vy))
 
+
+def turns_on_the_spot(command: Tensor) -> Tensor:
+  """Return which velocity commands (N, 3) are to turn and not to go (N,), bool."""
+  vx, vy, yaw_rate = command.unbind(dim=-1)
+  return (torch.hypot(vx, vy) < MIN_SPEED) & (yaw_rate != 0.0)
+
+
+def is_fast(command: Tensor) -> Tensor:
+  """Return which velocity commands (N, 3) ask for `FAST_SPEED` or more (N,), bool."""
+  return torch.hypot(command[:, 0], command[:, 1]) >= FAST_SPEED
+
+
+VELOCITY_KINDS: dict[str, Callable[[Tensor], Tensor]] = {
+  "stand": lambda command: (command == 0.0).all(dim=-1),
+  "turn": turns_on_the_spot,
+  "aside": leads_aside,
+  "straight": leads_straight,
+  "fast": is_fast,
+}
+"""Kinds of a velocity command, for which one of several teachers can be asked: each
+returns which commands (N, 3) are of it (N,), bool. A command may be of several or none."""
 
 _TRANSLATIONS: dict[tuple[type, type], Translation] = {
   (VelocityCommandCfg, SpeedCommandCfg): Translation(

@@ -77,7 +77,8 @@ class OffPolicyRunnerCfg(RslRlBaseRunnerCfg):
   """Policy file whose actions the actor imitates at first, of this task or of another
   (`smp.rl.teacher`): for an actor that observes less, or a task that is hard to begin.
   Of several files, separated by commas, each is for the commands that it can follow and
-  no earlier one can."""
+  no earlier one can; "FILE@aside+turn" for these kinds of velocity command only: stand,
+  turn (on the spot), aside (or backward), straight, fast."""
 
   init_policy: str | None = None
   """Policy file of this task that the actor begins as. It is its own teacher unless

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -18,10 +19,15 @@ from mjlab.tasks.registry import list_tasks, load_env_cfg
 from torch import Tensor, nn
 
 from smp.errors import UserError
+from smp.mdp.commands import VelocityCommandCfg
 from smp.mdp.observations import STYLE
 from smp.rl.actor import Actor
 from smp.rl.actor_layout import GROUP, ActorLayout
-from smp.rl.command_translation import Translation, find_translation
+from smp.rl.command_translation import (
+  VELOCITY_KINDS,
+  Translation,
+  find_translation,
+)
 from smp.rl.policy_file import load_trained
 
 COMMAND = "command"
@@ -94,6 +100,33 @@ class Peer(nn.Module):
     return torch.ones_like(critic_obs[:, 0], dtype=torch.bool)
 
 
+class Limited(nn.Module):
+  """A teacher that is asked for some kinds of command only.
+
+  Args:
+    teacher: Asked for what it can follow among them.
+    kinds: Names of `VELOCITY_KINDS`.
+    command: Columns of the velocity command among the critic's observations.
+  """
+
+  def __init__(
+    self, teacher: Teacher | Peer, kinds: Sequence[str], command: slice
+  ) -> None:
+    super().__init__()
+    self.teacher, self.command = teacher, command
+    self.kinds = [VELOCITY_KINDS[kind] for kind in kinds]
+
+  def forward(self, obs: Tensor, critic_obs: Tensor) -> Tensor:
+    """Return the teacher's actions (N, A) for (N, O) and the critic's (N, C)."""
+    return self.teacher(obs, critic_obs)
+
+  def suits(self, critic_obs: Tensor) -> Tensor:
+    """Return which commands of (N, C) are of its kinds and can be followed (N,)."""
+    command = critic_obs[:, self.command]
+    chosen = torch.stack([kind(command) for kind in self.kinds]).any(dim=0)
+    return chosen & self.teacher.suits(critic_obs)
+
+
 class Teachers(nn.Module):
   """Several teachers, of which the first acts that can follow the command.
 
@@ -101,7 +134,7 @@ class Teachers(nn.Module):
     teachers: In order; the last one acts wherever no other does.
   """
 
-  def __init__(self, teachers: Sequence[Teacher | Peer]) -> None:
+  def __init__(self, teachers: Sequence[Teacher | Peer | Limited]) -> None:
     super().__init__()
     self.teachers = nn.ModuleList(teachers)
 
@@ -112,7 +145,7 @@ class Teachers(nn.Module):
       obs: (N, O), observations of their pupil.
       critic_obs: (N, C), of the critic.
     """
-    *others, last = cast(list[Teacher | Peer], list(self.teachers))
+    *others, last = cast(list[Teacher | Peer | Limited], list(self.teachers))
     action = last(obs, critic_obs)
     for teacher in reversed(others):
       chosen = teacher.suits(critic_obs).unsqueeze(-1)
@@ -125,17 +158,63 @@ def load_teachers(paths: str, env: ManagerBasedRlEnv) -> nn.Module:
 
   Args:
     paths: Policy files, separated by commas. Each is asked for the commands that it can
-      follow and that no earlier one can; the last one for all that remain.
+      follow and that no earlier one can; the last one for all that remain. With
+      "FILE@aside+turn" a file is asked for these `VELOCITY_KINDS` only.
     env: As for `load_teacher`.
 
   Raises:
-    UserError: As `load_teacher`; or a name is empty.
+    UserError: As `load_teacher`; or a name is empty; or a kind is unknown, the command
+      is none of velocity, or the last file is limited.
   """
   names = [name.strip() for name in paths.split(",")]
-  if not all(names):
+  parts = [_split_kinds(name) for name in names]
+  if not all(name for name, _ in parts):
     raise UserError(f"--agent.teacher {paths}: a file's name is missing")
-  teachers = [load_teacher(name, env) for name in names]
+  for name, kinds in parts:
+    _check_kinds(name, kinds, env)
+  if parts[-1][1]:
+    raise UserError(
+      f"--agent.teacher {names[-1]}: the last file is asked for every command that "
+      f"remains; give it without @{'+'.join(parts[-1][1])}, or another after it"
+    )
+  teachers: list[Teacher | Peer | Limited] = []
+  for name, kinds in parts:
+    teacher = load_teacher(name, env)
+    if kinds:
+      teachers.append(Limited(teacher, kinds, slice(*critic_columns(env)[COMMAND])))
+    else:
+      teachers.append(teacher)
   return teachers[0] if len(teachers) == 1 else Teachers(teachers)
+
+
+def _split_kinds(name: str) -> tuple[str, list[str]]:
+  """Return a file's name and the kinds of command after its "@", if there are any.
+
+  A file whose name has an "@" of its own is taken as it is if it exists.
+  """
+  if "@" not in name or Path(name).exists():
+    return name, []
+  path, _, kinds = name.rpartition("@")
+  return path.strip(), [kind.strip() for kind in kinds.split("+")]
+
+
+def _check_kinds(name: str, kinds: Sequence[str], env: ManagerBasedRlEnv) -> None:
+  """Raise an error for kinds of command that this task's command does not have.
+
+  Raises:
+    UserError: The message names the first, and the kinds that there are.
+  """
+  if kinds and not isinstance(env.cfg.commands.get(COMMAND), VelocityCommandCfg):
+    raise UserError(
+      f"--agent.teacher {name}@{'+'.join(kinds)}: only a command of velocity, as "
+      "Smp-Velocity-G1's, has kinds; give the file alone"
+    )
+  for kind in kinds:
+    if kind not in VELOCITY_KINDS:
+      raise UserError(
+        f"--agent.teacher {name}@{'+'.join(kinds)}: unknown kind {kind!r} of command; "
+        f"there are {', '.join(VELOCITY_KINDS)}"
+      )
 
 
 def load_teacher(
