@@ -359,6 +359,9 @@ def test_a_state_with_a_hole_is_refused(data: TrainData, cfg: PretrainCfg):
     ("generator", torch.zeros(3)),
     ("loss_sum", torch.zeros(7)),
     ("history", None),
+    ("history", 3),
+    ("loss_count", "many"),
+    ("best", {"judged": 0.1}),
   ):
     state = dict(whole)
     if value is None:
@@ -368,6 +371,19 @@ def test_a_state_with_a_hole_is_refused(data: TrainData, cfg: PretrainCfg):
     save_tensors(path, state)
     with pytest.raises(UserError, match="state.pt: .*start anew with --overwrite"):
       pretrain(data, replace(cfg, resume=True))
+
+
+def test_a_full_device_is_not_called_a_damaged_state(
+  data: TrainData, cfg: PretrainCfg, monkeypatch
+):
+  pretrain(data, cfg)
+
+  def full(*_: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+  monkeypatch.setattr(torch.optim.Optimizer, "load_state_dict", full)
+  with pytest.raises(torch.OutOfMemoryError):
+    Trainer(data, replace(cfg, resume=True)).load()
 
 
 def test_a_loss_that_is_not_finite_stops_and_spoils_no_file(

@@ -696,7 +696,6 @@ def change(path: str, value: Any) -> str:
     ("joints.names", ["left_knee_joint"] * 29, "has 'left_knee_joint' twice"),
     ("joints.stiffness", [0.0] * 29, "'joints.stiffness' of left_hip_pitch_joint is 0"),
     ("joints.effort_limit", [-5.0] * 29, "is -5, expected above 0"),
-    ("joints.action_scale", [1.0] * 28 + [0.0], "of right_wrist_yaw_joint is 0"),
     ("joints.damping", [-1.0] * 29, "'joints.damping' of left_hip_pitch_joint is -1"),
     ("observations.0.scale", [0.0], "has a scale of 0"),
     ("observations.0.noise", [0.2, -0.2], "is from 0.2 to -0.2"),

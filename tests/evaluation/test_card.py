@@ -89,7 +89,8 @@ def test_an_evaluation_of_another_task_and_a_file_that_is_none_are_refused(tmp_p
   file.write_text(json.dumps(evaluation("Smp-Getup-G1")))
   with pytest.raises(UserError, match="an evaluation of Smp-Getup-G1, not of Smp-Forw"):
     card_text(CARD, file, None)
-  for content in ("no json", "{}", "[]"):
+  strange = json.dumps(evaluation() | {"policies": ["x"]})
+  for content in ("no json", "{}", "[]", strange):
     file.write_text(content)
     with pytest.raises(UserError, match="evaluation.json: not an evaluation.json"):
       card_text(CARD, file, None)

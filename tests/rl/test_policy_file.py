@@ -134,15 +134,17 @@ def test_an_evaluation_of_another_policy_leaves_nothing(
   monkeypatch.setattr(sys, "argv", [*first, "--evaluation", "evaluation.json"])
   evaluation = tmp_path / "evaluation.json"
 
-  def write(**of: str) -> None:
+  def write(**of: str | None) -> None:
     policy = {"name": "A/model_7", "conditions": [row], **of}
     evaluation.write_text(json.dumps({**results, "policies": [policy]}))
 
-  write(weights="0" * 64)
-  with pytest.raises(UserError, match=r"another policy \(A/model_7\), not of this one"):
-    package_policy.main()
-  assert list(tmp_path.iterdir()) == [evaluation]
-  for of in ({"weights": own}, {}):  # Earlier evaluations do not say.
+  for other in ("0" * 64, None):  # None: of no policy file, as of random actions.
+    write(weights=other)
+    with pytest.raises(UserError, match=r"another policy \(A/model_7\), not of this"):
+      package_policy.main()
+    assert list(tmp_path.iterdir()) == [evaluation]
+  known: list[dict[str, str | None]] = [{"weights": own}, {}]
+  for of in known:  # Earlier evaluations do not say.
     write(**of)
     package_policy.main()
     assert "1 m/s | 3" in (tmp_path / "x.md").read_text()

@@ -6,7 +6,7 @@ import math
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import tyro
@@ -176,7 +176,7 @@ def terms(weight: float = 1.0, **params: object) -> dict[str, Term]:
 
 
 def test_changes_to_configurations_of_others_are_checked() -> None:
-  def refused(changed: dict[str, Term], usual: dict[str, Term] | None = None) -> str:
+  def refused(changed: dict[str, Any], usual: dict[str, Any] | None = None) -> str:
     with pytest.raises(UserError) as error:
       check_changes(changed, usual or terms(), "env.")
     return str(error.value)
@@ -192,6 +192,28 @@ def test_changes_to_configurations_of_others_are_checked() -> None:
   assert found == "--env.push.params.ranges.vx (3.0,0.0): give the lower end first"
   timed = {"push": replace(terms()["push"], interval_range_s=(4.0, 2.0))}
   assert "--env.push.interval-range-s (4.0,2.0)" in refused(timed)
+
+  named = refused(terms(joint_pos={".*_knee_joint": nan}))
+  assert named.startswith("--env.push.params.joint-pos..*_knee_joint nan")
+  inside = {"a": (Term(), Term(nan))}
+  assert refused(inside, {"a": (Term(), Term())}) == (
+    "--env.a.1.weight nan: must be a finite number"
+  )
+  assert "--env.push.params.clip" in refused(terms(clip=(inf, 1.0)))
+
+  # Infinity is "no limit" where there may be one; a huge whole number is a number.
+  check_changes(terms(10**400), terms(), "env.")
+  cases: list[dict[str, Any]] = [
+    {"maximum_speed": inf},
+    {"limit_angle": inf},
+    {"freeze_after_samples": inf},
+    {"minimum_height": -inf},
+    {"clip": (-1.0, inf)},
+    {"clip": {".*": (-inf, 1.0)}},
+    {"kind": Term},
+  ]
+  for free in cases:
+    check_changes(terms(1.0, **free), terms(), "env.")
 
   # What a task comes with is its own affair, and so are pairs that are no range.
   check_changes(terms(nan), terms(nan), "env.")

@@ -111,23 +111,21 @@ def find_files(folder: Path) -> dict[str, Path]:
   files, and files of windows that csv_to_npz.py wrote, are skipped.
 
   Raises:
-    UserError: two files have the same name, or one is a link to nothing.
+    UserError: two files have the same name, or one is a link to nothing. (A link that
+      may have been a folder gives a warning.)
   """
   if folder.is_file():
     return {folder.stem: folder}
   found: dict[str, Path] = {}
   for path in _walk(folder):
     inner = path.relative_to(folder)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in inner.parts)
-    # One without a suffix may have been a folder.
-    if hidden or path.suffix.lower() not in (*SUFFIXES, ""):
-      continue
+    motion = path.suffix.lower() in SUFFIXES
     if path.is_symlink() and not path.exists():
-      raise UserError(
-        f"{path}: a link to {os.readlink(path)}, which is not there; fetch it, or "
-        "remove the link"
-      )
-    if not path.suffix:
+      gone = f"{path}: a link to {os.readlink(path)}, which is not there"
+      if motion:
+        raise UserError(f"{gone}; fetch it, or remove the link")
+      print(f"[WARN] {gone}: skipped, and all in it if it was a folder")
+    if not motion or not path.is_file():
       continue
     if path.suffix.lower() not in (".csv", ".txt", ".tsv") and not _is_motion(path):
       continue
@@ -142,21 +140,41 @@ def find_files(folder: Path) -> dict[str, Path]:
   return found
 
 
-def _walk(folder: Path) -> list[Path]:
-  """Return the files in a folder and its sub-folders, sorted.
+_HIDDEN = (".", "__MACOSX")
+"""Beginnings of the names of hidden files and folders."""
 
-  Links to folders are followed, each folder once: they may lead back to one above.
+
+def _walk(folder: Path) -> list[Path]:
+  """Return the files in a folder and its sub-folders, without hidden ones, sorted.
+
+  Links to folders are followed after all real folders, each folder once, and not those
+  that lead back to the folder itself or above it.
   """
-  found, seen = [], {os.path.realpath(folder)}
-  for parent, folders, names in os.walk(folder, followlinks=True):
-    inner = sorted((os.path.islink(os.path.join(parent, n)), n) for n in folders)
-    folders[:] = []
-    for _, name in inner:
-      real = os.path.realpath(os.path.join(parent, name))
-      if real not in seen:
-        seen.add(real)
-        folders.append(name)
-    found += [Path(parent, name) for name in names]
+  top = os.path.realpath(folder)
+  found: list[Path] = []
+  seen: set[str] = set()
+  pending = [str(folder)]
+  while pending:
+    start = pending.pop(0)
+    if os.path.realpath(start) in seen:
+      continue
+    for parent, folders, names in os.walk(start):
+      seen.add(os.path.realpath(parent))
+      inner = sorted(name for name in folders if not name.startswith(_HIDDEN))
+      paths = {name: os.path.join(parent, name) for name in inner}
+      links = [path for path in paths.values() if os.path.islink(path)]
+      above = os.path.join(top, "")
+      pending += [
+        path
+        for path in links
+        if not above.startswith(os.path.join(os.path.realpath(path), ""))
+      ]
+      folders[:] = [
+        name
+        for name, path in paths.items()
+        if path not in links and os.path.realpath(path) not in seen
+      ]
+      found += [Path(parent, name) for name in names if not name.startswith(_HIDDEN)]
   return sorted(found)
 
 

@@ -198,7 +198,8 @@ def _fallen_below(env: ManagerBasedRlEnv) -> float | None:
   for name in manager.active_terms:
     cfg = manager.get_term_cfg(name)
     if cfg.func is root_too_low:
-      return float(cfg.params["minimum_height"])
+      height = float(cfg.params["minimum_height"])
+      return height if height > 0.0 else None  # Off.
   return None
 
 

@@ -222,7 +222,7 @@ def _check(spec: PolicySpec) -> None:
     require(found == count, f"'joints.{field.name}' has {found} values, not {count}")
   twice = [name for name in spec.joints.names if spec.joints.names.count(name) > 1]
   require(not twice, f"'joints.names' has '{twice[0] if twice else ''}' twice")
-  for name in ("action_scale", "stiffness", "effort_limit"):
+  for name in ("stiffness", "effort_limit"):
     _require_each(spec, name, "above 0", lambda value: value > 0.0)
   for name in ("damping", "armature", "frictionloss", "passive_damping"):
     _require_each(spec, name, "0 or more", lambda value: value >= 0.0)

@@ -525,6 +525,8 @@ class Trainer:
     try:
       self._continue_from(path, state)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+      if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error):
+        raise  # Of the device, not of the file.
       raise UserError(
         f"{path}: damaged, or of another version ({type(error).__name__}); start anew "
         "with --overwrite"
@@ -552,6 +554,16 @@ class Trainer:
     self.loss_sum.copy_(state["loss_sum"])
     self.loss_count = state["loss_count"]
     self.step, self.history, self.best = state["step"], state["history"], state["best"]
+    for name, value, kind in (
+      ("step", self.step, int),
+      ("loss_count", self.loss_count, int),
+      ("history", self.history, dict),
+      ("best", self.best, dict),
+    ):
+      if not isinstance(value, kind):
+        raise TypeError(f"{name} is {type(value).__name__}")
+    if self.best and not {"judged", "step", "weights"} <= self.best.keys():
+      raise KeyError("best")
 
 
 class Evaluation:

@@ -75,6 +75,10 @@ the buffer with that, while one that is to go falls within a second: with all of
 commands from the beginning Velocity learned to stand, and in 48 minutes not to walk; with
 a tenth it walked after 20."""
 
+MOST_EASY = 0.6
+"""Largest sum of these shares that begins lower: a task of slow commands is not to begin
+with fast ones."""
+
 FIRST_LOWEST_START = 0.9
 """Lowest head of a start at level 0, m: a robot on its feet, knees bent."""
 
@@ -406,7 +410,7 @@ def add_curriculum(
     for growth in command.growth():
       terms |= _range_top(name, command, growth, starts, speed_during)
     moving = isinstance(command, MovingCommandCfg)
-    if moving and command.rel_standing_envs + command.rel_slow_envs > 0.0:
+    if moving and 0.0 < command.rel_standing_envs + command.rel_slow_envs <= MOST_EASY:
       terms["easy_commands"] = _term(EasyCommands, command_name=name)
   for name, event in cfg.events.items():
     if event.func is push_by_setting_velocity and event.mode == "interval":

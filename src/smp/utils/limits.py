@@ -39,7 +39,13 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 T = TypeVar("T")
 _MAXIMUM = re.compile(r"(^|\.)max_[^.]*$")
 """Names of options that are a maximum."""
-_THRESHOLD = re.compile(r"_(threshold|limit)$")
+_TOP = re.compile(
+  r"(^|[._])(max|maximum|limit)_[^.]*$|_(threshold|limit|after_samples)$"
+)
+"""The same in configurations of others, where infinity means that there is none."""
+_BOTTOM = re.compile(r"(^|[._])(min|minimum)_[^.]*$")
+_CLIP = re.compile(r"(^|\.)clip(\.|$)")
+"""Names of pairs whose ends may be open."""
 _RANGE = re.compile(r"(^|[._])ranges?(_s)?(\.[^.]*)?$")
 """Names of options, or of a table of options, that are the two ends of a range."""
 _OMITTED = get_args(tyro.conf.OmitArgPrefixes[int])[1]
@@ -108,17 +114,22 @@ def check_changes(options: Any, usual: Any, prefix: str) -> None:
   Raises:
     UserError: The message names the option, its value and what it must be.
   """
-  for name, value, before in _leaves(options, usual, prefix):
+  for parts, value, before in _leaves(options, usual, (prefix.removesuffix("."),)):
     if repr(value) == repr(before):
       continue
-    called = f"--{name.replace('_', '-')}"
+    # Keys that are patterns of names stay as they are.
+    dashed = (p.replace("_", "-") if p.isidentifier() else p for p in parts)
+    called, name = f"--{'.'.join(dashed)}", ".".join(parts)
     several = isinstance(value, tuple | list)
     numbers = [each for each in (value if several else (value,)) if _is_number(each)]
-    for number in numbers:
-      if not math.isfinite(number) and (
-        number != math.inf or not _may_be_endless(name)
-      ):
-        raise UserError(f"{called} {number}: must be a finite number")
+    for index, number in enumerate(numbers):
+      if isinstance(number, float) and not math.isfinite(number):
+        open_end = several and len(value) == 2 and _CLIP.search(name)
+        if open_end and number == (-math.inf, math.inf)[index]:
+          continue
+        if number != math.inf or not _TOP.search(name):
+          if number != -math.inf or not _BOTTOM.search(name):
+            raise UserError(f"{called} {number}: must be a finite number")
     if several and len(numbers) == len(value) == 2 and _RANGE.search(name):
       low, high = numbers
       if low > high:
@@ -129,26 +140,32 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _may_be_endless(name: str) -> bool:
-  """Return whether infinity means "no limit" in an option."""
-  return bool(_MAXIMUM.search(name) or _THRESHOLD.search(name))
+def _leaves(
+  options: Any, usual: Any, name: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+  """Yield name, value and former value of whatever holds no fields, keys or entries.
 
-
-def _leaves(options: Any, usual: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
-  """Yield name, value and former value of whatever is no dataclass and no dict."""
+  A tuple of numbers or words is one value.
+  """
   parts: dict[str, Any] | None = None
-  if dataclasses.is_dataclass(options):
+  if dataclasses.is_dataclass(options) and not isinstance(options, type):
     parts = {
       each.name: getattr(options, each.name) for each in dataclasses.fields(options)
     }
   elif isinstance(options, dict):
     parts = {str(key): value for key, value in options.items()}
+  elif isinstance(options, tuple | list) and any(
+    isinstance(each, dict) or dataclasses.is_dataclass(each) for each in options
+  ):
+    parts = {str(index): each for index, each in enumerate(options)}
+    usual = dict(enumerate(usual)) if isinstance(usual, tuple | list) else {}
+    usual = {str(index): each for index, each in usual.items()}
   if parts is None:
-    yield name.removesuffix("."), options, usual
+    yield name, options, usual
     return
   for key, value in parts.items():
     before = usual.get(key) if isinstance(usual, dict) else getattr(usual, key, None)
-    yield from _leaves(value, before, f"{name}{key}.")
+    yield from _leaves(value, before, (*name, key))
 
 
 def _in_short(limit: str) -> str:

@@ -85,8 +85,8 @@ def _evaluation(path: Path, task: str, weights: str | None) -> list[str]:
         f"{path}: an evaluation of {result['protocol']['task']}, not of {task}"
       )
     policy = result["policies"][0]
-    found = policy.get("weights")
-    if weights is not None and found is not None and found != weights:
+    found = policy.get("weights", weights)
+    if weights is not None and found != weights:
       raise UserError(
         f"{path}: an evaluation of another policy ({policy['name']}), not of this one; "
         "evaluate it"
@@ -104,7 +104,8 @@ def _evaluation(path: Path, task: str, weights: str | None) -> list[str]:
     lines += _table("Naturalness and effort", motion_part, rows, (LIMBS, _limbs))
     return lines
   except (
-    *(OSError, ValueError, KeyError, IndexError, TypeError, RecursionError),
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError),
+    RecursionError,
   ) as error:
     raise UserError(
       f"{path}: not an evaluation.json of this version of scripts/evaluate.py "
