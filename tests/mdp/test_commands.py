@@ -141,7 +141,7 @@ def test_a_speed_drawn_ahead_is_commanded_once():
   torch.manual_seed(0)
   env, command = with_command(6)
   some = torch.tensor([1, 4])
-  ahead = command.draw_next(some)
+  ahead = command.draw_next(some).squeeze(-1)
   command._resample_command(torch.arange(6))
   assert torch.equal(command.speed[some], ahead)
   assert len(command.speed.unique()) == 6
@@ -149,14 +149,15 @@ def test_a_speed_drawn_ahead_is_commanded_once():
   assert not torch.isin(ahead, command.speed).any()
 
 
-def test_what_counts_as_the_speed_of_a_start():
+def test_what_counts_as_the_motion_of_a_start():
   velocity = torch.tensor([[2.0, 0.0], [-1.0, 0.0], [3.0, 4.0]])
+  turning = torch.tensor([0.0, 1.0, 2.0])
   _, along = with_command(1, direction=(0.0, 2.0))
-  torch.testing.assert_close(along.speed_along(velocity), torch.tensor([0.0, 0.0, 4.0]))
+  found = along.start_motion(velocity, turning)
+  torch.testing.assert_close(found, torch.tensor([[0.0], [0.0], [4.0]]))
   _, around = with_command(1, SteeringCommand)
-  torch.testing.assert_close(
-    around.speed_along(velocity), torch.tensor([2.0, 1.0, 5.0])
-  )
+  found = around.start_motion(velocity, turning)
+  torch.testing.assert_close(found, torch.tensor([[2.0], [1.0], [5.0]]))
 
 
 def test_low_speeds_are_judged_strictly_only_where_asked():

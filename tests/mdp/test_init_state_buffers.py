@@ -13,9 +13,10 @@ from smp.errors import UserError
 from smp.mdp.init_state_buffers import MAX_DRAWS, FallenStateBuffer, GsiBuffer
 from smp.mdp.init_states import (
   INIT_MODES,
+  NEAREST,
   InitStateSampler,
   init_height_weights,
-  init_speed_weights,
+  init_motion_weights,
 )
 from smp.motion.contact import outside_limits, penetration
 from smp.motion.features import (
@@ -34,12 +35,21 @@ KINEMATICS = Kinematics(g1.load_model())
 
 
 def window(
-  height: float = 0.8, roll: float = 0.6, knee: float = 0.0, speed: float = 1.0
+  height: float = 0.8,
+  roll: float = 0.6,
+  knee: float = 0.0,
+  speed: float = 1.0,
+  turn: float = 0.0,
 ) -> torch.Tensor:
-  """Features (W, 59) of a robot that stands and moves along x, at 1 m/s by default."""
+  """Features (W, 59) of a robot that moves along world x, at 1 m/s by default.
+
+  It turns by ``turn`` rad/s.
+  """
   pos = torch.zeros(WINDOW, 3)
   pos[:, 0], pos[:, 2] = torch.arange(WINDOW) * 0.02 * speed, height
-  quat = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(WINDOW, 4)
+  half = 0.5 * 0.02 * turn * torch.arange(WINDOW)
+  quat = torch.zeros(WINDOW, 4)
+  quat[:, 0], quat[:, 3] = half.cos(), half.sin()
   joints = torch.zeros(WINDOW, 29)
   joints[:, ROLL[0]], joints[:, ROLL[1]] = roll, -roll
   joints[:, 3] = knee
@@ -216,6 +226,15 @@ def test_windows_know_how_fast_they_go():
   assert (copied.velocity[:, 0] - 2.0).abs().max() < 1e-3
 
 
+def test_windows_know_how_fast_they_turn():
+  turns = [0.0, 1.5, -1.5, 0.4]
+  pool = pool_of(*(window(height=0.95, turn=rate) for rate in turns))
+  expected = torch.tensor(turns * 3)
+  torch.testing.assert_close(pool.yaw_rate, expected, atol=1e-3, rtol=0.0)
+  spin = everything(pool).root_ang_vel_w[:, -1, 2]
+  torch.testing.assert_close(pool.yaw_rate, spin, atol=1e-2, rtol=0.0)
+
+
 def test_windows_know_how_high_their_head_is():
   heights = pool_of(window(0.8), window(0.9), size=2, repair=False).head_height
   assert float(heights[1] - heights[0]) == pytest.approx(0.1, abs=1e-5)
@@ -234,31 +253,47 @@ def test_heights_of_the_head_are_drawn_equally_often():
   assert init_height_weights(heights, 2.0).nonzero().tolist() == [[100]]
 
 
-def test_weights_prefer_near_speeds():
+def test_weights_prefer_near_motions():
   speed, bandwidth = torch.linspace(0.0, 4.0, 401), 0.3
   wanted = torch.tensor([0.5, 1.0, 3.2])
-  weights = init_speed_weights(speed, wanted, bandwidth)
-  assert torch.equal(speed[weights.argmax(dim=-1)], wanted)
+  weights = init_motion_weights(speed.unsqueeze(-1), wanted.unsqueeze(-1), bandwidth)
   at = (wanted / 0.01).round().long()
-  beside = weights[torch.arange(3), at + 30]
-  torch.testing.assert_close(beside, torch.full((3,), math.exp(-0.5)))
+  rows, nearest = torch.arange(3), int(NEAREST * len(speed))
+  assert weights[rows, at].tolist() == [1.0] * 3
+  assert (weights == 1.0).sum(dim=-1).sub(nearest).abs().max() <= 1  # Rounded ties.
+  # Beyond the nearest they fall as a Gaussian: their ratios are those of one.
+  ratio = weights[rows, at + 30] / weights[rows, at + 15]
+  expected = torch.full((3,), math.exp(-0.5 * (0.3**2 - 0.15**2) / bandwidth**2))
+  torch.testing.assert_close(ratio, expected)
   mean = (weights * speed).sum(-1) / weights.sum(-1)
   assert (mean - wanted).abs().max() < 0.05
+  # In several numbers it is the distance that counts.
+  torch.manual_seed(0)
+  motion, aim = torch.randn(500, 3), torch.tensor([[0.0, 0.5, -0.2]])
+  weights = init_motion_weights(motion, aim, 0.1)[0]
+  by_distance = (motion - aim).norm(dim=-1).argsort()
+  assert (weights[by_distance].diff() <= 0.0).all()
+  assert int((weights == 1.0).sum()) == 10
+  turned = motion[:, [1, 2, 0]]
+  torch.testing.assert_close(
+    init_motion_weights(turned, aim[:, [1, 2, 0]], 0.1)[0], weights
+  )
 
 
 def test_weights_where_nothing_is_near():
   speed = torch.cat((torch.linspace(0.0, 2.0, 199), torch.tensor([9.0])))
-  weights = init_speed_weights(speed, torch.tensor([6.0, -3.0, 1e6]), 0.1)
-  assert weights.isfinite().all() and (weights.sum(dim=-1) >= 1.0).all()
-  fast = weights[0]
-  assert fast[-1] < 1e-6  # One odd window does not start all of these episodes,
-  effective = fast.sum().square() / fast.square().sum()
-  assert effective > 5.0  # and neither do a few.
-  assert (fast @ speed) / fast.sum() > 1.8
-  assert torch.equal(weights[2], fast)
-  assert init_speed_weights(torch.ones(1), torch.tensor([3.0]), 0.1).tolist() == [[1.0]]
+  wanted = torch.tensor([[6.0], [-3.0], [1e6]])
+  weights = init_motion_weights(speed.unsqueeze(-1), wanted, 0.1)
+  # Neither one window nor a few start all of these episodes.
+  assert weights.isfinite().all() and (weights.sum(dim=-1) >= 4.0).all()
+  effective = weights.sum(-1).square() / weights.square().sum(-1)
+  assert (effective >= 4.0).all()
+  assert (weights[0] @ speed) / weights[0].sum() > 1.8
+  one = init_motion_weights(torch.ones(1, 1), torch.tensor([[3.0]]), 0.1)
+  assert one.tolist() == [[1.0]]
   # Standing and running windows alone, and a walk that is wanted.
-  weights = init_speed_weights(torch.tensor([0.0, 4.0, 4.0]), torch.tensor([1.5]), 0.05)
+  three = torch.tensor([[0.0], [4.0], [4.0]])
+  weights = init_motion_weights(three, torch.tensor([[1.5]]), 0.05)
   assert weights.tolist() == [[1.0, 0.0, 0.0]]
 
 

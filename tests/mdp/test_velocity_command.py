@@ -132,15 +132,20 @@ def test_a_command_drawn_ahead_is_commanded_once():
   some = torch.tensor([1, 4])
   ahead = command.draw_next(some)
   command._resample_command(torch.arange(6))
-  assert torch.equal(command.values[some, 0], ahead)
+  given = command.values[some]
+  expected = command.start_motion(given[:, :2], given[:, 2])
+  torch.testing.assert_close(ahead, expected)
   command._resample_command(torch.arange(6))
-  assert not torch.isin(ahead, command.values[:, 0]).any()
+  assert not torch.isin(ahead[:, 0], command.values[:, 0]).any()
 
 
-def test_starts_are_compared_by_their_forward_velocity():
+def test_starts_are_compared_by_velocity_and_yaw_rate():
+  """A step aside is no start for a walk ahead of the same speed, nor for standing."""
   _, command = with_command(1)
-  velocity = torch.tensor([[2.0, 0.5], [-1.0, 0.0]])
-  assert command.speed_along(velocity).tolist() == [2.0, -1.0]
+  velocity = torch.tensor([[0.0, 0.5], [0.5, 0.0], [0.0, 0.0], [0.0, 0.0]])
+  motion = command.start_motion(velocity, torch.tensor([0.0, 0.0, 0.0, 1.5]))
+  apart = torch.cdist(motion, motion)
+  assert (apart[~torch.eye(4, dtype=torch.bool)] > 0.4).all()
 
 
 # What is seen.

@@ -24,6 +24,7 @@ from smp.motion.features import (
 )
 from smp.motion.head import Head
 from smp.motion.kinematics import Kinematics
+from smp.motion.rotations import heading
 from smp.robots import g1
 
 SAMPLE_CHUNK = 1024
@@ -42,6 +43,7 @@ _OF_WINDOWS = (
   "joint_pos",
   "ee_pos",
   "velocity",
+  "yaw_rate",
   "head_height",
 )
 """Tensors of a buffer with a row for each window."""
@@ -72,6 +74,8 @@ class InitStateBuffer:
     self.velocity = torch.zeros(size, 2, device=device)
     """(size, 2) mean velocity of the root over each window, m/s, xy; the last frame
     faces along x."""
+    self.yaw_rate = torch.zeros(size, device=device)
+    """(size,) mean rate of the root's heading over each window, rad/s."""
     self.head_height = torch.zeros(size, device=device)
     """(size,) height of the head at the end of each window, m."""
     self._head = Head(g1.load_model()).to(device)
@@ -130,7 +134,10 @@ class InitStateBuffer:
       self.root_pos[slots], self.root_quat[slots], self.joint_pos[slots]
     )
     way = self.root_pos[slots, -1, :2] - self.root_pos[slots, 0, :2]
-    self.velocity[slots] = way * (self._spec.fps / (self._spec.window - 1))
+    rate = self._spec.fps / (self._spec.window - 1)
+    self.velocity[slots] = way * rate
+    cos, sin = heading(self.root_quat[slots, 0])  # The last frame faces along x.
+    self.yaw_rate[slots] = -torch.atan2(sin, cos) * rate
     self.head_height[slots] = self._heights(
       self.root_pos[slots], self.root_quat[slots], self.joint_pos[slots]
     )

@@ -18,29 +18,30 @@ and lies on its front, its back, its left or its right side."""
 HEIGHT_BIN, UPRIGHT = 0.1, 1.0
 """Width of the bins of `init_height_weights`, and the height of the head from which on
 a robot is about to stand, m."""
-RARE = 0.02
-"""Quantile at either end of a buffer's speeds to which wanted speeds are clamped."""
+NEAREST = 0.02
+"""Share of a buffer's windows that always have the full weight of `init_motion_weights`."""
 
 
-def init_speed_weights(
-  speed: torch.Tensor, wanted: torch.Tensor, bandwidth: float
+def init_motion_weights(
+  motion: torch.Tensor, wanted: torch.Tensor, bandwidth: float
 ) -> torch.Tensor:
-  """Return weights (n, P) that prefer windows near the speed each episode wants.
+  """Return weights (n, P) that prefer windows near the motion each episode wants.
 
-  They fall as exp(-((v - wanted) / bandwidth)^2 / 2) with the difference in speed.
-  Wanted speeds are clamped to the quantiles `RARE` and 1 - `RARE` of the buffer, so
-  that a few windows do not serve all episodes of an extreme speed; and the nearest
-  window always has weight 1.
+  They fall as exp(-|m - wanted|^2 / (2 bandwidth^2)) with the difference, from 1 at the
+  `NEAREST` of all windows: so a few windows do not serve all episodes of a rare motion,
+  however far it is from all.
 
   Args:
-    speed: (P,) of the windows, m/s.
-    wanted: (n,), m/s.
+    motion: (P, D) of the windows, m/s.
+    wanted: (n, D), m/s.
     bandwidth: m/s, above 0.
   """
-  ordered, rare = speed.sort().values, int(RARE * len(speed))
-  wanted = torch.clamp(wanted, ordered[rare], ordered[-1 - rare])
-  gap = ((speed - wanted.unsqueeze(-1)) / bandwidth).square_()
-  return gap.sub_(gap.amin(dim=-1, keepdim=True)).mul_(-0.5).exp_()
+  gap = torch.zeros(len(wanted), len(motion), device=motion.device)
+  for have, want in zip(motion.unbind(-1), wanted.unbind(-1), strict=True):
+    gap += ((have - want.unsqueeze(-1)) / bandwidth).square_()
+  nearest = max(1, int(NEAREST * len(motion)))
+  gap -= gap.kthvalue(nearest, dim=-1, keepdim=True).values
+  return gap.clamp_(min=0.0).mul_(-0.5).exp_()
 
 
 def init_height_weights(heights: torch.Tensor, lowest: float) -> torch.Tensor:
@@ -124,7 +125,7 @@ class InitStateSampler:
     Args:
       count: Number of episodes that start.
       weights: (count, generated windows) unnormalised probability of each window for
-        each episode, such as `init_speed_weights`; None: uniform.
+        each episode, such as `init_motion_weights`; None: uniform.
       styles: (count,) style of each episode, where each has its own.
     """
     state = self.generated.windows(self.generated.draw(count, weights, styles))

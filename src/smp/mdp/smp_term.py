@@ -33,7 +33,7 @@ from smp.mdp.init_states import (
   InitStates,
   InitStateSampler,
   init_height_weights,
-  init_speed_weights,
+  init_motion_weights,
 )
 from smp.mdp.motion_window import MotionWindow
 from smp.mdp.sds_normalizer import (
@@ -148,9 +148,9 @@ class SmpTermCfg(CommandTermCfg):
 
   init_speed_bandwidth: float | None = None
   """Standard deviation (m/s) of a Gaussian preference for generated windows whose speed
-  is near the first commanded speed of the episode (see
-  `smp.mdp.init_states.init_speed_weights`). None: uniform, as published. For tasks that
-  command a speed."""
+  is near the first commanded speed of the episode; in Velocity, whose velocity and yaw
+  rate are (see `smp.mdp.init_states.init_motion_weights`). None: uniform, as published.
+  For tasks that command a speed."""
 
   spread_init_heights: bool = False
   """Whether starts are spread evenly over heights of the head
@@ -460,7 +460,7 @@ class SmpTerm(CommandTerm):
     """Return the weight of each generated window for each episode (n, P), or None.
 
     None means uniform. Commands are drawn after the initial states, because goals are
-    placed around these; so the commanded speed is drawn ahead.
+    placed around these; so the commanded motion is drawn ahead.
     """
     generated, bandwidth = self.init_states.generated, self.cfg.init_speed_bandwidth
     if self.cfg.spread_init_heights:
@@ -471,8 +471,8 @@ class SmpTerm(CommandTerm):
     manager = self._env.command_manager
     terms = (manager.get_term(name) for name in manager.active_terms)
     command = next(term for term in terms if isinstance(term, MovingCommand))
-    speed = command.speed_along(generated.velocity)
-    return init_speed_weights(speed, command.draw_next(env_ids), bandwidth)
+    motion = command.start_motion(generated.velocity, generated.yaw_rate)
+    return init_motion_weights(motion, command.draw_next(env_ids), bandwidth)
 
   def _update_command(self, env_ids: torch.Tensor | None) -> None:
     if env_ids is not None:

@@ -54,7 +54,7 @@ def velocity_env_cfg(play: bool = False) -> ManagerBasedRlEnvCfg:
   cfg = base_env_cfg(
     smp_term=SmpTermCfg(
       prior="walk_run",
-      init_speed_bandwidth=0.5,
+      init_speed_bandwidth=0.2,
       # Milder than 6.0: see `_task_rewards`.
       sds_scale=3.0,
     ),

@@ -34,7 +34,7 @@ class MovingCommand(ComponentCommand):
   """Command to move with a velocity.
 
   The numbers of a command can be drawn before the command is (`draw_next`), so that an
-  initial state of a matching speed can be chosen.
+  initial state of a matching motion can be chosen.
 
   Raises:
     UserError: ``rel_standing_envs`` and ``rel_slow_envs`` are not shares that sum to at
@@ -73,29 +73,33 @@ class MovingCommand(ComponentCommand):
     """Return the commanded velocity (N, 2), m/s, world xy."""
 
   @abc.abstractmethod
-  def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:
-    """Return the speeds (P,) of velocities (P, 2), m/s, as this command counts.
+  def start_motion(
+    self, velocity_w: torch.Tensor, yaw_rate: torch.Tensor
+  ) -> torch.Tensor:
+    """Return the motions (P, D), m/s, by which initial states are chosen.
 
-    The velocities are those of windows of motion that end at a heading along world x.
+    Args:
+      velocity_w: (P, 2), m/s, of windows of motion that end at a heading along world x.
+      yaw_rate: (P,), rad/s, of these windows.
     """
 
   @abc.abstractmethod
   def _draw(self, count: int) -> torch.Tensor:
     """Return the random numbers (count, ...) that make up new commands."""
 
-  def _start_speed(self, drawn: torch.Tensor) -> torch.Tensor:
-    """Return the speeds (n,), m/s, to start with for numbers (n, ...) of `_draw`."""
-    return drawn
+  def _wanted_motion(self, drawn: torch.Tensor) -> torch.Tensor:
+    """Return the motions (n, D), m/s, to start with for numbers (n, ...) of `_draw`."""
+    return drawn.unsqueeze(-1)
 
   def draw_next(self, env_ids: torch.Tensor) -> torch.Tensor:
-    """Draw the next command of ``env_ids`` (n,); return its speeds (n,), m/s.
+    """Draw the next command of ``env_ids`` (n,); return its motions (n, D), m/s.
 
-    They are speeds as `speed_along` counts them.
+    They are what `start_motion` returns of windows that move as commanded.
     """
     drawn = self._draw(len(env_ids))
     self._next[env_ids] = drawn
     self._drawn[env_ids] = True
-    return self._start_speed(drawn)
+    return self._wanted_motion(drawn)
 
   def _take_drawn(self, env_ids: torch.Tensor) -> torch.Tensor:
     """Return numbers (n, ...) for new commands: those drawn ahead, or new draws."""

@@ -55,9 +55,12 @@ class SpeedCommand(TravelCommand):
     """Return the fixed direction (2,), world xy, and the speeds (N,), m/s."""
     return {"direction": self.direction_w, "speed": self.speed}
 
-  def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:
-    """Return the components (P,) of velocities (P, 2), m/s, along the direction."""
-    return velocity_w @ self.direction_w
+  def start_motion(
+    self, velocity_w: torch.Tensor, yaw_rate: torch.Tensor
+  ) -> torch.Tensor:
+    """Return the components (P, 1) of velocities (P, 2), m/s, along the direction."""
+    del yaw_rate
+    return velocity_w @ self.direction_w.unsqueeze(-1)
 
   def _draw_targets(self, env_ids: torch.Tensor) -> None:
     self.speed[env_ids] = self._take_drawn(env_ids)

@@ -57,9 +57,12 @@ class SteeringCommand(TravelCommand):
       "facing": self.facing_w,
     }
 
-  def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:
-    """Return the norms (P,) of velocities (P, 2), m/s; any direction counts."""
-    return velocity_w.norm(dim=-1)
+  def start_motion(
+    self, velocity_w: torch.Tensor, yaw_rate: torch.Tensor
+  ) -> torch.Tensor:
+    """Return the norms (P, 1) of velocities (P, 2), m/s; any direction counts."""
+    del yaw_rate
+    return velocity_w.norm(dim=-1, keepdim=True)
 
   def _draw_targets(self, env_ids: torch.Tensor) -> None:
     count = len(env_ids)

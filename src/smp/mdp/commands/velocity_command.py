@@ -30,6 +30,10 @@ Range = tuple[float, float]
 VX, VY, YAW_RATE = range(3)
 """Columns of a command."""
 
+TURN_ARM = 0.3
+"""Length, m, by which a yaw rate is compared with a velocity where a start is chosen:
+about what a step swings the pelvis by, 0.6 rad/s, then weighs little."""
+
 
 @dataclass(kw_only=True)
 class VelocityCommandCfg(MovingCommandCfg):
@@ -175,12 +179,14 @@ class VelocityCommand(MovingCommand):
     """Return which environments are to stand still (N,), bool."""
     return (self.values == 0.0).all(dim=-1)
 
-  def speed_along(self, velocity_w: torch.Tensor) -> torch.Tensor:
-    """Return the forward components (P,) of velocities (P, 2), m/s."""
-    return velocity_w[:, VX]
+  def start_motion(
+    self, velocity_w: torch.Tensor, yaw_rate: torch.Tensor
+  ) -> torch.Tensor:
+    """Return velocities and yaw rates, times `TURN_ARM`, (P, 3), m/s."""
+    return torch.cat((velocity_w, TURN_ARM * yaw_rate.unsqueeze(-1)), dim=-1)
 
-  def _start_speed(self, drawn: torch.Tensor) -> torch.Tensor:
-    return drawn[:, VX]
+  def _wanted_motion(self, drawn: torch.Tensor) -> torch.Tensor:
+    return self.start_motion(drawn[:, :YAW_RATE], drawn[:, YAW_RATE])
 
   def _resample_command(self, env_ids: torch.Tensor) -> None:
     super()._resample_command(env_ids)
