@@ -72,6 +72,7 @@ class ToyEnv(VecEnv):
   """Random observations and rewards, of the sizes of Smp-Forward-G1."""
 
   num_envs, num_actions, max_episode_length = ENVS, 29, 1000
+  clip_actions = None
 
   def __init__(self) -> None:
     self.device, self.cfg = torch.device("cpu"), ToyCfg()

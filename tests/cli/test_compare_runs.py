@@ -92,3 +92,56 @@ def test_folders_without_a_curve_are_named(run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["compare_runs", *names])
     with pytest.raises(UserError, match=message):
       compare_runs.main()
+
+
+def log(folder, scalars, iterations=5, missing=(), first=0):
+  """Log scalars that all count up; those in ``missing`` lack the last iteration."""
+  with SummaryWriter(str(folder)) as writer:
+    for i in range(first, first + iterations):
+      for name in scalars:
+        if name not in missing or i < first + iterations - 1:
+          writer.add_scalar(name, 600.0 + i, i, walltime=1000.0 + 30.0 * i)
+  return folder
+
+
+SCALARS = (
+  "Smp/task_reward",
+  "Train/mean_episode_length",
+  "Smp/sds_loss_t8",
+  "Smp/sds_loss_t15",
+  *compare_runs.PERFORMANCE,
+)
+
+
+@pytest.mark.parametrize("missing", [*SCALARS[2:], "Train/mean_episode_length"])
+def test_a_run_that_is_read_in_the_middle_of_an_iteration(
+  tmp_path, missing, monkeypatch, capsys
+):
+  folder = log(tmp_path / "running", SCALARS, missing=(missing,))
+  curves = compare_runs.read_run(folder)
+  count = 4 if missing in compare_runs.PERFORMANCE else 5
+  assert len(compare_runs.steps_done(curves).value) == count
+  errors = mean_sds_loss(curves)
+  assert errors is not None and len(errors.value) == (4 if "sds" in missing else 5)
+  monkeypatch.setattr(sys, "argv", ["compare_runs", str(folder), "--minutes", "1"])
+  compare_runs.main()
+  assert "running" in capsys.readouterr().out
+
+
+def test_runs_that_say_too_little_are_named(tmp_path):
+  folder = log(tmp_path / "no_speed", SCALARS[:4])
+  with pytest.raises(UserError, match="no_speed: a run without Perf/total_fps"):
+    compare_runs.read_run(folder)
+  log(tmp_path / "apart", SCALARS[:5])
+  folder = log(tmp_path / "apart", SCALARS[5:], first=5)
+  with pytest.raises(UserError, match="apart: no iteration is complete"):
+    compare_runs.read_run(folder)
+  (tmp_path / "folder" / "events.out.tfevents.1").mkdir(parents=True)
+  with pytest.raises(UserError, match="folder: no curve here"):
+    compare_runs.read_run(tmp_path / "folder")
+
+
+def test_episodes_that_are_logged_before_the_speed_have_no_steps(tmp_path):
+  log(tmp_path / "late", SCALARS[:4])
+  curves = compare_runs.read_run(log(tmp_path / "late", SCALARS[4:], first=5))
+  assert compare_runs.speed_cells(curves, (500,))[1] == "0.0"

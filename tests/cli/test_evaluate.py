@@ -31,6 +31,9 @@ from tests.fakes import checkpoint_content
 
 pytestmark = pytest.mark.slow
 NATIVE = Machine(engine="native", device="cpu", threads=1)
+FORWARD, STYLES = (
+  paths.POLICIES / f"{name}.pt" for name in ("forward", "forward_styles")
+)
 
 
 def recorded(task: str, envs: int, seconds: float, agent: str = "zero") -> Trajectory:
@@ -268,6 +271,14 @@ def _checkpoint(path: Path) -> Path:
     ({"agent": "zero", "output_dir": Path("/proc/none")}, "--output-dir|cannot write"),
     ({"agent": "zero", "windows": (Path("none.npz"),)}, "none.npz: no such file"),
     ({"agent": "zero", "prior": "none"}, "prior 'none'"),
+    (
+      {"checkpoint_file": FORWARD, "compare": str(STYLES)},
+      "--compare: .*forward under the task's, .*forward_styles under 'styles'",
+    ),
+    (
+      {"checkpoint_file": STYLES, "compare": str(FORWARD)},
+      "--compare: .*forward_styles under 'styles', .*forward under the task's",
+    ),
   ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(

@@ -162,9 +162,20 @@ def test_a_controller_that_reads_only_the_file_does_what_sim2sim_does(
       np.array([0.5, 0.0, -0.3]),
     )
     np.testing.assert_allclose(controller.observation, log.obs[step], atol=1e-5)
+    np.testing.assert_allclose(controller.action, log.action[step], atol=1e-6)
     robot.step(log.action[step])
     np.testing.assert_allclose(data.ctrl[motors], target, atol=1e-6)
   assert np.abs(log.action).max() == pytest.approx(0.1)
+
+
+def test_a_controller_clips_what_its_network_says():
+  deploy = describe_deploy(replace(robot_policy(VELOCITY), clip_actions=0.5))
+  controller = Controller(deploy, lambda seen: np.full(29, 5.0))
+  measured = (np.zeros(29), np.zeros(29), np.eye(4)[0], np.zeros(3), np.zeros(3))
+  for _ in range(2):
+    controller.step(*measured)
+  assert (controller.action == 0.5).all()
+  assert (controller.observation == 0.5).sum() == 29  # The last action, as in training.
 
 
 def test_a_controller_takes_the_styles_of_its_policy():

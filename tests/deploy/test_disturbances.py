@@ -17,7 +17,7 @@ from smp.deploy.disturbances import Disturbances, Pusher, check_bounds, disturb
 from smp.deploy.fixed_command import Command
 from smp.deploy.mujoco_robot import Robot, State
 from smp.deploy.onnx_policy import OnnxPolicy
-from smp.deploy.report import report
+from smp.deploy.report import _speeds, report
 from smp.deploy.rollout import Log, Rollout, run
 from smp.deploy.safety import Phase, Safety, SafetyCfg
 from smp.errors import UserError
@@ -98,6 +98,8 @@ def test_a_payload_weighs():
   torso = plain.model.body(g1.HEAD_BODY).id
   ours, theirs = loaded.model.body_invweight0[torso], plain.model.body_invweight0[torso]
   assert (ours < theirs).all()
+  # A point at the centre of mass, as in training: no inertia of its own.
+  np.testing.assert_array_equal(loaded.model.body_inertia, plain.model.body_inertia)
 
 
 def test_gains_are_scaled_and_stay_so():
@@ -145,6 +147,11 @@ def test_impossible_values_are_one_line(changes: dict, message: str, still: Path
     sim2sim(Sim2SimCfg(still, **changes))
 
 
+def test_a_time_between_pushes_needs_a_push(still: Path):
+  with pytest.raises(UserError, match="--push-every: add --push"):
+    sim2sim(Sim2SimCfg(still, push_every=3.0))
+
+
 # Figures.
 
 
@@ -182,6 +189,25 @@ def test_figures_of_known_motions():
   found = report(swings, robot)
   assert found["yaw_rate_error"] == pytest.approx(0.6 * 2 / np.pi, abs=0.02)
   assert found["mean_yaw_rate_error"] < 0.05
+
+
+def test_the_speed_of_a_foot_is_that_of_the_point_that_touches():
+  """However it turns; the body's centre of mass lies elsewhere than its origin."""
+  model = g1.load_model()
+  data, random = mujoco.MjData(model), np.random.default_rng(0)
+  data.qpos[:] = model.qpos0
+  data.qpos[7:] += random.normal(scale=0.2, size=model.nq - 7)
+  data.qvel[:] = random.normal(size=model.nv)
+  mujoco.mj_forward(model, data)
+  body = model.body("left_ankle_roll_link").id
+  assert np.linalg.norm(data.xipos[body] - data.xpos[body]) > 0.01
+  points = data.xpos[body] + random.normal(scale=0.1, size=(5, 3))
+  expected = []
+  for point in points:
+    jacobian = np.zeros((3, model.nv))
+    mujoco.mj_jac(model, data, jacobian, None, point, body)
+    expected.append(np.hypot(*(jacobian @ data.qvel)[:2]))
+  np.testing.assert_allclose(_speeds(model, data, body, points), expected, rtol=1e-6)
 
 
 def test_standing_drifting_and_slipping():

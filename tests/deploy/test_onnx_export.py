@@ -460,7 +460,8 @@ def test_export_from_the_command_line(
     pytest.skip("one task is enough")
   checkpoint, file = tmp_path / "model_9.pt", tmp_path / "out" / "walk.onnx"
   exported.runner.current_learning_iteration = 9
-  monkeypatch.setitem(exported.runner.__dict__, "_origin", {"prior": "other"})
+  origin = {"prior": "other", "clip_actions": 50.0}
+  monkeypatch.setitem(exported.runner.__dict__, "_origin", origin)
   exported.runner.save(str(checkpoint))
   words = ["--checkpoint-file", str(checkpoint), "--output", str(file)]
   monkeypatch.setattr(sys, "argv", ["export", exported.task, *words])
@@ -471,6 +472,8 @@ def test_export_from_the_command_line(
   # The prior is the one it was trained with, the fall that of the task.
   assert policy.spec.prior == "other"
   assert policy.spec.fallen_below == 0.3
+  # So is the largest action that its training let pass.
+  assert policy.spec.clip_actions == 50.0
   # What a controller reads is what the policy was trained with.
   deploy = read_deploy(tmp_path / "out" / "walk.deploy.yaml")
   check_against(deploy, policy.spec, "walk.deploy.yaml")

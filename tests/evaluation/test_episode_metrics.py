@@ -22,6 +22,7 @@ from smp.episodes.trajectory import Trajectory, join
 from smp.errors import UserError
 from smp.evaluation import intervals
 from smp.evaluation.policy import motion_similarity
+from smp.evaluation.policy.summary import episode_values, rank_within
 from smp.motion.dataset import NormStats, load_stats
 from smp.motion.features import FEATURE_DIM, SLICES, WINDOW, g1_spec
 from smp.paths import NORM_STATS
@@ -345,6 +346,27 @@ def test_half_the_swing_is_half_the_amplitude():
   mean = {limb: ratio.mean().item() for limb, ratio in ratios.items()}
   expected = dict.fromkeys(g1.LIMBS, 1.0) | {"left_arm": 0.5}
   assert mean == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("task", ["Forward", "Steering", "Location", "Velocity"])
+def test_every_group_that_an_interval_leaves_out_has_all_conditions(task):
+  """Otherwise the interval is that of the conditions, not of the episodes."""
+  protocol = protocol_of(f"Smp-{task}-G1")
+  condition = assign(protocol, 10 * len(protocol.conditions), seed=0).condition
+  groups = rank_within(condition) % motion_similarity.GROUPS
+  for group in range(motion_similarity.GROUPS):
+    found = np.bincount(condition[groups == group])
+    assert found.tolist() == [2] * len(protocol.conditions)
+
+
+def test_an_episode_that_is_no_number_diverged():
+  motion = standing(200, 3)
+  motion.end_names = ("diverged", "root_too_low")
+  motion.qpos[120:, 1] = torch.nan
+  motion.ended[120, 1, 0] = True  # As the environment says, in the same step.
+  motion.ended[150, 2, 0] = True  # Of a state that is a number: too fast.
+  found = episode_values(motion, protocol_of("Smp-Forward-G1"))["diverged"]
+  assert found.tolist() == [0.0, 1.0, 1.0]
 
 
 def test_diversity_is_none_for_one_motion_and_one_for_the_data():

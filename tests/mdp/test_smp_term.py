@@ -253,6 +253,8 @@ def test_in_training_a_reference_scale_stays(capsys):
     term.load_means({"mean": 3.0 * saved["mean"], "count": saved["count"]})
     assert "another scale of the errors" in capsys.readouterr().out
     assert torch.equal(term.style.scale(), scale)
+    assert term.load_means({**saved, "timesteps": [2, 8, 15]})
+    assert torch.equal(term.style.scale(), scale)
   finally:
     env.close()
 
@@ -267,6 +269,25 @@ def test_a_running_mean_says_that_it_leaves_a_reference_scale(fresh_env, capsys)
   assert "--env.commands.smp.sds-normalizer reference" in capsys.readouterr().out
   term.load_means({**before, "sds_normalizer": "running"})
   assert not capsys.readouterr().out
+
+
+def test_a_mean_of_other_timesteps_is_not_taken_for_one_of_these(fresh_env, capsys):
+  """Three timesteps are not these three: mu of a small one is much larger."""
+  term = smp_term_of(fresh_env)
+  before = style_of(term).normalizer.mean.clone()
+  other = {"mean": before + 1.0, "count": torch.tensor([1e6], dtype=torch.float64)}
+  assert not term.load_means({**other, "timesteps": [2, 8, 15]})
+  assert torch.equal(style_of(term).normalizer.mean, before)
+  assert "other timesteps" in capsys.readouterr().out
+  assert term.load_means({**other, "timesteps": [8, 15, 22]})
+  torch.testing.assert_close(style_of(term).normalizer.mean, before + 1.0)
+  # On the prior's own scale: that of the timesteps here.
+  other["count"] = torch.ones(1, dtype=torch.float64)
+  assert term.load_means({**other, "timesteps": [2, 8, 15]})
+  prior = term.prior
+  assert prior is not None and prior.reference is not None
+  expected = REFERENCE_MULTIPLE * torch.tensor(prior.reference.at((8, 15, 22))).double()
+  torch.testing.assert_close(style_of(term).normalizer.mean, expected)
 
 
 def test_log_has_what_every_iteration_needs(fresh_env):

@@ -183,6 +183,52 @@ def test_the_weights_may_be_the_mean_of_several_checkpoints(
   assert not (tmp_path / "not.pt").exists()
 
 
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"task": "Smp-Steering-G1"}, "its task is 'Smp-Steering-G1', the checkpoint's"),
+    ({"prior": "walk_run"}, "its prior is 'walk_run'"),
+    ({"actor": {"terms": ["joint_pos"], "history": 1}}, "its actor is"),
+  ],
+)
+def test_checkpoints_of_other_runs_are_not_averaged(trained, tmp_path, change, message):
+  """Weights of the same shapes may mean other things."""
+  _, last = trained
+  other = tmp_path / "model_1.pt"
+  saved = load_tensors(last, "checkpoint")
+  saved["infos"]["origin"] |= change
+  save_tensors(other, saved)
+  with pytest.raises(UserError, match=f"model_1.pt: {message}"):
+    save_policy(last, tmp_path / "not.pt", TASK, [other])
+  for twice in ([last], [other, other]):
+    with pytest.raises(UserError, match="given twice"):
+      save_policy(last, tmp_path / "not.pt", TASK, twice)
+  assert not (tmp_path / "not.pt").exists()
+
+
+def test_a_checkpoint_is_not_written_over(trained, tmp_path, monkeypatch):
+  _, last = trained
+  one, other = tmp_path / "model_2.pt", tmp_path / "model_1.pt"
+  for path in (one, other):
+    path.write_bytes(last.read_bytes())
+  for output in (one, other):
+    words = ["package_policy", str(one), TASK, "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(UserError, match="the checkpoint itself|is no policy file"):
+      package_policy.main()
+    assert output.read_bytes() == last.read_bytes()
+  # A policy may be packaged again.
+  words = ["package_policy", str(one), TASK, "--output", str(tmp_path / "policy.pt")]
+  monkeypatch.setattr(sys, "argv", words)
+  for _ in range(2):
+    package_policy.main()
+  assert sorted(path.name for path in tmp_path.glob("*.pt")) == [
+    "model_1.pt",
+    "model_2.pt",
+    "policy.pt",
+  ]
+
+
 def test_other_tasks_and_files_are_refused(trained, tmp_path):
   _, former = trained
   checkpoint, shipped = tmp_path / "model_2.pt", tmp_path / "steering.pt"
@@ -224,6 +270,29 @@ def test_means_are_read_from_both_kinds_of_file(trained, tmp_path):
   assert not torch.equal(memory.mean, torch.zeros_like(memory.mean))
 
 
+def test_timesteps_and_the_clip_of_actions_are_kept(trained, tmp_path):
+  runner, checkpoint = trained
+  shipped, clipped = tmp_path / "forward.pt", tmp_path / "model_2.pt"
+  saved = load_tensors(checkpoint, "checkpoint")
+  saved["infos"]["smp"]["timesteps"] = [2, 8, 15]
+  saved["infos"]["origin"]["clip_actions"] = 0.01
+  save_tensors(clipped, saved)
+  save_policy(clipped, shipped, TASK)
+  observations = runner.env.get_observations()
+  plain = actions(runner, observations)
+  assert plain.abs().max() > 0.02
+  for path in (clipped, shipped):
+    policy = load_trained(path, TASK)
+    assert policy.means is not None and policy.means["timesteps"] == [2, 8, 15]
+    assert read_means(path)["timesteps"] == [2, 8, 15]
+    with torch.inference_mode():
+      found = policy.actor(observations["actor"])
+    torch.testing.assert_close(found, plain.clamp(-0.01, 0.01))
+  assert load_trained(clipped).actor.digest() == load_trained(shipped).actor.digest()
+  assert load_trained(clipped).actor.digest() != load_trained(checkpoint).actor.digest()
+  assert "timesteps" not in read_means(checkpoint)
+
+
 def _nan(policy) -> None:
   policy["actor_state_dict"]["mlp.0.weight"][3, 4] = math.nan
 
@@ -238,6 +307,14 @@ def _nan(policy) -> None:
     (lambda policy: policy.update(actor_state_dict={}), "missing: actor"),
     (lambda policy: policy.update(card=None), "missing: actor_state_dict or card"),
     (lambda policy: policy["card"].pop("task"), "its card names no task"),
+    (lambda policy: policy.update(timesteps=[8.0]), "timesteps is no list of whole"),
+    (lambda policy: policy["card"].pop("iteration"), "its card's iteration is None"),
+    (lambda policy: policy["card"].update(iteration="x"), "card's iteration is 'x'"),
+    (lambda policy: policy["count"].fill_(-1.0), "count has values below 0"),
+    (
+      lambda policy: policy["actor_state_dict"]["obs_normalizer._std"].neg_(),
+      "obs_normalizer._std has values below 0",
+    ),
   ],
 )
 def test_a_spoiled_policy_is_refused_by_all_who_read_one(
@@ -252,6 +329,16 @@ def test_a_spoiled_policy_is_refused_by_all_who_read_one(
   for read in (read_policy, read_means, load_trained):
     with pytest.raises(UserError, match=f"forward.pt: .*{message}"):
       read(shipped)
+
+
+@pytest.mark.parametrize("clip", [0, -1.0, math.nan, "1", True])
+def test_a_clip_that_is_none_is_refused(trained, tmp_path, clip):
+  _, checkpoint = trained
+  saved = load_tensors(checkpoint, "checkpoint")
+  saved["infos"]["origin"]["clip_actions"] = clip
+  save_tensors(tmp_path / "model_2.pt", saved)
+  with pytest.raises(UserError, match="model_2.pt: clip_actions is .* above 0"):
+    load_trained(tmp_path / "model_2.pt")
 
 
 def test_a_diverged_actor_is_not_shipped(trained, tmp_path):

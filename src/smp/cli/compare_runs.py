@@ -18,12 +18,15 @@ from smp.evaluation.policy.curves import (
   SDS_LOSS,
   TASK_REWARD,
   Curve,
+  in_common,
   mean_sds_loss,
   read_curves,
 )
 from smp.utils.limits import Count, NotNegative
 from smp.utils.tables import table_console
 
+PERFORMANCE = ("Perf/total_fps", "Perf/collection_time", "Perf/learning_time")
+"""Scalars from which the steps done follow: steps per second, and the seconds."""
 SHOWN = {
   "updates": "Perf/updates",
   "level": "Curriculum/success/level",
@@ -102,6 +105,11 @@ def read_run(run: Path) -> dict[str, Curve]:
   curves = read_curves(run, (*SHOWN.values(), SDS_LOSS, "Perf/"))
   if TASK_REWARD not in curves:
     raise UserError(f"{run}: not a run of this project (no {TASK_REWARD})")
+  for name in PERFORMANCE:
+    if name not in curves:
+      raise UserError(f"{run}: a run without {name}; let it train a little longer")
+  if not len(steps_done(curves).value):
+    raise UserError(f"{run}: no iteration is complete; let it train a little longer")
   return curves
 
 
@@ -136,8 +144,8 @@ def moment_cells(curves: dict[str, Curve], seconds: float) -> list[str]:
 
 def steps_done(curves: dict[str, Curve]) -> Curve:
   """Return the total steps of all environments so far, from their speed and time."""
-  fps = curves["Perf/total_fps"]
-  seconds = curves["Perf/collection_time"].value + curves["Perf/learning_time"].value
+  fps, *parts = in_common([curves[name] for name in PERFORMANCE])
+  seconds = np.sum([part.value for part in parts], axis=0)
   return Curve(fps.iteration, fps.seconds, (fps.value * seconds).cumsum())
 
 
@@ -145,8 +153,10 @@ def _passing(episode: Curve | None, length: int, steps: Curve) -> str:
   index = None if episode is None else episode.first_above(length)
   if episode is None or index is None:
     return "–"
-  done = steps.value[steps.iteration <= episode.iteration[index]][-1]
-  return f"{episode.seconds[index] / 60:.1f} ({done / 1e6:.2f})"
+  done = steps.value[steps.iteration <= episode.iteration[index]]
+  if not len(done):
+    return f"{episode.seconds[index] / 60:.1f}"
+  return f"{episode.seconds[index] / 60:.1f} ({done[-1] / 1e6:.2f})"
 
 
 def _number(curve: Curve | None, seconds: float) -> str:

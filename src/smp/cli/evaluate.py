@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -210,8 +211,8 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
     file = shipped if shipped.is_file() else None
   args = args if file is None else replace(args, checkpoint_file=file)
   policies = find_policies(task, args)
-  if args.prior is None and args.checkpoint_file is not None:
-    args = replace(args, prior=prior_of_styles(args.checkpoint_file))
+  if args.prior is None:
+    args = replace(args, prior=_shared_prior(policies, prior_of_styles))
   output = output_dir(task, args)
   check_writable(output)
   data = load_data(task, args)
@@ -252,6 +253,27 @@ def find_policies(task: str, args: EvaluateArgs) -> list[Policy]:
     policies[0].name += " (A)"
     policies[1].name += " (B)"
   return policies
+
+
+def _shared_prior(
+  policies: list[Policy], prior_of: Callable[[Path], str | None]
+) -> str | None:
+  """Return the prior that judges the policies; None: the task's.
+
+  Raises:
+    UserError: They were trained under different ones, which measure differently.
+  """
+  priors = [None if each.file is None else prior_of(each.file) for each in policies]
+  if len(set(priors)) > 1:
+    shown = [f"'{prior}'" if prior else "the task's" for prior in priors]
+    names = ", ".join(
+      f"{each.name} under {prior}" for each, prior in zip(policies, shown, strict=True)
+    )
+    raise UserError(
+      f"--compare: the policies were trained under different priors ({names}), whose "
+      "errors cannot be compared; evaluate each by itself, or choose one with --prior"
+    )
+  return priors[0]
 
 
 def _policy(task: str, agent: Agent, file: Path | None) -> Policy:

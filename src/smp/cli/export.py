@@ -85,6 +85,7 @@ def export_checkpoint(task: str, checkpoint: Path, output: Path) -> PolicySpec:
     env = build_env(task, play)
     try:
       check_fit(trained.actor.sizes, env, checkpoint)
+      env.clip_actions = trained.actor.output_clip
       return export_policy(
         env,
         trained.actor,

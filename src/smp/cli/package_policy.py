@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from smp.cli.task_argument import check_task
 from smp.errors import UserError
 from smp.evaluation.policy.card import card_text, draw_curve
 from smp.rl.actor import actor_from
-from smp.rl.policy_file import make_policy
+from smp.rl.policy_file import make_policy, read_policy
 from smp.tasks.registry import policy_path
 from smp.utils.files import atomic_path
 from smp.utils.tensor_files import save_tensors
@@ -56,6 +57,21 @@ class PackageCfg:
   """Machine that the policy was trained on, for the card."""
 
 
+def _check_output(output: Path, checkpoints: Sequence[Path]) -> None:
+  """Raise an error for an output that would destroy a training's checkpoint."""
+  given = next((c for c in checkpoints if c.resolve() == output.resolve()), None)
+  if given is not None:
+    raise UserError(f"--output {output}: is the checkpoint itself; give another name")
+  if not output.exists():
+    return
+  try:
+    read_policy(output)
+  except UserError as error:
+    raise UserError(
+      f"--output {output}: exists and is no policy file; give another name"
+    ) from error
+
+
 def main() -> None:
   """Run ``package_policy CHECKPOINT TASK [OPTIONS]``."""
   cfg = parse(PackageCfg)
@@ -67,6 +83,7 @@ def main() -> None:
     gone = [path for path in paths if path is not None and not path.exists()]
     if gone:
       raise UserError(f"{option} {gone[0]}: does not exist")
+  _check_output(output, (cfg.checkpoint, *cfg.average_with))
   policy = make_policy(cfg.checkpoint, cfg.task, cfg.average_with)
   card = policy["card"]
   if cfg.machine:

@@ -147,6 +147,8 @@ def sim2sim(cfg: Sim2SimCfg) -> None:
 def _check(cfg: Sim2SimCfg) -> None:
   """Raise an error for options that exclude each other, before anything takes time."""
   check_bounds(cfg)
+  if cfg.push_every != Disturbances.push_every and not cfg.push:
+    raise UserError("--push-every: add --push, the speed of each push, m/s")
   if cfg.changes and cfg.viewer != "none":
     raise UserError(
       f"--changes: leave out --viewer {cfg.viewer}, which takes the command from you"
@@ -243,9 +245,9 @@ def _run(
   for line in summary(rollout, log, took):
     if not (changes and "error" in line):  # Errors are to the last command alone.
       print(line)
+  if left:
+    print(f"note: the run ends before the command changes, at {left[0][0]:g} s")
   if cfg.report:
-    if left:
-      print(f"note: the run ends before the command changes, at {left[0][0]:g} s")
     print_report(report(log, rollout.robot, values))
 
 

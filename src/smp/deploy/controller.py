@@ -160,6 +160,8 @@ class Controller:
     frame = scaled(self.deploy, observed(self.deploy, signals))[0]
     self.observation = self._history.push(frame.astype(np.float32))
     self.action = np.asarray(self._act(self.observation), float)
+    if (limit := self.deploy.policy.output_clip) is not None:
+      self.action = self.action.clip(-limit, limit)
     target = np.full(len(motor_q), np.nan)
     target[self._motors] = targets(self.deploy, self.action)
     return target

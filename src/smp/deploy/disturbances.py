@@ -46,7 +46,6 @@ def disturb(robot: Robot, cfg: Disturbances) -> None:
   robot.gain_scale = cfg.gain_scale
   if cfg.payload:
     torso = model.body(g1.HEAD_BODY).id
-    model.body_inertia[torso] *= 1.0 + cfg.payload / model.body_mass[torso]
     model.body_mass[torso] += cfg.payload
     mujoco.mj_setConst(model, robot.data)
   robot.reset()

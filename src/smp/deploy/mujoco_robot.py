@@ -10,7 +10,7 @@ import numpy as np
 
 from smp.deploy.fixed_command import Command
 from smp.deploy.policy_spec import STYLE, Observation, Physics, PolicySpec
-from smp.errors import UserError
+from smp.errors import UserError, one_line, shown
 from smp.robots import g1
 
 
@@ -42,7 +42,12 @@ def build_model(spec: PolicySpec, visual: bool = False) -> mujoco.MjModel:
   _check_joints(spec, model_spec)
   _add_actuators(spec, model_spec)
   _set_contacts(spec.physics, model_spec)
-  model = model_spec.compile()
+  try:
+    model = model_spec.compile()
+  except ValueError as error:
+    raise UserError(
+      f"the policy's physics make no model ({one_line(error)}); export the policy again"
+    ) from error
   _set_options(spec.physics, model)
   return model
 
@@ -118,10 +123,16 @@ def _set(owner: object, field: str, value: float | tuple[float, ...]) -> None:
       f"the policy sets '{field}', which this version of MuJoCo ({mujoco.__version__}) "
       "does not have; export the policy again"
     )
-  if isinstance(value, tuple):
-    old[: len(value)] = value
-  else:
-    setattr(owner, field, type(old)(value))
+  try:
+    if isinstance(value, tuple):
+      old[: len(value)] = value
+    else:
+      setattr(owner, field, type(old)(value))
+  except (TypeError, ValueError) as error:
+    raise UserError(
+      f"the policy sets '{field}' to {shown(value)}, which it cannot be; export the "
+      "policy again"
+    ) from error
 
 
 class Robot:

@@ -180,7 +180,8 @@ def _speeds(
   model: mujoco.MjModel, data: mujoco.MjData, body: int, points: np.ndarray
 ) -> np.ndarray:
   """Return the horizontal speeds (P,), m/s, of points (P, 3) of a body."""
-  moving, kind = np.zeros(6), mujoco.mjtObj.mjOBJ_BODY
+  # The velocity of the body's origin; mjOBJ_BODY is that of its centre of mass.
+  moving, kind = np.zeros(6), mujoco.mjtObj.mjOBJ_XBODY
   mujoco.mj_objectVelocity(model, data, kind, body, moving, 0)
   velocity = moving[3:] + np.cross(moving[:3], points - data.xpos[body])
   return np.hypot(velocity[:, 0], velocity[:, 1])

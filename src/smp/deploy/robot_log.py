@@ -163,10 +163,19 @@ def _check_head(
 def _check_array(
   path: str | os.PathLike[str], name: str, value: np.ndarray, shape: tuple[int, ...]
 ) -> None:
-  if value.shape != shape or value.dtype.kind not in "fiu":
+  if value.shape != shape:
     raise UserError(
       f"{path}: '{name}' has shape {value.shape}, expected {shape} numbers"
     )
+  if value.dtype.kind not in "fiu":
+    raise UserError(f"{path}: '{name}' holds {value.dtype}, expected numbers")
   bad = ~np.isfinite(value).reshape(len(value), -1).all(axis=1)
   if bad.any():
     raise UserError(f"{path}: '{name}' is not a number in row {int(np.argmax(bad))}")
+  if name == "imu_quat":
+    length = np.linalg.norm(value.astype(float), axis=1)
+    if (length < 1e-6).any():
+      raise UserError(
+        f"{path}: '{name}' is zero in row {int(np.argmin(length))}, which is no "
+        "orientation; leave out the rows without a reading"
+      )

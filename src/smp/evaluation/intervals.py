@@ -21,7 +21,7 @@ class Interval:
   low: float | None
   high: float | None
   count: int
-  """Episodes with a value (falls per minute: number of falls)."""
+  """Episodes with a value; of falls per minute the falls, of a jackknife the groups."""
   method: str
   """``wilson``, ``t``, ``poisson`` or ``jackknife``."""
 

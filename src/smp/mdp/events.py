@@ -124,8 +124,9 @@ def help_up(
 def help_share(env: ManagerBasedRlEnv, asset_cfg: SceneEntityCfg) -> torch.Tensor:
   """Return the share of its weight by which each robot is pulled up (N, 1)."""
   robot = cast(Entity, env.scene[asset_cfg.name])
-  force = robot.data.body_external_force[:, asset_cfg.body_ids, 2]
-  return force / _weight(env)
+  # One number: a list as an index would be copied to the device in every step.
+  (body,) = cast(list[int], asset_cfg.body_ids)
+  return robot.data.body_external_force[:, body, 2].unsqueeze(-1) / _weight(env)
 
 
 def _weight(env: ManagerBasedRlEnv) -> float:

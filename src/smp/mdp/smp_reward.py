@@ -16,6 +16,9 @@ from smp.errors import one_line
 from smp.mdp.composition import smp_reward_of
 from smp.mdp.sds_normalizer import SdsNormalizer, StyleNormalizers
 
+TIMESTEPS = "timesteps"
+"""Entry of a saved mu: the K diffusion timesteps that it is of, a list."""
+
 
 class SmpReward:
   """Style reward of windows under a frozen motion prior (`smp.mdp.style_reward`).
@@ -95,7 +98,7 @@ class SmpReward:
       self.normalizer.average_over_ranks()
 
   def state_dict(self) -> dict[str, Any]:
-    """Return mu: ``mean`` (K,), ``count`` (1,), and the kind ``sds_normalizer``.
+    """Return mu: ``mean`` (K,), ``count`` (1,), the kind ``sds_normalizer``, timesteps.
 
     With S styles these are (S * K,) and (S,).
     """
@@ -103,14 +106,21 @@ class SmpReward:
       "mean": self.normalizer.mean,
       "count": self.normalizer.count,
       "sds_normalizer": "reference" if self._is_reference() else "running",
+      TIMESTEPS: list(self._timesteps),
     }
 
-  def load_state_dict(self, saved: dict[str, Any]) -> None:
-    """Load mu from a checkpoint. A scale that is the prior's own stays as it is."""
-    if saved["mean"].shape != self.normalizer.mean.shape:
+  def load_state_dict(self, saved: dict[str, Any]) -> bool:
+    """Load mu from a checkpoint. A scale that is the prior's own stays as it is.
+
+    Returns:
+      Whether there is a scale now: not if the checkpoint is of other timesteps or styles
+      and the scale is a running one, which then starts anew.
+    """
+    same = tuple(saved.get(TIMESTEPS, self._timesteps)) == self._timesteps
+    if not same or saved["mean"].shape != self.normalizer.mean.shape:
       kept = "stay the prior's" if self._is_reference() else "start anew"
       print(f"[WARN] checkpoint has other timesteps or styles: means of errors {kept}")
-      return
+      return self._is_reference()
     moves = self._update and not self._is_reference()
     if moves and saved.get("sds_normalizer") == "reference":
       print(
@@ -118,6 +128,7 @@ class SmpReward:
         "a running mean; --env.commands.smp.sds-normalizer reference goes on as before"
       )
     self.normalizer.load(saved["mean"], saved["count"])
+    return True
 
   def log(self) -> dict[str, Tensor]:
     """Return mean r_smp, and the SDS loss and mu of each timestep."""

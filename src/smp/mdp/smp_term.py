@@ -41,7 +41,7 @@ from smp.mdp.sds_normalizer import (
   SdsNormalizer,
   StyleNormalizers,
 )
-from smp.mdp.smp_reward import SmpReward
+from smp.mdp.smp_reward import TIMESTEPS, SmpReward
 from smp.mdp.style_reward import NoStyle, StyleReward
 from smp.mdp.style_step import StyleStep
 from smp.motion.features import FeatureSpec, g1_spec
@@ -413,12 +413,27 @@ class SmpTerm(CommandTerm):
         "fresh one"
       )
 
-  def load_means(self, saved: dict[str, Any]) -> None:
+  def load_means(self, saved: dict[str, Any]) -> bool:
     """Restore the normaliser state alone.
 
-    A scale that is the prior's own stays as it is.
+    A scale that is the prior's own stays as it is. Of a policy that was trained on it at
+    other timesteps, it becomes that of the timesteps here.
+
+    Returns:
+      Whether there is a scale now (`SmpReward.load_state_dict`).
     """
-    self.style.load_state_dict(saved)
+    here, theirs = tuple(self.cfg.timesteps), tuple(saved.get(TIMESTEPS, ()))
+    reference = None if self.prior is None else self.prior.reference
+    on_reference = bool((saved["count"] == 1.0).all())
+    plain = self.env_styles is None
+    if theirs and theirs != here and on_reference and reference is not None and plain:
+      print(
+        f"[INFO] trained at the timesteps {', '.join(map(str, theirs))}: errors here are "
+        f"those of {', '.join(map(str, here))}, on the prior's scale of these"
+      )
+      own = ReferenceSdsNormalizer(reference.at(here))
+      saved = {"mean": own.mean, "count": own.count}
+    return self.style.load_state_dict(saved)
 
   # Interface of mjlab's commands.
 
@@ -572,7 +587,8 @@ def _load_prior(
   expected = g1_spec(
     joint_names=tuple(robot.joint_names),
     fps=round(1.0 / step_dt, 6),
-    # How headings and velocities are found is the prior's choice: the encoder follows.
+    # How headings are found is the prior's choice, which the encoder follows. Velocities
+    # here are always those of the window: those of a clip know what comes after it.
     heading=prior.spec.heading,
     velocity=prior.spec.velocity,
   )

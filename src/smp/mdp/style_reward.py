@@ -63,8 +63,8 @@ class StyleReward(Protocol):
     """Return the state for a checkpoint."""
     ...
 
-  def load_state_dict(self, saved: dict[str, Any]) -> None:
-    """Load the result of `state_dict`."""
+  def load_state_dict(self, saved: dict[str, Any]) -> bool:
+    """Load the result of `state_dict`; return whether the reward has a scale now."""
     ...
 
   def log(self) -> dict[str, Tensor]:
@@ -117,8 +117,10 @@ class NoStyle:
     """Return an empty state."""
     return {}
 
-  def load_state_dict(self, saved: dict[str, Any]) -> None:
-    """Do nothing: there is no state."""
+  def load_state_dict(self, saved: dict[str, Any]) -> bool:
+    """Do nothing, as there is no state, and return True."""
+    del saved
+    return True
 
   def log(self) -> dict[str, Tensor]:
     """Return an empty log."""

@@ -52,6 +52,8 @@ class ActorSpec:
     for name, kind in kinds.items():
       if not isinstance(values[name], kind):
         raise ValueError(f"{name} is not of type {kind.__name__}")
+    if not values["obs_clip"] > 0.0:
+      raise ValueError(f"obs_clip is {values['obs_clip']}, expected more than 0")
     if values["activation"] not in ACTIVATIONS:
       raise ValueError(f"unknown activation '{values['activation']}'")
     return ActorSpec(**cast(Any, values))
@@ -88,6 +90,9 @@ class Actor(nn.Module):
   """
 
   action_bound: Tensor
+  output_clip: float | None = None
+  """Largest action, to either side, that leaves it: ``clip_actions`` of its training,
+  which clipped what the actor said. None: whatever it says."""
 
   def __init__(
     self, sizes: tuple[int, ...], spec: ActorSpec, action_bound: Tensor | None = None
@@ -105,6 +110,8 @@ class Actor(nn.Module):
     It is that of the policy, whichever file it is in.
     """
     found = hashlib.sha256(repr(self.spec).encode())
+    if self.output_clip is not None:
+      found.update(repr(self.output_clip).encode())
     for name, value in sorted(self.state_dict().items()):
       found.update(name.encode())
       found.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -138,7 +145,8 @@ class Actor(nn.Module):
 
   def forward(self, obs: Tensor) -> Tensor:
     """Return actions (..., A) for observations (..., O)."""
-    return self.act(self.normalize(obs))
+    action, limit = self.act(self.normalize(obs)), self.output_clip
+    return action if limit is None else action.clamp(-limit, limit)
 
 
 def actor_from(saved: dict[str, Any], path: object) -> Actor:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from smp.errors import UserError
+from smp.errors import UserError, shown
+from smp.mdp.smp_reward import TIMESTEPS
 from smp.rl.actor import Actor, ActorSpec, actor_from
 from smp.rl.checkpoint import read_checkpoint
 from smp.utils.tensor_files import load_tensors, save_tensors
@@ -20,7 +21,10 @@ FORMAT = "smp policy 2"
 FORMER_FORMATS = ("smp policy 1",)
 """Layouts that are still read: 1 has no ``actor_spec``, as all actors were PPO's."""
 
+CLIP = "clip_actions"
+"""Entry of a checkpoint's origin and of a card: the largest action of the training."""
 _UNKNOWN = "unknown"
+_NEVER_NEGATIVE = ("mean", "count", "obs_normalizer._std", "action_bound")
 
 
 def save_policy(
@@ -80,10 +84,13 @@ def make_policy(
     **{
       name: str(origin.get(name, _UNKNOWN)) for name in ("prior", "commit", "command")
     },
-    **{name: origin[name] for name in ("style", "actor") if name in origin},
+    **{name: origin[name] for name in ("style", "actor", CLIP) if name in origin},
   }
   means = infos.get("smp", {"mean": torch.zeros(0), "count": torch.zeros(1)})
   if others:
+    same = [Path(path).resolve() for path in (checkpoint, *others)]
+    if len(set(same)) < len(same):
+      raise UserError(f"{checkpoint}: averaged with a checkpoint that is given twice")
     read = [read_checkpoint(other, "cpu") for other in others]
     _average(loaded, dict(zip(map(str, others), read, strict=True)))
     card["mean_of_iterations"] = [*(each["iter"] for each in read), loaded["iter"]]
@@ -93,6 +100,7 @@ def make_policy(
     "actor_spec": loaded.get("actor_spec", ActorSpec().to_dict()),
     "mean": means["mean"],
     "count": means["count"],
+    **({TIMESTEPS: means[TIMESTEPS]} if TIMESTEPS in means else {}),
     "card": card,
   }
   _check(Path(checkpoint), policy)
@@ -113,6 +121,15 @@ def _average(loaded: dict[str, Any], others: dict[str, dict[str, Any]]) -> None:
     theirs = other["actor_state_dict"]
     if {name: value.shape for name, value in theirs.items()} != sizes:
       raise UserError(f"{path}: of another network; average checkpoints of one run")
+    for what, first, second in _origins(loaded, other):
+      if first != second:
+        raise UserError(
+          f"{path}: its {what} is {shown(second)}, the checkpoint's {shown(first)}; "
+          "average checkpoints of one run"
+        )
+    bound = "action_bound"
+    if bound in own and not torch.equal(own[bound], theirs[bound]):
+      raise UserError(f"{path}: has other {bound}; average checkpoints of one run")
   for name in own:
     if name.startswith("mlp."):
       values = [
@@ -120,6 +137,16 @@ def _average(loaded: dict[str, Any], others: dict[str, dict[str, Any]]) -> None:
         *(other["actor_state_dict"][name] for other in others.values()),
       ]
       own[name] = torch.stack(values).double().mean(dim=0).to(own[name].dtype)
+
+
+def _origins(
+  loaded: dict[str, Any], other: dict[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+  """Yield what two checkpoints of one run have in common: its name and both values."""
+  yield "network", loaded.get("actor_spec"), other.get("actor_spec")
+  origins = [each["infos"].get("origin", {}) for each in (loaded, other)]
+  for name in ("task", "prior", "style", "actor", CLIP):
+    yield name, *(origin.get(name) for origin in origins)
 
 
 def read_policy(
@@ -144,7 +171,7 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
 
   Returns:
     ``mean`` (K,), ``count`` (1,) and ``iteration``; the first two are None of a policy
-    that was trained without a prior.
+    that was trained without a prior. And the K ``timesteps``, if the file says so.
 
   Raises:
     UserError: The file is missing, damaged, or not of this project.
@@ -160,6 +187,7 @@ def read_means(path: str | os.PathLike[str]) -> dict[str, Any]:
     "mean": means.get("mean"),
     "count": means.get("count"),
     "iteration": iteration,
+    **({TIMESTEPS: means[TIMESTEPS]} if TIMESTEPS in means else {}),
   }
 
 
@@ -191,8 +219,8 @@ class TrainedPolicy:
   card: dict[str, Any]
   """Card of a policy file; of a checkpoint, its iteration and origin."""
   means: dict[str, Any] | None
-  """``mean`` (K,) and ``count`` (1,) that normalise the reward of its training. None:
-  it was trained without a prior."""
+  """``mean`` (K,) and ``count`` (1,) that normalise the reward of its training, and the K
+  ``timesteps``, if the file says so. None: it was trained without a prior."""
 
 
 def load_trained(
@@ -223,8 +251,25 @@ def load_trained(
     means = infos.get("smp")
   _check_task(path, card, task)
   actor = actor_from(loaded, path).to(device)
-  kept = None if means is None else {k: means[k].to(device) for k in ("mean", "count")}
-  return TrainedPolicy(actor, card, kept)
+  actor.output_clip = _clip_of(path, card)
+  if means is not None:
+    timesteps = {TIMESTEPS: means[TIMESTEPS]} if TIMESTEPS in means else {}
+    means = {**{k: means[k].to(device) for k in ("mean", "count")}, **timesteps}
+  return TrainedPolicy(actor, card, means)
+
+
+def _clip_of(path: str | os.PathLike[str], card: dict[str, Any]) -> float | None:
+  """Return the largest action in a card; None if it names none.
+
+  Raises:
+    UserError: It is no number above 0.
+  """
+  clip = card.get(CLIP)
+  if clip is None:
+    return None
+  if isinstance(clip, bool) or not isinstance(clip, int | float) or not 0 < clip:
+    raise UserError(f"{path}: {CLIP} is {shown(clip)}, expected a number above 0")
+  return float(clip)
 
 
 def _check_task(
@@ -248,9 +293,17 @@ def _check(path: Path, policy: dict[str, Any]) -> None:
     raise UserError(f"{wrong} (missing: actor_state_dict or card)")
   if not isinstance(card.get("task"), str):
     raise UserError(f"{wrong} (its card names no task)")
+  iteration = card.get("iteration")
+  if type(iteration) is not int or iteration < 0:
+    raise UserError(f"{wrong} (its card's iteration is {shown(iteration)})")
   numbers = {name: policy.get(name) for name in ("mean", "count")}
   for name, value in {**actor, **numbers}.items():
     if not isinstance(value, torch.Tensor):
       raise UserError(f"{wrong} ({name} is not a tensor)")
     if not bool(value.isfinite().all()):
       raise UserError(f"{path}: {name} has values that are not finite")
+    if name in _NEVER_NEGATIVE and bool((value < 0.0).any()):
+      raise UserError(f"{path}: {name} has values below 0")
+  timesteps = policy.get(TIMESTEPS, [])
+  if not isinstance(timesteps, list) or not all(type(t) is int for t in timesteps):
+    raise UserError(f"{wrong} ({TIMESTEPS} is no list of whole numbers)")

@@ -26,6 +26,7 @@ from smp.mdp.smp_term import SmpTerm
 from smp.rl.actor import Actor, actor_from
 from smp.rl.actor_layout import ActorLayout
 from smp.rl.checkpoint import read_checkpoint
+from smp.rl.policy_file import CLIP
 from smp.utils.git import git_revision
 from smp.utils.tensor_files import save_tensors
 from smp.utils.wandb_mode import choose_wandb_mode
@@ -211,11 +212,13 @@ class CheckpointedRunner:
   @functools.cached_property
   def _origin(self) -> dict[str, Any]:
     """Return what this training is of: task, prior, commit, command, the actor's view."""
+    clip = self.env.clip_actions
     return {
       **({"task": self.task} if self.task else {}),
       "actor": ActorLayout.of(self.env.unwrapped.cfg).to_dict(),
       "prior": self._prior_name(),
       **self._style(),
+      **({} if clip is None else {CLIP: float(clip)}),
       "commit": git_revision(),
       "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }

@@ -161,6 +161,9 @@ def draw_curve(path: Path, runs: tuple[Path, ...]) -> None:
   import matplotlib.pyplot as plt
 
   tables = [read_curves(run, CURVES) for run in runs]
+  for table, run in zip(tables, runs, strict=True):
+    if not table:
+      raise UserError(f"{run}: its log has none of {', '.join(CURVES)}")
   figure, axes = plt.subplots(1, len(CURVES), figsize=(10, 2.6), layout="constrained")
   for axis, (tag, label) in zip(axes, CURVES.items(), strict=True):
     for table, run in zip(tables, runs, strict=True):

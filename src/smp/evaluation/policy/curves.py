@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def read_curves(run: Path, names: Iterable[str] = ()) -> dict[str, Curve]:
   """
   from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-  if not list(run.glob("events.out.tfevents*")):
+  if not any(path.is_file() for path in run.glob("events.out.tfevents*")):
     raise UserError(f"{run}: no curve here; log with --agent.logger tensorboard")
   events = EventAccumulator(str(run), size_guidance={"scalars": 0})
   events.Reload()
@@ -83,5 +83,22 @@ def mean_sds_loss(curves: dict[str, Curve]) -> Curve | None:
   errors = [curve for name, curve in curves.items() if name.startswith(SDS_LOSS)]
   if not errors:
     return None
+  errors = in_common(errors)
   value = np.mean([curve.value for curve in errors], axis=0)
   return Curve(errors[0].iteration, errors[0].seconds, value)
+
+
+def in_common(curves: Sequence[Curve]) -> list[Curve]:
+  """Return curves at the iterations that all have: a run may end, or be read, in one."""
+  shared = curves[0].iteration
+  for curve in curves[1:]:
+    shared = np.intersect1d(shared, curve.iteration)
+  found = []
+  for curve in curves:
+    # The last value of an iteration that was logged twice, as after resuming.
+    at = (
+      len(curve.iteration) - 1 - np.unique(curve.iteration[::-1], return_index=True)[1]
+    )
+    at = at[np.isin(curve.iteration[at], shared)]
+    found.append(Curve(curve.iteration[at], curve.seconds[at], curve.value[at]))
+  return found

@@ -114,8 +114,8 @@ def rollout(
     assignment: Condition, command, initial state and pushes of each environment.
     seed: Seed of the environment, the initial states and the falls.
     make_policy: Builds the policy for the wrapped environment.
-    statistics: ``mean`` and ``count`` of the SDS losses, from a checkpoint. None: r_smp
-      is unknown and recorded as nan.
+    statistics: ``mean`` and ``count`` of the SDS losses, from a checkpoint. None, or
+      running means of other timesteps: r_smp is unknown and recorded as nan.
     machine: Engine, device and threads to compute with.
     prior: Path of another prior than the task's; None: the task's.
     actor: What the policy observes; None: what the task defines.
@@ -129,10 +129,10 @@ def rollout(
     env = make_env(cfg, machine.engine, machine.device, machine.threads)
   try:
     with quiet():
-      wrapped, policy = _prepare(
+      wrapped, policy, knows_means = _prepare(
         env, protocol, assignment, seed, make_policy, statistics
       )
-    recorder = _Recorder(env, protocol.steps(1.0 / env.step_dt), statistics is not None)
+    recorder = _Recorder(env, protocol.steps(1.0 / env.step_dt), knows_means)
     return _run(wrapped, protocol, assignment, policy, recorder, progress)
   finally:
     env.close()
@@ -149,8 +149,12 @@ def _prepare(
   seed: int,
   make_policy: MakePolicy,
   statistics: dict[str, Any] | None,
-) -> tuple[RslRlVecEnvWrapper, Policy]:
-  """Load the policy, assign initial states to the environments, and reset them."""
+) -> tuple[RslRlVecEnvWrapper, Policy, bool]:
+  """Load the policy, assign initial states to the environments, and reset them.
+
+  Returns:
+    The environments, the policy, and whether the scale of the errors is known.
+  """
   smp_term = _smp_term(env)
   fallen = None
   if set(assignment.start) != {INIT_MODES[0]}:
@@ -175,11 +179,10 @@ def _prepare(
   if COMMAND in env.command_manager.active_terms:
     term = cast(ComponentCommand, env.command_manager.get_term(COMMAND))
     hold_command(term, assignment.command)
-  if statistics is not None:
-    smp_term.load_means(statistics)
+  knows_means = statistics is not None and smp_term.load_means(statistics)
   # Building networks has drawn random numbers, so seed again.
   env.reset(seed=seed)
-  return wrapped, policy
+  return wrapped, policy, knows_means
 
 
 def _copy(state: dict[str, Any]) -> dict[str, Any]:

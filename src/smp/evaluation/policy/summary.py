@@ -191,7 +191,6 @@ def _common(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
       trajectory.task_reward, valid, trajectory.max_reward
     ),
     "r_smp": fig.masked_mean(trajectory.r_smp, valid & trajectory.r_smp.isfinite()),
-    "diverged": trajectory.broken().any(dim=0).float(),
   }
   # Unknown without a prior, and at timesteps other than the standard ones.
   unknown = torch.full((trajectory.num_envs,), torch.nan)
@@ -212,6 +211,9 @@ def _ends(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
   counted = trajectory.ended & valid.unsqueeze(-1)
   by = counted.any(dim=0).float()
   values = {name: by[:, i] for i, name in enumerate(trajectory.end_names)}
+  # The step in which a state becomes no number is no valid one.
+  broken = trajectory.broken().any(dim=0).float()
+  values["diverged"] = torch.maximum(values.get("diverged", broken), broken)
   return values | {"fall_rate": trajectory.failed().any(dim=0).float()}
 
 
@@ -232,9 +234,16 @@ def _effort(trajectory: Trajectory, valid: Tensor) -> dict[str, Tensor]:
 
 
 def window_values(
-  trajectory: Trajectory, data: Data | None
+  trajectory: Trajectory, data: Data | None, condition: np.ndarray
 ) -> tuple[dict[str, Tensor], dict[str, Interval]]:
-  """Return metrics of windows: those in each episode (N,), and those of all together."""
+  """Return metrics of windows: those in each episode (N,), and those of all together.
+
+  Args:
+    trajectory: N episodes.
+    data: Windows to compare theirs with.
+    condition: (N,) condition of each. All are in each group that an interval leaves out:
+      groups of other conditions would differ by these.
+  """
   step, env = motion_similarity.window_rows(
     trajectory.valid(), motion_similarity.WINDOWS
   )
@@ -257,13 +266,22 @@ def window_values(
     for name, value in per_window.items()
   }
   points = motion_similarity.points_of(windows, data.stats)
-  groups = (env % motion_similarity.GROUPS).numpy()
+  groups = rank_within(condition)[env.numpy()] % motion_similarity.GROUPS
   distance = intervals.jackknife(
     lambda rows: motion_similarity.frechet_per_feature(points[rows], data.points),
     groups,
   )
   diversity = motion_similarity.diversity(windows, data, groups)
   return values, {"frechet": distance, "diversity": diversity}
+
+
+def rank_within(condition: np.ndarray) -> np.ndarray:
+  """Return the place (N,) of each episode among those of its condition (N,)."""
+  rank = np.zeros(len(condition), dtype=int)
+  for each in np.unique(condition):
+    same = condition == each
+    rank[same] = np.arange(same.sum())
+  return rank
 
 
 # Conditions.
@@ -301,7 +319,7 @@ def summarise(
   chosen.append((COMMAND, ALL, float("nan")))
   masks.append(sweeps[condition] == COMMAND)
   for (sweep, label, value), mask in zip(chosen, masks, strict=True):
-    figures = _condition(trajectory, values, mask, seed, metrics, data)
+    figures = _condition(trajectory, values, mask, condition, seed, metrics, data)
     rows.append(
       {
         "sweep": sweep,
@@ -318,13 +336,14 @@ def _condition(
   trajectory: Trajectory,
   values: dict[str, Tensor],
   mask: np.ndarray,
+  condition: np.ndarray,
   seed: np.ndarray,
   metrics: Sequence[Metric],
   data: Data | None,
 ) -> dict[str, Any]:
   choice = torch.from_numpy(mask)
   part = trajectory.select(choice)
-  of_windows, together = window_values(part, data)
+  of_windows, together = window_values(part, data, condition[mask])
   ours = {name: value[choice] for name, value in values.items()} | of_windows
   others = together | {"falls_per_minute": _falls_per_minute(part)}
   result: dict[str, Any] = {}

@@ -47,7 +47,8 @@ class StyleReport:
 
   prior: str
   split: str
-  """Whose windows: "val", of clips held out, or "train" where a style has none."""
+  """Whose windows: "val", of clips held out, or "train" if none are. A style that has
+  none of these windows is left out."""
   styles: list[StyleError]
 
   def accuracy(self) -> float:
