@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from smp.data.checks import ISAAC, Rows
 from smp.data.pickles import load_pickle
-from smp.data.text_tables import Table, read_table
+from smp.data.text_tables import Table, counts, read_table
 from smp.errors import UserError, shown
 from smp.robots import g1
 from smp.utils.limits import Positive
@@ -262,6 +262,11 @@ def joint_of(name: str) -> str | None:
   return joint if joint in g1.JOINT_NAMES else None
 
 
+def _part_of(name: str) -> str | None:
+  """Return the joint, or the part of the root, that a column holds, by its name."""
+  return joint_of(name) or _ROOT_NAMES.get(plain(name))
+
+
 def _units_of(names: Sequence[str], joints: bool) -> str:
   """Return the unit in the names of columns, like ``x (cm)``; empty: none."""
   pattern = r"(deg|degrees|rad|radians)" if joints else r"(cm|mm|m)"
@@ -332,7 +337,7 @@ def _check_finite(path: Path, rows: Rows) -> None:
 
 def _read_text(path: Path, source: SourceCfg) -> _Raw:
   expected = f"rows of {CSV_COLUMNS} numbers"
-  table = read_table(path, expected)
+  table = read_table(path, expected, _part_of)
   bad = np.argwhere(~np.isfinite(table.values))
   if len(bad):
     row, column = bad[0]
@@ -353,8 +358,11 @@ def _columns(path: Path, table: Table, source: SourceCfg) -> dict[str, int] | No
   """Return the columns of root and joints by their names; None: no names."""
   columns: dict[str, int] = {}
   strange = []
+  if table.unplaced:
+    _check_unplaced(path, table, source)
+    return None
   for index, name in enumerate(table.names):
-    part = joint_of(name) or _ROOT_NAMES.get(plain(name))
+    part = _part_of(name)
     if part is None:
       if not _IGNORED.fullmatch(plain(name)):
         strange.append(name)
@@ -377,6 +385,30 @@ def _columns(path: Path, table: Table, source: SourceCfg) -> dict[str, int] | No
       f"and rotation (root_quat_w ... or root_rotateX ...){hint}"
     )
   return columns
+
+
+def _check_unplaced(path: Path, table: Table, source: SourceCfg) -> None:
+  """Raise an error for names that do not fit the columns; a list of joints may agree.
+
+  Raises:
+    UserError: They are other names, or the joints in another order than that read.
+  """
+  assert table.unplaced is not None
+  line, names = table.unplaced
+  width = table.values.shape[1]
+  joints = tuple(joint_of(name) for name in names)
+  if None in joints:
+    raise UserError(
+      f"{path}: row {line} names {len(names)} columns, but the rows below have {width}; "
+      "name each column, or remove that line if they are as in a clip without names"
+    )
+  usual = JOINTS_23 if width == 7 + len(JOINTS_23) else g1.JOINT_NAMES
+  if not source.joint_order and joints != usual:
+    raise UserError(
+      f"{path}: row {line} lists {len(names)} joints over {width} columns, not in the order "
+      "of a clip without names; give the order of the columns by --joint-order, or name "
+      "each column"
+    )
 
 
 def _check_places(
@@ -403,7 +435,7 @@ def _check_places(
   """
   joints = source.order() or g1.JOINT_NAMES
   count = table.values.shape[1]
-  numbered = count == len(joints) + 8 and _counts(table.values[:, 0])
+  numbered = count == len(joints) + 8 and counts(table.values[:, 0])
   quat = ("qw", "qx", "qy", "qz")
   if source.quaternion_order != "wxyz":
     quat = ("qx", "qy", "qz", "qw")
@@ -518,7 +550,7 @@ def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
   count = values.shape[1]
   order = source.order()
   joints = len(order) or g1.NUM_JOINTS
-  if count == joints + 8 and _counts(values[:, 0]):
+  if count == joints + 8 and counts(values[:, 0]):
     values, count = values[:, 1:], count - 1  # This is a column of frame numbers.
   if count == 7 + len(JOINTS_23) and not order:
     order, joints = JOINTS_23, len(JOINTS_23)
@@ -535,11 +567,6 @@ def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
   return _Raw(
     values[:, :3], values[:, 3:7], None, values[:, 7:], order, lines, CSV_FPS, "xyzw"
   )
-
-
-def _counts(values: np.ndarray) -> bool:
-  """Return whether a column counts rows."""
-  return len(values) > 1 and bool((np.diff(values) == 1).all())
 
 
 # Arrays.
