@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from smp.data.formats import SourceCfg, read_rows
 from smp.errors import UserError
@@ -127,3 +128,102 @@ def test_a_heading_without_rows(tmp_path, content):
   refused(path, "row 1 is a heading, but no row of numbers follows it; expected")
   path.write_text(content + "\nwalked,,\n")
   refused(path, "columns|not a number|ends with|is empty")
+
+
+ARMS = [f"motor_{i}" for i in range(29)]
+EULER = Rotation.from_quat(VALUES[:, 3:7]).as_euler("xyz")
+QUATERNION = ["qx", "qy", "qz", "qw"]
+
+
+def with_units(path: Path, root: list[str], joints: list[str], *parts) -> Path:
+  values = np.column_stack(parts)
+  path.write_text(text(values, ",", ",".join((*root, *joints)) + "\n"))
+  return path
+
+
+def angles(unit: str = "", joints: str = "") -> tuple[list[str], list[str]]:
+  root = [f"{name}{unit}" for name in ("roll", "pitch", "yaw")]
+  return ["x", "y", "z", *root], [f"{name}{joints}" for name in g1.JOINT_NAMES]
+
+
+@pytest.mark.parametrize(
+  "unit, joints, option",
+  [
+    (" (rad)", " (deg)", "auto"),
+    (" (deg)", " (rad)", "auto"),
+    ("_deg", "", "auto"),
+    (".deg", "_degrees", "auto"),
+    (" [\u00b0]", "/rad", "auto"),
+    ("", " (deg)", "rad"),
+    ("_rad", "", "deg"),
+  ],
+)
+def test_units_are_read_for_each_kind_of_angle(tmp_path, unit, joints, option):
+  default = "rad" if option == "auto" else option
+  turned, bent = (
+    any(word in (each or default) for word in ("deg", "\u00b0"))
+    for each in (unit, joints)
+  )
+  path = with_units(
+    tmp_path / "walk.csv",
+    *angles(unit, joints),
+    CLIP.root_pos,
+    np.degrees(EULER) if turned else EULER,
+    np.degrees(CLIP.joint_pos) if bent else CLIP.joint_pos,
+  )
+  same(path, SourceCfg(angle_unit=option))
+
+
+def test_euler_angles_without_a_unit_beside_joints_with_one(tmp_path):
+  parts = (CLIP.root_pos, np.degrees(EULER), np.degrees(CLIP.joint_pos))
+  path = with_units(tmp_path / "walk.csv", *angles("", "_deg"), *parts)
+  same(path)  # 17 degrees are no radians.
+  small = with_units(path, *angles("", "_deg"), CLIP.root_pos, EULER, parts[2])
+  refused(small, "'left_hip_pitch_joint_deg' is in deg, but 'roll' gives no unit")
+  with_units(path, *angles("_deg", "_rad"), *parts)
+  refused(path, "--angle-unit deg: the heading has", SourceCfg(angle_unit="deg"))
+  # Where all names say the same, the option corrects them.
+  with_units(path, *angles("_rad", "_rad"), *parts)
+  same(path, SourceCfg(angle_unit="deg"))
+
+
+def test_one_unit_is_not_taken_for_that_of_others(tmp_path):
+  path = tmp_path / "walk.csv"
+  names = list(g1.JOINT_NAMES)
+  root = ["x", "y", "z", *QUATERNION]
+  parts = (VALUES[:, :7], np.degrees(CLIP.joint_pos))
+  some = [names[0] + "_deg", *names[1:]]
+  with_units(path, root, some, *parts)
+  refused(path, "'left_hip_pitch_joint_deg' is in deg, but 'left_hip_roll_joint' gives")
+  same(path, SourceCfg(angle_unit="deg"))
+  with_units(
+    path, root, [names[0] + "_deg", *(f"{n} (rad)" for n in names[1:])], *parts
+  )
+  refused(
+    path, "'left_hip_pitch_joint_deg' and 'left_hip_roll_joint .rad.' are in diff"
+  )
+  with_units(path, ["x (cm)", "y (cm)", "z (m)", *QUATERNION], names, VALUES)
+  refused(path, "'x .cm.' and 'z .m.' are in different units")
+  with_units(path, ["x (cm)", "y", "z", *QUATERNION], names, VALUES)
+  refused(path, "'x .cm.' is in cm, but 'y' gives no unit.*--length-unit")
+  with_units(path, ["x (ft)", "y (ft)", "z (ft)", *QUATERNION], names, VALUES)
+  refused(path, "column 'x .ft.': its unit must be one of m, cm, mm, in")
+  with_units(
+    path, ["x", "y", "z", *QUATERNION], [n + " (turns)" for n in names], VALUES
+  )
+  refused(path, "its unit must be one of rad, deg")
+  # What the names say of some is what is taken for the others.
+  with_units(
+    path, ["x (m)", "y", "z", *QUATERNION], [f"{names[0]}_rad", *names[1:]], VALUES
+  )
+  same(path)
+
+
+def test_units_of_columns_that_are_read_by_place(tmp_path):
+  path = tmp_path / "walk.csv"
+  parts = (CLIP.root_pos / 0.0254, VALUES[:, 3:7], np.degrees(CLIP.joint_pos))
+  root = [f"{name} (in)" for name in "xyz"] + QUATERNION
+  same(with_units(path, root, [f"{name} (deg)" for name in ARMS], *parts))
+  units = ["in"] * 3 + ["-"] * 4 + ["deg"] * 29
+  same(with_units(path, units[:7], units[7:], *parts))
+  refused(with_units(path, root, ["a (deg)", *ARMS[1:]], *parts), "'motor_1' gives no")

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from smp.data.checks import ISAAC, Rows
 from smp.data.pickles import load_pickle
-from smp.data.text_tables import Table, counts, read_table
+from smp.data.text_tables import UNITS, Table, counts, read_table
 from smp.errors import UserError, shown
 from smp.robots import g1
 from smp.utils.limits import Positive
@@ -267,18 +267,134 @@ def _part_of(name: str) -> str | None:
   return joint_of(name) or _ROOT_NAMES.get(plain(name))
 
 
-def _units_of(names: Sequence[str], joints: bool) -> str:
-  """Return the unit in the names of columns, like ``x (cm)``; empty: none."""
-  pattern = r"(deg|degrees|rad|radians)" if joints else r"(cm|mm|m)"
-  found = {
-    match.group(1)
-    for name in names
-    if (match := re.search(rf"[\(\[_\s]{pattern}[\)\]]?$", name.strip().lower()))
-  }
-  if len(found) != 1:
-    return ""
-  unit = found.pop()
-  return {"degrees": "deg", "radians": "rad"}.get(unit, unit)
+_LENGTHS = ("m", "cm", "mm", "in")
+_ANGLES = ("rad", "deg")
+_OTHER_UNITS = ("ft", "feet", "foot", "dm", "km", "um", "mrad", "turn", "turns", "rev")
+"""Units that are not read."""
+
+
+def _unit_of(path: Path, name: str, known: Sequence[str]) -> str:
+  """Return the unit in the name of a column, as ``x (cm)`` or ``x_cm``; empty: none.
+
+  Raises:
+    UserError: It names two units, or one that is not among ``known``.
+  """
+  text = name.strip().lower()
+  words = re.findall(r"[\(\[](.*?)[\)\]]", text)
+  bare = re.sub(r"[\s./:\-]+", "_", re.sub(r"[\(\[].*?[\)\]]", "", text)).strip("_")
+  words += re.findall(r"_(deg|degrees|rad|radians|cm|mm|m)$", bare)
+  words = [word.strip() for word in words]
+  found: set[str] = {UNITS[word] for word in words if word in UNITS}
+  found |= {word for word in words if word in _OTHER_UNITS}
+  wrong = sorted(found - {*known})
+  if wrong or len(found) > 1:
+    raise UserError(
+      f"{path}: column '{name[:60]}': its unit must be one of {', '.join(known)}"
+    )
+  return found.pop() if found else ""
+
+
+def _units_of(path: Path, names: Sequence[str], known: Sequence[str]) -> _Units:
+  """Return the unit that the names of a group of columns give.
+
+  Args:
+    path: The file.
+    names: Of columns of one kind.
+    known: Units that may be.
+
+  Raises:
+    UserError: They give several units, or one that cannot be.
+  """
+  units = {name: _unit_of(path, name, known) for name in names}
+  first: dict[str, str] = {}
+  for name, unit in units.items():
+    first.setdefault(unit, name)
+  bare = first.pop("", None)
+  if len(first) > 1:
+    one, two = list(first.values())[:2]
+    raise UserError(
+      f"{path}: '{one[:60]}' and '{two[:60]}' are in different units; write all columns "
+      "of a kind in one unit"
+    )
+  return _Units(*next(iter(first.items()), ("", "")), bare or "")
+
+
+@dataclass(frozen=True)
+class _Units:
+  """The unit of a group of columns by their names."""
+
+  unit: str
+  """Empty: no name gives one."""
+  named: str
+  """A name that gives it."""
+  bare: str
+  """A name that gives none; empty: all do."""
+
+  def over(self, path: Path, default: str, option: str, given: str) -> str:
+    """Return the unit: by the names, or ``default``.
+
+    Args:
+      path: The file.
+      default: The unit of the format.
+      option: Name of the option that gives the unit.
+      given: Its value.
+
+    Raises:
+      UserError: Some names give a unit other than ``default``, and some give none.
+    """
+    if self.unit and self.bare and self.unit != default and given == "auto":
+      raise UserError(
+        f"{path}: '{self.named[:60]}' is in {self.unit}, but '{self.bare[:60]}' gives no "
+        f"unit; name it for each column of the kind, or give {option}"
+      )
+    return self.unit or default
+
+
+def _angle_units(
+  path: Path,
+  source: SourceCfg,
+  default: str,
+  turns: _Units | None,
+  joints: _Units,
+  largest: float,
+) -> tuple[str, str]:
+  """Return the units of the root's Euler angles and of the joints, each by its names.
+
+  Args:
+    path: The file.
+    source: The options; the unit that it gives counts where the names give none.
+    default: The unit of the format.
+    turns: Unit of the Euler angles; None: there are none.
+    joints: Unit of the joints.
+    largest: Largest Euler angle.
+
+  Raises:
+    UserError: The names give no unit of the Euler angles, but one of the joints that is
+      not certain to be theirs, or the units contradict the option.
+  """
+  option = source.angle_unit
+  joint = joints.over(path, default, "--angle-unit", option)
+  if turns is None:
+    return joint, joint if option == "auto" else option
+  turn = turns.over(path, default, "--angle-unit", option)
+  if option != "auto":
+    if turns.unit and joints.unit and turns.unit != joints.unit:
+      raise UserError(
+        f"{path}: --angle-unit {option}: the heading has '{turns.named[:60]}' and "
+        f"'{joints.named[:60]}'; leave the option out, or mend the heading"
+      )
+    if turns.unit and joints.unit:
+      return option, option
+    return turns.unit or option, joints.unit or option
+  if joints.unit and not turns.unit and joint != turn:
+    # Angles beyond a full turn are no radians.
+    if joint == "deg" and largest > 7.0:
+      return joint, joint
+    raise UserError(
+      f"{path}: '{joints.named[:60]}' is in {joint}, but '{turns.bare[:60]}' gives no unit; "
+      "name it for each angle, or give --angle-unit"
+    )
+  return turn, joint
 
 
 # Reading.
@@ -301,6 +417,10 @@ class _Raw:
   quaternion_order: str
   length_unit: str = "m"
   angle_unit: str = "rad"
+  """Of the joints."""
+  euler_unit: str = "rad"
+  units_given: bool = False
+  """Whether the options were heeded in `angle_unit` and `euler_unit`."""
 
 
 def read_rows(path: Path, source: SourceCfg = SourceCfg()) -> Rows:  # noqa: B008
@@ -471,19 +591,30 @@ def _named_csv(
   euler = "ex" in columns
   quat = None if euler else values[:, [columns[f"q{a}"] for a in "wxyz"]]
   # Root columns may be in any order: they are found by name.
-  length = _units_of([names[columns[a]] for a in "xyz"], False)
-  angle = _units_of(joint_names, True)
+  length = _units_of(path, [names[columns[a]] for a in "xyz"], _LENGTHS)
+  turns = [names[columns[f"e{a}"]] for a in "xyz"] if euler else []
+  angles = values[:, [columns[f"e{a}"] for a in "xyz"]] if euler else None
+  euler_unit, angle_unit = _angle_units(
+    path,
+    source,
+    "deg" if seed else "rad",
+    _units_of(path, turns, _ANGLES) if euler else None,
+    _units_of(path, joint_names, _ANGLES),
+    0.0 if angles is None else float(np.abs(angles).max()),
+  )
   return _Raw(
     values[:, [columns[a] for a in "xyz"]],
     quat,
-    values[:, [columns[f"e{a}"] for a in "xyz"]] if euler else None,
+    angles,
     values[:, [columns[joint] for joint in order]],
     order,
     table.lines,
     source.fps or _rate(path, table) or (SEED_FPS if seed else CSV_FPS),
     "wxyz",
-    length or ("cm" if seed else "m"),
-    angle or ("deg" if seed else "rad"),
+    length.over(path, "cm" if seed else "m", "--length-unit", source.length_unit),
+    angle_unit,
+    euler_unit,
+    True,
   )
 
 
@@ -564,9 +695,18 @@ def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
       f"{path}: row {lines[0]} has {count} columns, expected {7 + joints} (root xyz, root "
       f"quaternion xyzw, {joints} joint angles)"
     )
-  return _Raw(
-    values[:, :3], values[:, 3:7], None, values[:, 7:], order, lines, CSV_FPS, "xyzw"
-  )
+  length, angle = "m", "rad"
+  if table.names:
+    names = table.names[-count:]
+    option = source.angle_unit
+    length = _units_of(path, names[:3], _LENGTHS).over(
+      path, length, "--length-unit", source.length_unit
+    )
+    angle = _units_of(path, names[7:], _ANGLES).over(
+      path, angle, "--angle-unit", option
+    )
+  parts = (values[:, :3], values[:, 3:7], None, values[:, 7:])
+  return _Raw(*parts, order, lines, CSV_FPS, "xyzw", length, angle)
 
 
 # Arrays.
@@ -786,11 +926,11 @@ def _order_by_bodies(raw: _Raw, bodies: np.ndarray) -> tuple[str, ...]:
 
 def _to_rows(path: Path, raw: _Raw, source: SourceCfg) -> Rows:
   length = source.length_unit if source.length_unit != "auto" else raw.length_unit
-  degrees = (
-    source.angle_unit if source.angle_unit != "auto" else raw.angle_unit
-  ) == "deg"
+  angle = source.angle_unit
+  if angle == "auto" or raw.units_given:
+    angle = raw.angle_unit
   pos = raw.pos * _METRES[length]
-  joints = np.radians(raw.joints) if degrees else raw.joints
+  joints = np.radians(raw.joints) if angle == "deg" else raw.joints
   order = ""
   if raw.quat is not None:
     wanted = source.quaternion_order
@@ -798,7 +938,7 @@ def _to_rows(path: Path, raw: _Raw, source: SourceCfg) -> Rows:
     quat = raw.quat if order == "wxyz" else raw.quat[:, [3, 0, 1, 2]]
   else:
     assert raw.euler is not None
-    turned = Rotation.from_euler("xyz", raw.euler, degrees=degrees)
+    turned = Rotation.from_euler("xyz", raw.euler, degrees=raw.euler_unit == "deg")
     quat = turned.as_quat()[:, [3, 0, 1, 2]]
   if source.up_axis == "y":
     turn = Rotation.from_euler("x", 90, degrees=True)

@@ -37,7 +37,7 @@ _STARTS = (
 )
 
 
-UNITS = {
+UNITS: dict[str, str] = {
   **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), "m"),
   **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre"), "cm"),
   **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre"), "mm"),
