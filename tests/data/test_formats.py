@@ -12,6 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from smp.data.checks import ISAAC
+from smp.data.clip_kinematics import body_names, find_bodies
 from smp.data.formats import JOINTS_23, SourceCfg, find_files, joint_of, read_rows
 from smp.data.read_clips import clip_of
 from smp.errors import UserError
@@ -252,7 +253,9 @@ def test_tracking_archives_of_both_orders(tmp_path, order):
 
 
 def test_the_root_of_tracking_archives_is_found_by_name(tmp_path):
-  bodies = np.stack((CLIP.root_pos + 1, CLIP.root_pos), axis=1)
+  found = find_bodies(CLIP.root_pos, CLIP.root_quat, CLIP.joint_pos)
+  torso = found[:, body_names().index("torso_link")]
+  bodies = np.stack((torso, CLIP.root_pos), axis=1)
   quats = np.stack((CLIP.root_quat[:, [1, 0, 3, 2]], CLIP.root_quat), axis=1)
   path, names = tmp_path / "a.npz", ["torso_link", "pelvis"]
   np.savez(

@@ -196,6 +196,22 @@ def find_poses(
   return Poses(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
+def find_bodies(
+  root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray
+) -> np.ndarray:
+  """Return the positions of all bodies (T, 30, 3), m; arguments as for `find_poses`."""
+  origin = root_pos[:1] * (1.0, 1.0, 0.0)
+  args = (root_pos - origin, root_quat, joint_pos)
+  pos, _ = _walk(*(tuple(np.ascontiguousarray(a.T, np.float32)) for a in args))
+  return np.stack([np.stack(p, axis=-1) for p in pos], axis=1) + origin[:, None]
+
+
+def body_names() -> list[str]:
+  """Return the names of the bodies of `find_bodies`."""
+  model = g1.load_model()
+  return [model.body(b).name for b in range(1, model.nbody)]
+
+
 def _some_poses(
   root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray
 ) -> tuple[np.ndarray, ...]:

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from smp.data.checks import ISAAC, Rows
+from smp.data.clip_kinematics import body_names, find_bodies
 from smp.data.pickles import load_pickle
 from smp.data.text_tables import UNITS, Table, counts, read_table
 from smp.errors import UserError, shown
@@ -618,18 +619,65 @@ def _named_csv(
   )
 
 
+_SAID = re.compile(
+  r"\b(fps|frame[ _-]?rate|frames[ _-]per[ _-]second|sampl(?:e|ing)[ _-](?:rate|"
+  r"frequency)|mocap[ _-]?frame[ _-]?rate|frame[ _-]?time)\b(?: *[\(\[]?(?:hz|s)\b)?[^\w.+-]*(\d+\.?\d*(?:e-?\d+)?)"
+  r"|(?<![\w.])(\d+\.?\d*) ?(?:fps\b|frames per second)",
+  re.IGNORECASE,
+)
+"""A rate in a line above the numbers, such as ``# fps: 60`` or ``60 fps``."""
+
+
 def _rate(path: Path, table: Table) -> float | None:
-  """Return the rows per second by a column of times; None: there is none.
+  """Return the rows per second by columns or remarks; None: there are none.
 
   Times are in s, ms, microseconds or nanoseconds, whichever gives a rate of `RATES`.
 
   Raises:
-    UserError: Times do not increase, have a gap, or are in none of these units.
+    UserError: Times do not increase, have a gap, or are in none of these units, or two
+      rates contradict each other.
   """
+  rates: dict[str, float] = {}
+  steps: dict[str, float] = {}
   for index, name in enumerate(table.names):
-    if _key(plain(name)) in _CLOCKS and len(table.values) >= 3:
-      return _rate_of(path, f"column '{name}'", table.values[:, index], table.lines)
-  return None
+    values, told = table.values[:, index], f"column '{name}'"
+    key = _key(plain(name))
+    if key in _CLOCKS and len(values) >= 3:
+      if key == "t" and counts(values):
+        continue  # Numbers of frames.
+      rates[told] = _rate_of(path, told, values, table.lines)
+    if key in _FPS or key in _STEP:
+      rate = float(np.mean(values[1:] if len(values) > 1 else values))
+      if np.ptp(values[1:]) > (0.5 if key in _STEP else 0.05) * abs(rate):
+        raise UserError(f"{path}: {told} changes; give the rate (--input-fps, --fps)")
+      simulated = key == "dt" and rate <= SIMULATOR_STEP
+      (steps if simulated else rates)[told] = _sensible(path, told, rate, key in _STEP)
+  for number, line in enumerate(table.above, start=1):
+    for match in _SAID.finditer(line):
+      word, value, alone = match.groups()
+      step = bool(word) and re.sub(r"[ _-]", "", word.lower()) == "frametime"
+      told = f"row {number} ('{match.group()[:40]}')"
+      rates[told] = _sensible(path, told, float(value or alone), step)
+  return _one_rate(path, rates or steps)
+
+
+def _sensible(path: Path, told: str, value: float, step: bool) -> float:
+  """Return the rate that a number means; raise ``UserError`` if it cannot be one.
+
+  Args:
+    path: The file.
+    told: What gives the number, for messages.
+    value: Rows per second, or the time from one to the next, s.
+    step: Whether it is the time.
+  """
+  limits = (0.001, 1.0) if step else (1.0, 1000.0)
+  if not limits[0] <= value <= limits[1]:
+    unit = " s" if step else ""
+    raise UserError(
+      f"{path}: {told} is {value:g}, expected {limits[0]:g} to {limits[1]:g}{unit}; give "
+      "the rate (--input-fps, --fps), which leaves it unread"
+    )
+  return _usual(1.0 / value) if step else value
 
 
 def _rate_of(path: Path, told: str, times: np.ndarray, lines: np.ndarray) -> float:
@@ -658,8 +706,7 @@ def _rate_of(path: Path, told: str, times: np.ndarray, lines: np.ndarray) -> flo
       f"{path}: row {line}: {told} jumps by {steps.max():.4g}, elsewhere by "
       f"{usual:.4g}: rows are missing; {remedy}"
     )
-  units = (1.0, 1e3, 1e6, 1e9)
-  rate = next((u / mean for u in units if RATES[0] <= u / mean <= RATES[1]), None)
+  rate = _rate_by(mean)
   if rate is None:
     raise UserError(
       f"{path}: {told} grows by {mean:.4g} a row, which is no frame rate in s, ms, "
@@ -706,7 +753,8 @@ def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
       path, angle, "--angle-unit", option
     )
   parts = (values[:, :3], values[:, 3:7], None, values[:, 7:])
-  return _Raw(*parts, order, lines, CSV_FPS, "xyzw", length, angle)
+  fps = source.fps or _rate(path, table) or CSV_FPS
+  return _Raw(*parts, order, lines, fps, "xyzw", length, angle)
 
 
 # Arrays.
@@ -714,6 +762,8 @@ def _plain_csv(path: Path, table: Table, source: SourceCfg) -> _Raw:
 _POS = ("root_pos", "root_trans_offset", "root_trans", "trans", "base_pos")
 _ROT = ("root_rot", "root_quat", "base_quat")
 _DOF = ("dof_pos", "dof", "joint_pos", "joints")
+_ORDERS_OF_JOINTS = ("jointnames", "dofnames")
+"""Names of the list of joints, as `_key`, whose contents must be joints."""
 
 
 def _read_arrays(path: Path, source: SourceCfg) -> _Raw:
@@ -736,7 +786,8 @@ def _read_arrays(path: Path, source: SourceCfg) -> _Raw:
         f"{path}: no array '{group[0]}', so neither GMR's nor mjlab's (it holds {have})"
       )
   pos, rot, dof = (_array(path, data, str(name)) for name in names)
-  return _arrays(path, data, pos, rot, dof, "xyzw", _order_of(path, data), source.fps)
+  order = _order_of(path, data, source, _width(dof))
+  return _arrays(path, data, pos, rot, dof, "xyzw", order, source.fps)
 
 
 def _unwrapped(path: Path, data: Any) -> dict[str, Any]:
@@ -761,13 +812,49 @@ def _load_npz(path: Path) -> dict[str, Any]:
       for key in archive.files:
         try:
           found[key] = archive[key]
-        except ValueError:
-          continue  # Arrays of objects are skipped; most are descriptions.
+        except ValueError as error:
+          if "Object arrays" not in str(error):
+            raise UserError(
+              f"{path}: array '{key}' is unreadable: its header contradicts its size, or "
+              "is damaged; write the file again"
+            ) from None
+          # Reading it could run code. Most are descriptions, which nothing asks for.
+          found[key] = _Objects()
       return found
+  except UserError:
+    raise
   except OSError as error:
     raise UserError(f"{path}: cannot read ({error.strerror or error})") from error
   except Exception as error:  # numpy parses headers as Python: many types of errors.
     raise UserError(f"{path}: not a readable NPZ ({type(error).__name__})") from error
+
+
+class _Objects:
+  """Stands for an array of Python objects, which is not read."""
+
+
+def _refuse_objects(path: Path, data: Mapping[str, Any], name: str) -> None:
+  """Raise ``UserError`` if an array that counts is one of Python objects."""
+  if isinstance(data[name], _Objects):
+    raise UserError(
+      f"{path}: '{name}' is an array of Python objects, which is not read as it could run "
+      "code; save it as numbers or text (without dtype=object)"
+    )
+
+
+def _texts(value: Any) -> list[str]:
+  """Return the texts in a list or an array of text or bytes; empty: it is none."""
+  if isinstance(value, (str, bytes)):
+    value = [value]
+  if isinstance(value, np.ndarray):
+    value = value.reshape(-1).tolist()
+  if not isinstance(value, (list, tuple)):
+    return []
+  words = [v.decode("latin-1") if isinstance(v, bytes) else v for v in value]
+  if not all(isinstance(word, str) for word in words):
+    return []
+  # One text may list them all.
+  return re.findall(r"\w+", words[0]) if len(words) == 1 else words
 
 
 def _first(data: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -775,6 +862,7 @@ def _first(data: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 
 def _array(path: Path, data: Mapping[str, Any], name: str) -> np.ndarray:
+  _refuse_objects(path, data, name)
   try:
     array = np.asarray(data[name])
   except ValueError:
@@ -800,8 +888,8 @@ def _key(name: str) -> str:
 def _fps(path: Path, data: Mapping[str, Any], count: int) -> float | None:
   """Return the frames per second that a file of arrays gives; None: it gives none.
 
-  A rate counts before the time between frames, and that before the times of frames: a
-  step may be the simulator's, and a clock may have gaps.
+  A rate counts before the time between frames, and that before the times of frames:
+  these may be rounded, and a clock may have gaps.
 
   Args:
     path: The file.
@@ -809,45 +897,145 @@ def _fps(path: Path, data: Mapping[str, Any], count: int) -> float | None:
     count: Number of frames.
 
   Raises:
-    UserError: The rate is no number or impossible, or times are as `_rate` refuses.
+    UserError: A rate is no number or impossible, two of them contradict each other, or
+      times are as `_rate` refuses.
   """
-  for names, limits in ((_FPS, (1.0, 1000.0)), (_STEP, (0.001, 1.0))):
+  rates: dict[str, float] = {}
+  for names in (_FPS, _STEP):
     for name in data:
       if _key(name) not in names or data[name] is None or not np.size(data[name]):
         continue
+      _refuse_objects(path, data, name)
       try:
         values = np.asarray(data[name], float).reshape(-1)
       except (TypeError, ValueError):
         raise UserError(f"{path}: '{name}' is not a number") from None
       # Of each frame one, of which the first may be zero: from no frame before it.
       value = float(np.median(values[1:] if len(values) == count > 1 else values))
-      if not limits[0] <= value <= limits[1]:
-        expected = f"{limits[0]:g} to {limits[1]:g}" + (" s" if names is _STEP else "")
-        raise UserError(f"{path}: '{name}' is {value:g}, expected {expected}")
-      return value if names is _FPS else _usual(1.0 / value)
-  for name in data:
-    if _key(name) in _CLOCKS and count >= 3 and np.size(data[name]) == count:
-      try:
-        times = np.asarray(data[name], float).reshape(-1)
-      except (TypeError, ValueError):
+      rate = _sensible(path, f"'{name}'", value, names is _STEP)
+      if _key(name) == "dt" and value <= SIMULATOR_STEP and rates:
         continue
-      if (np.diff(times) == 1.0).all():
-        continue  # Numbers of frames.
+      rates[f"'{name}'"] = rate
+  for name in data:
+    if _key(name) not in _CLOCKS or data[name] is None:
+      continue
+    _refuse_objects(path, data, name)
+    if count < 3 or np.size(data[name]) != count:
+      continue
+    try:
+      times = np.asarray(data[name], float).reshape(-1)
+    except (TypeError, ValueError):
+      continue
+    steps = np.diff(times)
+    if (steps == 1.0).all():
+      continue  # Numbers of frames.
+    if not rates:
       return _rate_of(path, f"'{name}'", times, np.arange(1, count + 1))
-  return None
+    told = [_rate_by(step) for step in (float(np.median(steps)), float(steps.mean()))]
+    near = [rate for rate in told if rate is not None]
+    first = next(iter(rates.values()))
+    if near and not any(_agree(first, rate) for rate in near):
+      rates[f"'{name}'"] = near[0]
+  return _one_rate(path, rates)
 
 
-def _order_of(path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
-  """Return the joint names in a file of arrays; empty: none."""
-  name = _first(data, ("joint_names", "dof_names"))
-  if name is None:
+SIMULATOR_STEP = 0.005
+"""Longest ``dt`` beside a frame rate that may be a simulator's step, s: it takes several
+from one frame to the next."""
+
+
+def _rate_by(step: float) -> float | None:
+  """Return the rows per second of rows a step apart, in any unit; None: no rate."""
+  units = (1.0, 1e3, 1e6, 1e9)
+  if not step > 0.0:
+    return None
+  return next((u / step for u in units if RATES[0] <= u / step <= RATES[1]), None)
+
+
+def _agree(first: float, second: float) -> bool:
+  """Return whether two rates are the same, if one is rounded, or its time is to ms."""
+  off = abs(first - second) / max(first, second)
+  return off < 0.035 or (off < 0.15 and abs(1.0 / first - 1.0 / second) < 5.1e-4)
+
+
+def _one_rate(path: Path, rates: Mapping[str, float]) -> float | None:
+  """Return the first of the rates that a file gives; None: it gives none.
+
+  Args:
+    path: The file.
+    rates: By what gives them.
+
+  Raises:
+    UserError: They contradict each other.
+  """
+  if not rates:
+    return None
+  (first, rate), *others = rates.items()
+  for name, other in others:
+    if not _agree(rate, other):
+      raise UserError(
+        f"{path}: {first} means {rate:.4g} rows per second, {name} {other:.4g}; give the "
+        "rate (--input-fps, --fps), or remove the wrong one"
+      )
+  return rate
+
+
+def _order_of(
+  path: Path, data: Mapping[str, Any], source: SourceCfg, count: int
+) -> tuple[str, ...]:
+  """Return the joint names in a file of arrays; empty: none.
+
+  Lists of joints count under any name; lists of bodies and of some joints do not.
+
+  Args:
+    path: The file.
+    data: Its arrays.
+    source: The options; an order that they give leaves that of the file unread.
+    count: Number of joints in the file.
+
+  Raises:
+    UserError: Names are not those of the G1, or twice, or two lists differ.
+  """
+  if source.joint_order:
     return ()
-  names = [str(each) for each in np.asarray(data[name]).reshape(-1)]
-  joints = [joint_of(each) for each in names]
-  if None in joints:
-    strange = names[joints.index(None)]
-    raise UserError(f"{path}: '{name}' has {shown(strange)}, which the G1 has not")
-  return tuple(str(joint) for joint in joints)
+  found: dict[str, tuple[str, ...]] = {}
+  for name in data:
+    certain = _key(name) in _ORDERS_OF_JOINTS
+    if certain or _key(name).endswith(("jointnames", "dofnames", "jointorder")):
+      _refuse_objects(path, data, name)
+    names = _texts(data[name])
+    said = data[name] is not None and np.size(data[name])
+    if not names and said and (certain or _key(name) == "jointorder"):
+      raise UserError(f"{path}: '{name}' is not a list of joint names")
+    joints = [joint_of(each) for each in names]
+    known = tuple(joint for joint in joints if joint is not None)
+    if not certain:
+      bodies = sum(each.endswith("_link") for each in names) > len(names) / 2
+      if len(known) < 10 or bodies or "body" in name.lower() or "link" in name.lower():
+        continue
+      if len({*known}) < count and len(known) != count:
+        continue  # These are some of the joints.
+    if None in joints and (certain or known != g1.JOINT_NAMES):
+      strange = names[joints.index(None)]
+      raise UserError(f"{path}: '{name}' has {shown(strange)}, which the G1 has not")
+    twice = next((joint for joint in known if known.count(joint) > 1), None)
+    if twice:
+      raise UserError(f"{path}: '{name}' has {twice} twice; name each joint once")
+    if known:
+      found[name] = known
+  for name, order in found.items():
+    first = next(iter(found))
+    if order != found[first]:
+      raise UserError(
+        f"{path}: '{first}' and '{name}' have joints in different orders; remove one, or "
+        "give --joint-order"
+      )
+  return next(iter(found.values()), ())
+
+
+def _width(dof: np.ndarray) -> int:
+  """Return the number of joints of (T, joints) or (T, joints, 1)."""
+  return dof.shape[1] if dof.ndim > 1 else 0
 
 
 def _arrays(
@@ -880,7 +1068,8 @@ def _qpos(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
   if qpos.ndim != 2 or qpos.shape[1] < 8:
     raise UserError(f"{path}: 'qpos' is {qpos.shape}, expected (T, 36)")
   parts = (qpos[:, :3], qpos[:, 3:7], qpos[:, 7:])
-  return _arrays(path, data, *parts, "wxyz", _order_of(path, data), source.fps)
+  order = _order_of(path, data, source, qpos.shape[1] - 7)
+  return _arrays(path, data, *parts, "wxyz", order, source.fps)
 
 
 def _tracking(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
@@ -889,36 +1078,125 @@ def _tracking(path: Path, data: Mapping[str, Any], source: SourceCfg) -> _Raw:
   if "body_quat_w" not in data:
     raise UserError(f"{path}: no array 'body_quat_w'")
   pos, quat = (_array(path, data, name) for name in ("body_pos_w", "body_quat_w"))
-  if pos.ndim != 3 or quat.ndim != 3 or joints.ndim != 2:
+  shapes = (pos.shape[2:], quat.shape[2:], joints.ndim)
+  if shapes != ((3,), (4,), 2) or pos.shape[:2] != quat.shape[:2] or not pos.shape[1]:
     raise UserError(
-      f"{path}: 'body_pos_w' and 'body_quat_w' must be (T, bodies, 3 or 4)"
+      f"{path}: 'body_pos_w' is {pos.shape}, 'body_quat_w' {quat.shape} and 'joint_pos' "
+      f"{joints.shape}, expected (T, bodies, 3), (T, bodies, 4) and (T, 29)"
     )
-  order = _order_of(path, data)
-  root = 0
-  if "body_names" in data:
-    names = [str(name) for name in np.asarray(data["body_names"]).reshape(-1)]
-    root = names.index(g1.ROOT_BODY) if g1.ROOT_BODY in names else 0
+  order = _order_of(path, data, source, joints.shape[1])
+  names = _body_names(path, data, pos.shape[1])
+  root = names.index(g1.ROOT_BODY) if names else 0
   raw = _arrays(
     path, data, pos[:, root], quat[:, root], joints, "wxyz", order, source.fps
   )
-  if not order and not source.joint_order and joints.shape[1] == g1.NUM_JOINTS:
-    raw = replace(raw, order=_order_by_bodies(raw, pos))
-  return raw
+  return replace(raw, order=_order_by_bodies(path, raw, source, pos, names, root))
 
 
-def _order_by_bodies(raw: _Raw, bodies: np.ndarray) -> tuple[str, ...]:
-  """Return the known joint order that matches the file's foot positions."""
-  from smp.data.clip_kinematics import find_poses
+def _body_names(path: Path, data: Mapping[str, Any], count: int) -> list[str]:
+  """Return the bodies of a tracking task's NPZ, as mjlab calls them; empty: unknown.
 
+  Raises:
+    UserError: They are not as many as there are, or the pelvis is not among them.
+  """
+  if data.get("body_names") is None or not np.size(data["body_names"]):
+    return []
+  _refuse_objects(path, data, "body_names")
+  names = [
+    re.split(r"[/.:]", name.strip().lower())[-1] for name in _texts(data["body_names"])
+  ]
+  if len(names) != count:
+    raise UserError(
+      f"{path}: 'body_names' has {len(names)} names of the {count} bodies in 'body_pos_w'"
+    )
+  if g1.ROOT_BODY not in names and f"{g1.ROOT_BODY}_link" in names:
+    names[names.index(f"{g1.ROOT_BODY}_link")] = g1.ROOT_BODY
+  if names.count(g1.ROOT_BODY) != 1:
+    raise UserError(
+      f"{path}: 'body_names' must have '{g1.ROOT_BODY}' once, as the root is read from it; "
+      f"it has {shown(names)}"
+    )
+  return names
+
+
+BODY_TOLERANCE = 0.02
+"""Largest median distance of the bodies in a file from where its joints put them, m. The
+torso, taken for the pelvis, is 4 cm off."""
+
+
+def _order_by_bodies(
+  path: Path,
+  raw: _Raw,
+  source: SourceCfg,
+  bodies: np.ndarray,
+  names: Sequence[str],
+  root: int,
+) -> tuple[str, ...]:
+  """Return the joint order with which the bodies are where the file has them.
+
+  Args:
+    path: The file.
+    raw: Its contents; an order that it gives, or the options, is only checked.
+    source: The options.
+    bodies: (T, B, 3)
+    names: Of the bodies; empty: unknown.
+    root: The body that is taken for the pelvis.
+
+  Raises:
+    UserError: There is none, or the bodies do not tell which.
+  """
+  given = source.order() or raw.order
+  if not given and raw.joints.shape[1] == len(JOINTS_23):
+    given = JOINTS_23
+  orders = {"": given} if given else ORDERS
+  if any(len(order) != raw.joints.shape[1] for order in orders.values()):
+    return raw.order  # The next steps refuse it.
+  # Whether the quaternions are as they should be is judged later.
+  swapped = source.quaternion_order == "xyzw"
   assert raw.quat is not None
+  quat = raw.quat[:, [3, 0, 1, 2]] if swapped else raw.quat
+  others = [body for body in range(bodies.shape[1]) if body != root]
   some = np.unique(np.linspace(0, len(raw.pos) - 1, 20).astype(int))
-  errors = {}
-  for name, order in ORDERS.items():
-    joints = raw.joints[some][:, [order.index(joint) for joint in g1.JOINT_NAMES]]
-    links = find_poses(raw.pos[some], raw.quat[some], joints).links
-    apart = np.linalg.norm(links[:, :, None] - bodies[some][:, None], axis=-1)
-    errors[name] = float(apart.min(axis=2).mean())
-  return ORDERS[min(errors, key=lambda name: errors[name])]
+  size = _METRES[source.length_unit if source.length_unit != "auto" else "m"]
+  pos, there = raw.pos[some] * size, bodies[some][:, others] * size
+  joints = raw.joints[some] * (np.pi / 180 if source.angle_unit == "deg" else 1.0)
+  length = np.linalg.norm(quat[some], axis=1, keepdims=True)
+  sound = all(np.isfinite(each).all() for each in (pos, there, joints, length))
+  if not given and not np.isfinite(there).all():
+    raise UserError(f"{path}: 'body_pos_w' has numbers that are not finite")
+  if not sound or length.min() < 1e-3:
+    return raw.order if given else g1.JOINT_NAMES
+  errors: dict[str, np.ndarray] = {}
+  for name, order in orders.items():
+    angles = np.zeros((len(some), g1.NUM_JOINTS))
+    for column, joint in enumerate(order):
+      angles[:, g1.JOINT_NAMES.index(joint)] = joints[:, column]
+    found = find_bodies(pos, quat[some] / length, angles)
+    apart = np.linalg.norm(found[:, :, None] - there[:, None], axis=-1)
+    distance = apart.min(axis=1)
+    for place, body in enumerate(others):
+      if names and names[body] in (known := body_names()):
+        distance[:, place] = apart[:, known.index(names[body]), place]
+    errors[name] = distance
+  best = min(errors, key=lambda name: float(errors[name].sum()))
+  off = float(np.median(errors[best])) if others else 0.0
+  if off > BODY_TOLERANCE:
+    raise UserError(
+      f"{path}: the bodies in 'body_pos_w' are {100 * off:.1f} cm from where 'joint_pos' "
+      f"puts them, if body {root + 1} is the pelvis in wxyz: name the bodies in "
+      "'body_names', and the joints in 'joint_names' or by --joint-order, or give "
+      "--quaternion-order, --length-unit or --angle-unit"
+    )
+  if given:
+    return raw.order
+  sums = [float(errors[name].mean()) if others else 0.0 for name in errors]
+  index = [ISAAC.index(joint) for joint in g1.JOINT_NAMES]
+  if max(sums) - min(sums) < 1e-3 and np.ptp(joints - joints[:, index]) > 1e-2:
+    raise UserError(
+      f"{path}: the bodies in 'body_pos_w' do not tell the order of the joints; give "
+      "--joint-order mujoco or isaac"
+    )
+  return ORDERS[best]
 
 
 # Conversion to metres, radians, wxyz and 29 joints.
