@@ -93,6 +93,8 @@ class Finding:
   rows: tuple[int, ...] = ()
   """Affected rows, from 0; empty: the motion as a whole."""
   kind: str = ""
+  guess: str = ""
+  """End of the message, which an option that is found replaces."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,11 @@ def judge(
     # With another option nothing is wrong, so the doubt becomes a certainty.
     first = findings[0]
     certain = len(rows) >= LENGTHS[0] and option.startswith(_CERTAIN)
-    text = f"{first.text}; read with {option} it looks right"
-    findings[0] = replace(first, text=text, refuse=first.refuse or certain)
+    findings = [
+      replace(each, text=each.text.removesuffix(f"; {each.guess}")) for each in findings
+    ]
+    text = f"{findings[0].text}; read with {option} it looks right"
+    findings[0] = replace(findings[0], text=text, refuse=first.refuse or certain)
   return findings
 
 
@@ -317,6 +322,7 @@ def joint_limits(rows: Rows) -> Iterator[Finding]:
     f"limits [{limits[joint, 0]:.2f}, {limits[joint, 1]:.2f}]; {guess}",
     True,
     bad,
+    guess=guess,
   )
 
 
@@ -339,6 +345,7 @@ def _height(rows: Rows) -> Iterator[Finding]:
     f"the pelvis is at z = {height[bad][0]:.2f} m, expected 0 to 1; {guess}",
     True,
     _at(bad),
+    guess=guess,
   )
 
 
@@ -360,6 +367,7 @@ def _speeds(rows: Rows, quat: np.ndarray) -> Iterator[Finding]:
       True,
       _after(fast),
       "step",
+      guess,
     )
   fast = turn * rows.fps > MAX_TURN
   if fast.any():
