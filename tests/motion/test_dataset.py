@@ -113,6 +113,31 @@ def test_ranges_mirrors_and_splits(folder, tmp_path):
   assert len(data.select("val")) == (~first).sum()
 
 
+@pytest.mark.parametrize("other", ["sub__walk", "link", "twin"])
+def test_one_file_under_two_names_is_not_in_both_splits(tmp_path, other):
+  walk = tmp_path / "csv" / "sub" / "walk.csv"
+  walk.parent.mkdir(parents=True)
+  write_csv(walk, synthetic_clip(60))
+  (tmp_path / "csv" / "link.csv").symlink_to(walk)
+  (tmp_path / "csv" / "twin.csv").hardlink_to(walk)
+  write_csv(tmp_path / "csv" / "run.csv", synthetic_clip(60, seed=1))
+  clips = [
+    {"clip": "walk", "ranges": [[0, 40]]},
+    {"clip": "run"},
+    {"clip": other, "split": "val", "ranges": [[20, 60]]},
+  ]
+  motions = write_yaml(tmp_path / "m.yaml", {"clips": clips})
+  out = tmp_path / "npz"
+  cfg = convert.ConvertCfg(input_dir=tmp_path / "csv", output_dir=out, motions=motions)
+  with pytest.raises(
+    UserError, match=rf"m.yaml: clips 'walk' and '{other}' are one file .*list it once"
+  ):
+    convert.convert(cfg)
+  assert not out.exists()
+  write_yaml(motions, {"clips": clips[:2]})
+  assert len(convert.plan(cfg)) == 2
+
+
 def test_windows_never_span_two_ranges(folder, tmp_path):
   def windows(ranges):
     motions = write_yaml(

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,7 +240,7 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
   """Return the clips that this call converts.
 
   Raises:
-    UserError: no CSV, a missing clip, or invalid options.
+    UserError: no CSV, a missing clip, a file under two names, or invalid options.
   """
   check_limits(cfg)
   if not 0 <= cfg.shard_index < cfg.num_shards:
@@ -272,6 +272,8 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
         f"({entry.clip}.csv){hint}"
       )
   jobs = [(found[entry.clip], entry) for entry in entries]
+  if cfg.motions is not None:
+    _refuse_one_file_twice(cfg.motions, jobs)
   # Other shards write here too, but only files of the whole plan.
   _warn_of_strangers(cfg.output_dir, {entry.clip for entry in entries})
   return jobs[cfg.shard_index :: cfg.num_shards]
@@ -285,6 +287,24 @@ def _by_stem(found: dict[str, Path]) -> dict[str, Path]:
     for name, path in found.items()
     if name != path.stem and stems.count(path.stem) == 1
   }
+
+
+def _refuse_one_file_twice(
+  motions: Path, jobs: Sequence[tuple[Path, ClipEntry]]
+) -> None:
+  """Raise an error for two clips of a motion set that are one file, links included.
+
+  Its rows would count twice, or be trained on and held out at once.
+  """
+  seen: dict[tuple[int, int], ClipEntry] = {}
+  for path, entry in jobs:
+    status = path.stat()
+    other = seen.setdefault((status.st_dev, status.st_ino), entry)
+    if other is not entry:
+      raise UserError(
+        f"{motions}: clips '{other.clip}' and '{entry.clip}' are one file ({path}); list "
+        "it once, with several ranges"
+      )
 
 
 def _warn_of_strangers(folder: Path, planned: set[str]) -> None:
