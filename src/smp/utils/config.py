@@ -20,10 +20,25 @@ Cfg = TypeVar("Cfg")
 
 
 class _Loader(yaml.SafeLoader):
-  """YAML 1.1 loader that also reads numbers like 3e-4, which YAML 1.1 takes as text.
+  """YAML loader that reads words and numbers as people mean them.
+
+  YAML 1.1 takes 010 as eight, 1:30 as ninety, no as false, 2024-01-01 as a date, 3e-4 as
+  text. Here keys are text as they stand; true and false alone are no text, and numbers
+  are decimal (or 0x...), with e or without. All else is text, which is refused where a
+  number is expected.
 
   A key that stands twice in a table is an error: readers differ in which they take.
   """
+
+  # By the first character; null and the merge of tables stay as they are.
+  yaml_implicit_resolvers = {
+    first: [
+      (tag, pattern)
+      for tag, pattern in known
+      if tag.rpartition(":")[2] not in ("bool", "int", "float", "timestamp")
+    ]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+  }
 
   def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
     """Return a table; raise an error for a key that stands in it twice."""
@@ -35,14 +50,26 @@ class _Loader(yaml.SafeLoader):
             None, None, f"'{key.value}' stands twice", key.start_mark
           )
         seen.add(key.value)
+    self.flatten_mapping(node)
+    for key, _ in node.value:
+      if isinstance(key, yaml.ScalarNode):
+        key.tag = "tag:yaml.org,2002:str"
     return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-  "tag:yaml.org,2002:float",
-  re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"),
-  [*"+-0123456789"],
-)
+_DIGITS = [*"+-0123456789"]
+for _kind, _pattern, _first in (
+  ("bool", r"(true|True|TRUE|false|False|FALSE)$", [*"tTfF"]),
+  ("int", r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$", _DIGITS),
+  ("float", r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$", _DIGITS),
+  ("float", r"[-+]?(\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))$", ["."]),
+  ("float", r"[-+]?\.(inf|Inf|INF)$", ["+", "-"]),
+  ("float", r"\.(nan|NaN|NAN)$", ["."]),
+  ("float", r"[-+]?[0-9]+[eE][-+]?[0-9]+$", _DIGITS),
+):
+  _Loader.add_implicit_resolver(
+    f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), _first
+  )
 
 
 def read_table(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from smp.errors import UserError, shown
 
@@ -49,7 +50,7 @@ def read_as(kind: type[T], value: Any, where: object, fix: str = "", at: str = "
       text = f"unknown field '{name}'"
     else:
       subject = f"'{name}' is {shown(wrong['input'])}" if name else "it is"
-      text = f"{subject}, expected {expected(wrong['msg'])}"
+      text = f"{subject}, expected {expected(wrong['msg'])}{_written(wrong)}"
     raise UserError(f"{where}: {text}{end}") from None
   except (TypeError, ValueError, RecursionError) as error:
     raise UserError(f"{where}: not a table of plain values ({error}){end}") from None
@@ -69,6 +70,17 @@ def _field(at: str, place: tuple[int | str, ...]) -> str:
     elif part not in ("float", "int", "str") and "[" not in part:
       name += f".{part}" if name else part
   return name
+
+
+def _written(wrong: ErrorDetails) -> str:
+  """Return how to write what is found as text, where its text suggests another type."""
+  found, kind = wrong["input"], wrong["type"]
+  if not isinstance(found, str):
+    return ""
+  if kind == "bool_type":
+    return ", true or false"
+  digits = found.lstrip("+-.")[:1].isdigit()
+  return ", in plain digits" if digits and kind in ("int_type", "float_type") else ""
 
 
 def expected(message: str) -> str:
