@@ -398,6 +398,39 @@ def test_yaml_that_is_none(tmp_path):
     dataset.load_motions(tmp_path / "gone.yaml")
 
 
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("ranges: [[010, 0100]]", "'ranges[0][0]' is '010', expected .*, in plain digits"),
+    ("ranges: [[0, 1:30]]", "'ranges[0][1]' is '1:30', expected .*, in plain digits"),
+    ("mirror: yes", "'mirror' is 'yes', expected a valid boolean, true or false"),
+    ("split:", "'split' has no value; give one, or leave the key out"),
+    ("ranges:\n  # - [0, 30]", "'ranges' has no value"),
+    ("ranges: []", "'ranges' has no value"),
+    ("style:", "'style' has no value"),
+    ("style: ''", "'style' has no value"),
+    ("styles: {}", "'styles' has no value"),
+    ("mirror:", "'mirror' has no value"),
+  ],
+)
+def test_fields_that_say_something_else_are_refused(tmp_path, text, message):
+  path = tmp_path / "m.yaml"
+  path.write_text(f"clips:\n- clip: a\n  {text}\n")
+  pattern = message.replace("[", r"\[").replace("]", r"\]")
+  with pytest.raises(UserError, match=f"m.yaml: clip 'a': {pattern}"):
+    dataset.load_motions(path)
+
+
+def test_words_of_motion_sets_are_as_they_stand(tmp_path):
+  path = tmp_path / "m.yaml"
+  path.write_text("mirror:\nclips: [a]\n")
+  with pytest.raises(UserError, match="m.yaml: 'mirror' has no value"):
+    dataset.load_motions(path)
+  path.write_text("clips:\n- 007\n- clip: no\n  styles: {yes: [[0, 9]]}\n")
+  first, second = dataset.load_motions(path).clips
+  assert (first.clip, second.clip, list(second.styles)) == ("007", "no", ["yes"])
+
+
 def some_windows(path: Path, spec=None, n: int = 5) -> Path:
   windows = np.random.default_rng(0).normal(size=(n, WINDOW, FEATURE_DIM))
   mirrored = np.zeros(n)
@@ -416,6 +449,8 @@ def test_damaged_and_foreign_npz(tmp_path):
   np.savez(path, other=np.zeros(3))
   with pytest.raises(UserError, match="no array 'windows'"):
     dataset.load_windows([path])
+  with pytest.raises(UserError, match="a.npz: holds no windows"):
+    dataset.load_windows([some_windows(path, n=0)])
   pickled = np.array([{}])
   np.savez(path, windows=pickled, spec=pickled, stride=pickled)
   with pytest.raises(UserError, match="a.npz"):

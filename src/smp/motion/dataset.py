@@ -85,6 +85,7 @@ def load_motions(path: str | Path) -> Motions:
   path = Path(path)
   data = read_table(path)
   check_keys(path, data, ("name", "description", "mirror", "styles", "clips"))
+  _check_filled(f"{path}", data, (None,))
   items = data.pop("clips", None)
   if not isinstance(items, list) or not items:
     raise UserError(f"{path}: 'clips' must be a list with at least one clip")
@@ -115,6 +116,15 @@ def _check_described(
         )
 
 
+def _check_filled(where: str, table: dict[str, Any], empty: Sequence[Any]) -> None:
+  """Raise for a key without a value: left empty, it would mean what its absence does."""
+  for key, value in table.items():
+    if value in empty:
+      raise UserError(
+        f"{where}: '{key}' has no value; give one, or leave the key out for the default"
+      )
+
+
 def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
   if isinstance(item, str):
     item = {"clip": item}
@@ -124,8 +134,8 @@ def _entry(path: Path, item: Any, mirror: bool) -> ClipEntry:
     )
   name = f"clip '{item['clip']}'"
   check_keys(path, item, [entry.name for entry in fields(ClipEntry)], f"{name}: ")
-  given = {key: value for key, value in item.items() if value is not None}
-  entry = read_as(ClipEntry, {"mirror": mirror, **given}, f"{path}: {name}")
+  _check_filled(f"{path}: {name}", item, (None, "", [], {}))
+  entry = read_as(ClipEntry, {"mirror": mirror, **item}, f"{path}: {name}")
   for style in (*entry.styles, *([entry.style] if entry.style else [])):
     if not re.fullmatch(STYLE_NAME, style):
       raise UserError(
@@ -330,6 +340,8 @@ def load_clip_windows(path: str | Path) -> WindowSet:
       f"{path}: array 'windows' is {windows.dtype} {windows.shape}, expected float32 "
       f"(N, {shape[0]}, {shape[1]})"
     )
+  if not len(windows):
+    raise UserError(f"{path}: holds no windows; write it anew with csv_to_npz.py")
   if not np.isfinite(windows).all():
     raise UserError(f"{path}: array 'windows' holds a value that is not finite")
   mirrored, stride, split = data["mirrored"], data["stride"], str(data["split"])
