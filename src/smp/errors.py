@@ -15,7 +15,7 @@ class UserError(Exception):
   """
 
   def __init__(self, message: str) -> None:
-    super().__init__("".join(c if c.isprintable() else " " for c in message))
+    super().__init__(printable(message))
 
 
 def run(main: Callable[[], object]) -> NoReturn:
@@ -33,6 +33,11 @@ def run(main: Callable[[], object]) -> NoReturn:
     print("interrupted", file=sys.stderr)
     sys.exit(130)
   sys.exit(0)
+
+
+def printable(text: str) -> str:
+  """Return text on one line, with a space for all that cannot be printed."""
+  return "".join(c if c.isprintable() else " " for c in text)
 
 
 def shown(value: object) -> str:

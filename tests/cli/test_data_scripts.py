@@ -63,7 +63,7 @@ def test_clips_to_windows_to_statistics(script, folder, tmp_path):
   assert not stats.exists()
   code, out, _ = script(*words)
   assert code == 0 and "left_knee" not in out
-  code, out, _ = script(*words, "--compare", stats)
+  code, out, _ = script(*words, "--compare", stats, "--overwrite")
   assert code == 0 and "left_knee" in out
   assert dataset.load_stats(stats).q_low.shape == (59,)
 
@@ -136,8 +136,9 @@ def test_missing_things_are_named(script, folder, tmp_path, monkeypatch):
   assert "no such file" in refused(
     script("compute_norm_stats", "--inputs", gone, "--output", tmp_path / "s.npz")
   )
+  out = tmp_path / "gone.yaml"
   line = refused(
-    script("select_clips", "--input-dir", folder, "--output", gone, "--clips", "walk*")
+    script("select_clips", "--input-dir", folder, "--output", out, "--clips", "walk*")
   )
   assert "no clip matches walk*" in line
 
@@ -171,6 +172,32 @@ def test_options_that_make_no_sense(script, folder, tmp_path, words):
   )
   assert code == 2 and words[0].removeprefix("--") in err and "Traceback" not in err
   assert not list(npz.glob("*.npz"))
+
+
+def test_statistics_are_written_over_nothing_unasked(script, folder, tmp_path):
+  npz, stats = tmp_path / "npz", tmp_path / "stats.npz"
+  script("csv_to_npz", "--input-dir", folder, "--output-dir", npz)
+  window = npz / "clip0.npz"
+  before = window.read_bytes()
+
+  def line(inputs: Path, output: Path, *more: object) -> str:
+    words = ("--inputs", inputs, "--output", output, *more)
+    return refused(script("compute_norm_stats", *words))
+
+  for inputs, output in ((window, window), (npz, window), (npz, npz / "stats.npz")):
+    for more in ((), ("--overwrite",)):
+      assert f"--output {output}: " in line(inputs, output, *more)
+  assert window.read_bytes() == before and not (npz / "stats.npz").exists()
+  stats.write_text("precious")
+  assert "replace it with --overwrite" in line(npz, stats)
+  assert "exists; replace it" in refused(script("compute_norm_stats", "--inputs", npz))
+  assert "ends in .npz" in line(npz, tmp_path / "stats.txt")
+  # Statistics of another layout are told before anything is written.
+  other = tmp_path / "other.npz"
+  np.savez(other, q_low=np.zeros(3), q_high=np.ones(3))
+  found = line(npz, stats, "--overwrite", "--compare", other)
+  assert "other.npz: has 3 features, the windows 59" in found
+  assert stats.read_text() == "precious"
 
 
 def test_a_file_that_is_wrong_is_refused_unless_accepted(script, folder, tmp_path):

@@ -552,10 +552,10 @@ def test_stats_script_round_trip(tmp_path, capsys):
   b = some_windows(tmp_path / "b.npz", n=50)
   arrays = dict(np.load(b))
   np.savez(b, **{**arrays, "windows": 3.0 * arrays["windows"]})
-  run_stats(StatsCfg(inputs=(b,), output=out, compare=out))
+  run_stats(StatsCfg(inputs=(b,), output=out, compare=out, overwrite=True))
   differing = capsys.readouterr().out
   assert "left_knee" in differing
-  run_stats(StatsCfg(inputs=(b,), output=out, compare=out))
+  run_stats(StatsCfg(inputs=(b,), output=out, compare=out, overwrite=True))
   assert capsys.readouterr().out != differing
   assert span_difference(dataset.load_stats(out), stats).any()
   plain = tmp_path / "stats"

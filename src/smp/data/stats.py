@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from smp.errors import UserError, printable
 from smp.motion.dataset import (
   HIGH_QUANTILE,
   LOW_QUANTILE,
@@ -21,6 +22,7 @@ from smp.motion.dataset import (
 from smp.motion.features import SLICES
 from smp.paths import NORM_STATS
 from smp.robots import g1
+from smp.utils.limits import ArrayFile
 
 MAX_OUTSIDE, GROUP_OUTSIDE, FAR_OUTSIDE = 0.15, 0.3, 0.6
 """Maximum share of values outside their ranges: of all, of a group of `SLICES`, of one
@@ -49,7 +51,10 @@ class StatsCfg:
   inputs: tuple[Path, ...]
   """NPZ files, or folders of them, written by csv_to_npz.py."""
 
-  output: Path = NORM_STATS
+  output: ArrayFile = NORM_STATS
+
+  overwrite: bool = False
+  """Replace statistics that are there already."""
 
   compare: Path | None = None
   """Other statistics; print the differences to them, feature by feature."""
@@ -171,13 +176,44 @@ def _far_off(frames: np.ndarray, stats: NormStats) -> str:
   return ""
 
 
+def _check_output(cfg: StatsCfg) -> None:
+  """Raise unless the output may be written: no input, not among them, nor there already."""
+  for path in cfg.inputs:
+    if cfg.output.resolve() == path.resolve():
+      raise UserError(f"--output {cfg.output}: is an input; give another name")
+    if path.is_dir() and cfg.output.resolve().parent == path.resolve():
+      raise UserError(
+        f"--output {cfg.output}: lies in {path}, where it would be read as windows; give "
+        "another folder"
+      )
+  if cfg.output.exists() and not cfg.overwrite:
+    raise UserError(
+      f"{cfg.output}: exists; replace it with --overwrite, or give another --output"
+    )
+
+
 def run_stats(cfg: StatsCfg) -> None:
-  """Compute statistics, write them, and compare them if requested."""
+  """Compute statistics, write them, and compare them if requested.
+
+  Raises:
+    UserError: names the file: windows or statistics that are unusable or of another
+      layout, or an output that exists.
+  """
+  _check_output(cfg)
   # Read before anything is written: it may be the file to write.
   other = None if cfg.compare is None else load_stats(cfg.compare)
   data = load_windows(cfg.inputs)
+  features = data.windows.shape[-1]
+  if other is not None and len(other.q_low) != features:
+    raise UserError(
+      f"{cfg.compare}: has {len(other.q_low)} features, the windows {features}; compare "
+      "with statistics of such windows"
+    )
   stats = compute_norm_stats(data.windows)
   save_stats(cfg.output, stats, data.spec, data.clips)
-  print(f"{len(data.windows)} windows of {len(data.clips)} clips -> {cfg.output}")
+  print(
+    f"{len(data.windows)} windows of {len(data.clips)} clips -> "
+    f"{printable(str(cfg.output))}"
+  )
   if other is not None:
     print_comparison(stats, other)
