@@ -30,12 +30,13 @@ from smp.data.formats import (
   find_files,
 )
 from smp.data.read_clips import load_clip
-from smp.errors import UserError
+from smp.errors import UserError, printable
 from smp.motion.clips import Resampling, clip_windows, mirror_clip, resample
 from smp.motion.dataset import ClipEntry, load_motions, save_windows
 from smp.motion.features import FPS, WINDOW, g1_spec
 from smp.motion.rotations import HeadingKind
-from smp.utils.limits import Count, Positive, WholeNumber, check_limits
+from smp.utils.limits import Count, FrameRate, WholeNumber, check_limits
+from smp.utils.names import check_clip_name
 
 MIN_WINDOW = 3
 """Minimum number of frames for `window_velocities`."""
@@ -67,10 +68,10 @@ class ConvertCfg:
 
   window_size: Annotated[int, Field(ge=MIN_WINDOW)] = WINDOW
   stride: Count = 1
-  input_fps: Positive | None = None
+  input_fps: FrameRate | None = None
   """Rows per second. Default: the file's own rate, or else 30."""
 
-  output_fps: Positive = FPS
+  output_fps: FrameRate = FPS
 
   format: Format = "auto"
   """``csv``: numbers, or columns with names; ``seed``: BONES-SEED CSV; ``gmr``: GMR's
@@ -272,6 +273,8 @@ def plan(cfg: ConvertCfg) -> list[tuple[Path, ClipEntry]]:
         f"({entry.clip}.csv){hint}"
       )
   jobs = [(found[entry.clip], entry) for entry in entries]
+  for path, entry in jobs:
+    check_clip_name(entry.clip, path)
   if cfg.motions is not None:
     _refuse_one_file_twice(cfg.motions, jobs)
   # Other shards write here too, but only files of the whole plan.
@@ -356,7 +359,8 @@ def convert(cfg: ConvertCfg) -> list[Converted]:
       f"{cfg.window_size} frames at {cfg.output_fps:g} fps (the longest clip: "
       f"{longest:.2f} s)"
     )
-  print(f"{written} of {len(results)} clips, {total} windows -> {cfg.output_dir}")
+  folder = printable(str(cfg.output_dir))
+  print(f"{written} of {len(results)} clips, {total} windows -> {folder}")
   return results
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from smp.errors import UserError, shown
@@ -31,6 +31,20 @@ Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 """Seed of random numbers."""
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
+RATES = (1.0, 1000.0)
+"""Limits of frame rates, Hz; a rate in a file has the same."""
+
+
+def _rate(value: float) -> float:
+  if not RATES[0] <= value <= RATES[1]:
+    raise ValueError(
+      f"{RATES[0]:g} to {RATES[1]:g}: give rows per second, not seconds per row"
+    )
+  return value
+
+
+FrameRate = Annotated[float, Field(), AfterValidator(_rate)]
+"""Rows, or frames, per second."""
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -69,6 +83,7 @@ class Ending:
 PictureFile = Annotated[Path, Ending((".png", ".pdf", ".svg"))]
 TensorFile = Annotated[Path, Ending((".safetensors",))]
 ArrayFile = Annotated[Path, Ending((".npz",))]
+TableFile = Annotated[Path, Ending((".yaml", ".yml"))]
 VideoFile = Annotated[Path, Ending((".mp4", ".gif"))]
 
 
@@ -99,6 +114,15 @@ def check_limits(options: Any, prefix: str = "") -> None:
       found = error.errors()[0]
       what = _in_short(expected(found["msg"]))
       raise UserError(f"{called} {shown(found['input'])}: must be {what}") from None
+
+
+def check_rate(rate: float | None, option: str) -> None:
+  """Raise ``UserError`` for a frame rate outside its limits; None is none."""
+  try:
+    if rate is not None:
+      _rate(rate)
+  except ValueError as error:
+    raise UserError(f"{option} {rate}: must be {error}") from None
 
 
 def check_changes(options: Any, usual: Any, prefix: str) -> None:

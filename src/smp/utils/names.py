@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from smp.errors import UserError
 
@@ -28,3 +30,24 @@ def check_style(style: str, known: Sequence[str], where: str) -> None:
     close = difflib.get_close_matches(style, known, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise UserError(f"--style {style}: {where} knows {', '.join(known)}{hint}")
+
+
+_UNFIT = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of Unicode: control characters, halves of a character, line separators."""
+
+
+def check_clip_name(name: str, path: Path) -> None:
+  """Raise an error for a name that cannot stand in a table or a file of text.
+
+  Args:
+    name: Name of a clip, from that of its file and folders.
+    path: The file.
+
+  Raises:
+    UserError: The name is not UTF-8, or holds a line break or another control character.
+  """
+  if any(unicodedata.category(character) in _UNFIT for character in name):
+    raise UserError(
+      f"{path}: its name is not UTF-8, or holds a line break or control character; "
+      "rename it"
+    )
