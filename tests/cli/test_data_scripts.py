@@ -19,6 +19,7 @@ from smp.motion.clips import clip_windows, resample
 from smp.motion.dataset import load_stats
 from smp.motion.features import SLICES
 from smp.paths import MOTIONS, NORM_STATS, ROOT
+from tests.data.test_select_locomotion import gait
 from tests.motion.test_clips import corrupt, synthetic_clip, write_csv
 from tests.standing import standing_clip
 
@@ -201,6 +202,107 @@ def test_statistics_are_written_over_nothing_unasked(script, folder, tmp_path):
   found = line(npz, stats, "--overwrite", "--compare", other)
   assert "other.npz: has 3 features, the windows 59" in found
   assert stats.read_text() == "precious"
+
+
+def walks(folder: Path, *names: str) -> Path:
+  """Write a walk under each name."""
+  for name in names:
+    path = folder / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, gait(4, 1.5))
+  return folder
+
+
+WALK = ("--skip-s", "0", "--min-s", "0.3")
+
+
+def test_patterns_that_match_nothing_are_refused(script, tmp_path):
+  clips, out = walks(tmp_path / "csv", "walk1", "walk2"), tmp_path / "m.yaml"
+  words = ("select_clips", "--input-dir", clips, "--output", out, *WALK)
+  line = refused(script(*words, "--clips", "walk1", "wlak2"))
+  assert "--clips wlak2: no clip matches" in line and "'walk2'" in line
+  line = refused(script(*words, "--clips", "walk1", "--standing-clips", "zzz"))
+  assert "--standing-clips zzz: no clip matches" in line
+  assert not out.exists()
+  line = refused(script("inspect_clips", clips, "--clips", "walk1", "zzz"))
+  assert "--clips zzz: no clip matches" in line
+  # The usual patterns name clips of several kinds, of which a folder may have one.
+  assert script(*words)[0] == 0 and out.exists()
+
+
+def test_clips_in_sub_folders_are_chosen_for_all_of_their_motion(script, tmp_path):
+  clips, out = walks(tmp_path / "csv", "sub/walk1"), tmp_path / "m.yaml"
+  words = ("--input-dir", clips, "--output", out, *WALK)
+  assert script("select_clips", *words)[0] == 0
+  assert yaml.safe_load(out.read_text())["clips"][0]["clip"] == "sub__walk1"
+
+
+@pytest.mark.parametrize("name", ["select_clips", "select_getups"])
+def test_a_single_row_is_skipped(script, tmp_path, name):
+  clips, out = tmp_path / "csv", tmp_path / "m.yaml"
+  clips.mkdir()
+  write_csv(clips / "one.csv", standing_clip(1))
+  words = (name, "--input-dir", clips, "--output", out, "--clips", "*")
+  code, _, err = script(*words)
+  assert code == 2 and "error: " in err and "no clip has 2 rows" in err
+  assert "one.csv: skipped, a single row has no velocity" in err
+  walks(clips, "walk1")
+  code, _, err = script(*words, *(WALK if name == "select_clips" else ()))
+  assert "one.csv: skipped" in err and "Traceback" not in err
+  assert code == (0 if name == "select_clips" else 2), "a walk has no get-up"
+
+
+def test_motion_sets_are_written_over_nothing_unasked(script, tmp_path):
+  clips, out = walks(tmp_path / "csv", "walk1"), tmp_path / "m.yaml"
+  words = ("select_clips", "--input-dir", clips, *WALK, "--output")
+  line = refused(script(*words, clips / "walk1.csv"))
+  assert "give a name that ends in .yaml or .yml" in line
+  assert script(*words, out)[0] == 0
+  out.write_text("precious")
+  assert "m.yaml: exists; replace it with --overwrite" in refused(script(*words, out))
+  assert out.read_text() == "precious"
+  assert script(*words, out, "--overwrite")[0] == 0
+
+
+def test_all_outputs_are_checked_before_one_is_written(script, tmp_path):
+  clips, out = walks(tmp_path / "csv", "walk1"), tmp_path / "m.yaml"
+  words = ("select_clips", "--input-dir", clips, *WALK, "--output", out, "--plot")
+  (tmp_path / "file").touch()
+  assert "cannot write here" in refused(script(*words, tmp_path / "file" / "a.png"))
+  (tmp_path / "folder.png").mkdir()
+  assert "is a folder" in refused(script(*words, tmp_path / "folder.png"))
+  assert not out.exists()
+
+
+def test_names_that_cannot_be_shown_are_refused_before_work(script, tmp_path):
+  clips = walks(tmp_path / "csv", "walk1", "w\u3000\u00e4 \u8d70")
+  npz, out = tmp_path / "npz", tmp_path / "m.yaml"
+  convert = ("csv_to_npz", "--input-dir", clips, "--output-dir", npz, "--workers", 1)
+  assert script(*convert)[0] == 0
+  for name in ("w\udcff", "w\nx", "w\x1b[2J"):
+    bad = clips / f"{name}.csv"
+    try:
+      write_csv(bad, gait(4, 1.5))
+    except (OSError, UnicodeError):
+      pytest.skip("the file system has no such names")
+    stay = len(list(npz.iterdir()))
+    assert "rename it" in refused(script(*convert))
+    assert len(list(npz.iterdir())) == stay
+    select = (
+      "select_clips",
+      "--input-dir",
+      clips,
+      "--output",
+      out,
+      "--overwrite",
+      *WALK,
+    )
+    assert "rename it" in refused(script(*select, "--clips", "w*"))
+    # What is not chosen does no harm.
+    assert script(*select, "--clips", "walk1")[0] == 0
+    code, _, err = script("inspect_clips", clips)
+    assert code == 2 and "rename it" in err and "Traceback" not in err
+    bad.unlink()
 
 
 def test_a_file_that_is_wrong_is_refused_unless_accepted(script, folder, tmp_path):

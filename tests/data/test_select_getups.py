@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -284,16 +285,29 @@ def test_files_of_one_name_in_two_folders_are_two_clips(tmp_path):
 
   def chosen(*val: str) -> dict[str, str]:
     options = {"output": tmp_path / "m.yaml", "input_dir": tmp_path, "clips": ("a",)}
-    select(SelectGetupsCfg(**options, val=val))
+    select(SelectGetupsCfg(**options, val=val, overwrite=True))
     return {e.clip: e.split for e in load_motions(tmp_path / "m.yaml").clips}
 
   assert chosen() == {"x__a": "train", "y__a": "train"}
   assert chosen("y__a") == {"x__a": "train", "y__a": "val"}
   with pytest.raises(UserError, match="--val a: several clips .x__a, y__a"):
     chosen("a")
+  (tmp_path / "z").mkdir()
   write_csv(tmp_path / "y" / "b.csv", fall_and_rise())
   (tmp_path / "y" / "a.csv").unlink()
-  assert chosen("a") == {"x__a": "val"}
+  with pytest.raises(UserError, match="--val x__a: nothing is left to train on"):
+    chosen("a")
+  write_csv(tmp_path / "z" / "a.csv", fall_and_rise())
+  assert chosen("x__a") == {"x__a": "val", "z__a": "train"}
+
+
+def test_times_may_be_endless():
+  clip = fall_and_rise()
+  cfg = SelectGetupsCfg(output=Path("unused"))
+  (usual,) = find_getups(clip, cfg)
+  endless = replace(cfg, max_rise_s=np.inf, before_s=1e308, after_s=1e308)
+  (whole,) = find_getups(clip, endless)
+  assert whole.rest == usual.rest and whole.stop == len(clip)
 
 
 def test_clips_are_judged_before_anything_is_chosen(tmp_path, capsys):
@@ -315,7 +329,9 @@ def test_clips_are_read_by_the_options(tmp_path):
   write_csv(tmp_path / "a.csv", clip)
   options = {"output": tmp_path / "m.yaml", "input_dir": tmp_path, "clips": ("a",)}
   (getup,) = select(SelectGetupsCfg(**options))
-  (other,) = select(SelectGetupsCfg(**options, source=SourceCfg(fps=60.0)))
+  (other,) = select(
+    SelectGetupsCfg(**options, source=SourceCfg(fps=60.0), overwrite=True)
+  )
   # The second before and the second after are 60 rows each.
   assert other.rows > getup.rows + 1.8 * FPS
 

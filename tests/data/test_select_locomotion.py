@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from smp.data.convert import ConvertCfg, convert
+from smp.data.formats import SourceCfg
 from smp.data.select_locomotion import (
   Piece,
   SelectCfg,
@@ -157,6 +158,20 @@ def test_a_range_listed_twice_counts_twice(tmp_path: Path):
   convert(ConvertCfg(tmp_path / "npz", folder, out, workers=1))
   windows = load_clip_windows(tmp_path / "npz" / "jump.npz").windows
   assert len(np.unique(windows.round(6), axis=0)) * 2 <= len(windows)
+
+
+@pytest.mark.parametrize("fps", [1e-9, 0.0333, 1e6])
+def test_rates_that_cannot_be_are_refused(tmp_path: Path, fps: float):
+  write_csv(tmp_path / "walk.csv", gait(2, 1.5))
+  cfg = replace(WIDE, output=tmp_path / "m.yaml", input_dir=tmp_path)
+  with pytest.raises(UserError, match="--fps .*: must be 1 to 1000"):
+    select(replace(cfg, source=SourceCfg(fps=fps)))
+
+
+def test_pieces_have_a_row_at_least():
+  found = pieces_of(gait(2, 1.5), replace(WIDE, chunk_s=0.01, skip_s=0.0))
+  assert len(found) == 2 * FPS and all(p.stop == p.start + 1 for p in found)
+  assert not pieces_of(gait(2, 1.5), replace(WIDE, skip_s=1e308))
 
 
 def test_an_unknown_word_to_balance_by_is_refused():

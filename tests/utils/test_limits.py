@@ -35,6 +35,7 @@ from smp.utils.limits import (
   VideoFile,
   check_changes,
   check_limits,
+  check_rate,
 )
 
 
@@ -96,6 +97,16 @@ def test_the_message_names_option_value_and_limit(
   assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize("rate", [1e-300, 0.0333, 1001.0, math.nan, math.inf, -5.0])
+def test_rates_are_rows_per_second(rate: float) -> None:
+  with pytest.raises(
+    UserError, match="^--fps .*: must be 1 to 1000: give rows per second, not seconds"
+  ):
+    check_rate(rate, "--fps")
+  for fine in (None, 1.0, 30.0, 1000.0):
+    check_rate(fine, "--fps")
+
+
 HUGE = str(2**70)
 
 
@@ -109,6 +120,8 @@ HUGE = str(2**70)
     (ClassifierOptions, ["a.safetensors", "--windows", "w", "--seed", HUGE]),
     (CompareRunsCfg, ["run", "--minutes", "nan"]),
     (ConvertCfg, ["--output-dir", "a", "--output-fps", "nan"]),
+    (ConvertCfg, ["--output-dir", "a", "--output-fps", "1e6"]),
+    (ConvertCfg, ["--output-dir", "a", "--input-fps", "0.0333"]),
     (EvaluateArgs, ["--seconds", "inf"]),
     (EvaluateArgs, ["--seeds", "0", HUGE]),
     (GenerateCfg, ["loco", "--seed", HUGE]),
@@ -124,9 +137,14 @@ HUGE = str(2**70)
     (PretrainCfg, ["--seed", HUGE]),
     (PretrainCfg, ["--learning-rate", "inf"]),
     (SelectCfg, ["--output", "a.yaml", "--chunk-s", "0"]),
+    (SelectCfg, ["--output", "a.yaml", "--chunk-s", "1e-9"]),
+    (SelectCfg, ["--output", "a.yaml", "--bin-width", "1e-9"]),
+    (SelectCfg, ["--output", "a.yaml", "--max-repeats", "1000000000"]),
+    (SelectCfg, ["--output", "a.csv"]),
     (SelectCfg, ["--output", "a.yaml", "--seed", HUGE]),
     (SelectGetupsCfg, ["--output", "a.yaml", "--before-s", "nan"]),
     (SelectGetupsCfg, ["--output", "a.yaml", "--plot", "heights.txt"]),
+    (SelectGetupsCfg, ["--output", "a.yaml", "--poses", "poses.txt"]),
   ],
 )
 def test_scripts_refuse_impossible_values_before_they_begin(

@@ -21,16 +21,17 @@ from smp.data.checks import (
   report,
   warn,
 )
-from smp.data.choice import matching
+from smp.data.choice import check_patterns, matching
 from smp.data.clip_kinematics import find_poses
 from smp.data.convert import find_clips
 from smp.data.formats import SourceCfg, read_rows
 from smp.data.read_clips import clip_of
-from smp.errors import UserError
+from smp.errors import UserError, printable
 from smp.motion.clips import Clip, resampled_length
 from smp.motion.contact import outside_limits, penetration
 from smp.motion.features import FPS, WINDOW
-from smp.utils.limits import Count, Port, check_limits
+from smp.utils.limits import Count, Port, check_limits, check_rate
+from smp.utils.names import check_clip_name
 from smp.utils.tables import plain_console
 
 UPRIGHT, LYING = 0.8, 0.5
@@ -174,6 +175,7 @@ def inspect(cfg: InspectCfg) -> None:
   """
   check_limits(cfg)
   cfg.source.check()
+  check_rate(cfg.source.fps, "--fps")
   if not cfg.folder.exists():
     raise UserError(f"{cfg.folder}: no such file or folder of motion files")
   found = find_clips(cfg.folder)
@@ -183,8 +185,9 @@ def inspect(cfg: InspectCfg) -> None:
   chosen = matching(found, cfg.clips)
   if not chosen:
     raise UserError(f"{cfg.folder}: no clip matches {', '.join(cfg.clips)}")
+  check_patterns(found, cfg.clips if cfg.clips != ("*",) else (), "--clips")
   table = Table(
-    title=f"{cfg.folder}: height minimum, median, maximum; speed mean, maximum"
+    title=f"{printable(str(cfg.folder))}: height minimum, median, maximum; speed mean, maximum"
   )
   for column in COLUMNS:
     left = column == "clip"
@@ -192,11 +195,12 @@ def inspect(cfg: InspectCfg) -> None:
   messages, bad, total = [], 0, 0.0
   for name in chosen:
     try:
+      check_clip_name(name, found[name])
       rows = read_rows(found[name], cfg.source)
       findings = judge(rows)
       summary = summarise(rows, cfg.every)
     except UserError as error:
-      table.add_row(name, *["-"] * (len(COLUMNS) - 2), "unreadable")
+      table.add_row(printable(name), *["-"] * (len(COLUMNS) - 2), "unreadable")
       messages.append(str(error))
       bad += 1
       continue

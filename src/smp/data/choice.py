@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tyro
 
@@ -16,6 +17,9 @@ from smp.data.formats import SourceCfg
 from smp.data.read_clips import load_clip
 from smp.errors import UserError
 from smp.motion.clips import Clip
+from smp.utils.files import check_file
+from smp.utils.limits import TableFile, check_rate
+from smp.utils.names import check_clip_name
 
 
 def matching(found: Mapping[str, Path], patterns: Sequence[str]) -> dict[str, Path]:
@@ -29,6 +33,18 @@ def matching(found: Mapping[str, Path], patterns: Sequence[str]) -> dict[str, Pa
       for pattern in patterns
     )
   }
+
+
+def check_patterns(
+  found: Mapping[str, Path], patterns: Sequence[str], option: str
+) -> None:
+  """Raise ``UserError`` for a pattern that no clip matches; names it and the option."""
+  for pattern in patterns:
+    if not matching(found, [pattern]):
+      names = [*found, *(path.stem for path in found.values())]
+      close = difflib.get_close_matches(pattern, names, n=1)
+      hint = f"did you mean '{close[0]}'?" if close else "leave it out, or mend it"
+      raise UserError(f"{option} {pattern}: no clip matches {pattern}; {hint}")
 
 
 def clip_called(word: str, files: Mapping[str, Path], option: str) -> str:
@@ -53,7 +69,7 @@ def clip_called(word: str, files: Mapping[str, Path], option: str) -> str:
 class ChoiceCfg:
   """Which clips a script selects from, and how they are read."""
 
-  output: Path
+  output: TableFile
   """The motion set to write (configs/motions/NAME.yaml)."""
 
   input_dir: Path | None = None
@@ -72,27 +88,71 @@ class ChoiceCfg:
   accept_doubtful: bool = False
   """Include clips that the checks would refuse, with a warning."""
 
+  overwrite: bool = False
+  """Replace a motion set that is there already."""
 
-def choose_clips(cfg: ChoiceCfg) -> tuple[dict[str, Clip], tuple[str, ...]]:
+
+class Chosen(NamedTuple):
+  """Clips to select stretches from."""
+
+  clips: dict[str, Clip]
+  """Under their name (``a__walk`` of ``a/walk.csv``)."""
+  val: tuple[str, ...]
+  """Names of those held out."""
+  files: dict[str, Path]
+  """Their files by name."""
+
+
+MIN_ROWS = 2
+"""Minimum number of rows of which a velocity can be taken."""
+
+
+def choose_clips(cfg: ChoiceCfg, further: Sequence[str] = ()) -> Chosen:
   """Return the clips of a folder that match, read and judged; warn of doubts.
 
-  Returns:
-    Clips by name, under that name (``a__walk`` of ``a/walk.csv``), and the names of
-    those held out.
+  Clips too short for a velocity are left out, with a warning.
+
+  Args:
+    cfg: Patterns, folder and settings.
+    further: More patterns, of the option ``--standing-clips``.
 
   Raises:
-    UserError: nothing matches, a clip of ``val`` is missing, or a file is unusable;
-      names it.
+    UserError: the output exists, nothing matches, or not one of the patterns that are
+      given, a clip of ``val`` is missing, or a file is unusable; names it.
   """
   cfg.source.check()
+  check_rate(cfg.source.fps, "--fps")
+  if cfg.output.exists() and not cfg.overwrite:
+    raise UserError(
+      f"{cfg.output}: exists; replace it with --overwrite, or give another --output"
+    )
   folder = find_input(cfg.input_dir)
-  files = matching(find_clips(folder), cfg.clips)
+  found = find_clips(folder)
+  files = matching(found, (*cfg.clips, *further))
   if not files:
-    raise UserError(f"{folder}: no clip matches {', '.join(cfg.clips)}")
+    raise UserError(f"{folder}: no clip matches {', '.join((*cfg.clips, *further))}")
+  # Of the usual patterns some may match nothing; what somebody typed may not.
+  if cfg.clips != type(cfg).clips:
+    check_patterns(found, cfg.clips, "--clips")
+  check_patterns(found, further, "--standing-clips")
   held_back = tuple(clip_called(word, files, "--val") for word in cfg.val)
+  for name, path in files.items():
+    check_clip_name(name, path)
   clips = {}
   for name, path in files.items():
     clip, doubts = load_clip(path, cfg.source, cfg.accept_doubtful)
     warn(doubts)
+    if len(clip) < MIN_ROWS:
+      warn([f"{path}: skipped, a single row has no velocity"])
+      continue
     clips[name] = replace(clip, name=name)
-  return clips, held_back
+  if not clips:
+    raise UserError(f"{folder}: no clip has {MIN_ROWS} rows; give longer ones")
+  return Chosen(clips, held_back, {name: files[name] for name in clips})
+
+
+def check_outputs(*paths: Path | None) -> None:
+  """Raise ``UserError`` unless all files can be written, before the first of them is."""
+  for path in paths:
+    if path is not None:
+      check_file(path)

@@ -21,7 +21,7 @@ import yaml
 from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
-from smp.data.choice import ChoiceCfg, choose_clips
+from smp.data.choice import ChoiceCfg, check_outputs, choose_clips
 from smp.errors import UserError
 from smp.motion.clips import Clip
 from smp.motion.dataset import Split
@@ -95,7 +95,7 @@ class SelectGetupsCfg(ChoiceCfg):
   plot: PictureFile | None = None
   """Write a plot of the pelvis height over time with the selected stretches."""
 
-  poses: Path | None = None
+  poses: PictureFile | None = None
   """Write a picture of every start pose, one row or more per class."""
 
 
@@ -202,6 +202,11 @@ def find_getups(clip: Clip, cfg: SelectGetupsCfg) -> list[Getup]:
   ]
 
 
+def _rows(seconds: float, clip: Clip) -> int:
+  """Return the rows of a time, at most those of the clip; the time may be infinite."""
+  return round(min(seconds * clip.fps, len(clip)))
+
+
 def _getup(
   clip: Clip,
   m: Measures,
@@ -211,13 +216,13 @@ def _getup(
 ) -> Getup:
   down, low, stood = rise
   # If the rise alone takes too long, use its last low row as the rest.
-  earliest = min(max(down, stood - round(cfg.max_rise_s * clip.fps)), low)
+  earliest = min(max(down, stood - _rows(cfg.max_rise_s, clip)), low)
   part = slice(earliest, low + 1)
   restless = m.mass_height[part] + STILLNESS_S * m.speed[part]
   near = np.flatnonzero(restless <= restless.min() + REST_TOLERANCE)
   rest = earliest + int(near[-1])
-  start = max(down, rest - round(cfg.before_s * clip.fps), limits[0])
-  stop = min(stood + round(cfg.after_s * clip.fps) + 1, limits[1])
+  start = max(down, rest - _rows(cfg.before_s, clip), limits[0])
+  stop = min(stood + _rows(cfg.after_s, clip) + 1, limits[1])
   sunk = np.flatnonzero(m.height[stood:stop] < cfg.sink)
   stop = stood + int(sunk[0]) if len(sunk) else stop
   pose = start_pose(m.torso_up[rest])
@@ -262,7 +267,7 @@ def select(cfg: SelectGetupsCfg) -> list[Getup]:
     UserError: no clip matches, one is unusable, a validation clip is not among them, or
       there is no get-up.
   """
-  clips, val = choose_clips(cfg)
+  clips, val, _ = choose_clips(cfg)
   cfg = replace(cfg, val=val)
   found = [getup for clip in clips.values() for getup in find_getups(clip, cfg)]
   chosen = [getup for getup in found if not getup.fault]
@@ -271,6 +276,11 @@ def select(cfg: SelectGetupsCfg) -> list[Getup]:
       f"no get-up in {', '.join(clips)}; {len(found)} rises are outside the "
       "limits, see --help"
     )
+  if all(_split(cfg, getup.clip) == "val" for getup in chosen):
+    raise UserError(
+      f"--val {' '.join(cfg.val)}: nothing is left to train on; hold out fewer clips"
+    )
+  check_outputs(cfg.output, cfg.plot, cfg.poses)
   _write(cfg, chosen)
   _print_table(cfg, clips, found)
   if cfg.plot is not None:

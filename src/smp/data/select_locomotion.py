@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import torch
 import yaml
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import uniform_filter1d
 
-from smp.data.choice import ChoiceCfg, choose_clips, matching
+from smp.data.choice import ChoiceCfg, check_outputs, choose_clips, matching
 from smp.errors import UserError
 from smp.motion.clips import Clip, qpos_of
 from smp.motion.contact import penetration
@@ -33,7 +33,7 @@ from smp.motion.kinematics import Kinematics
 from smp.motion.rotations import heading, quat_to_matrix
 from smp.robots import g1
 from smp.utils.files import atomic_path
-from smp.utils.limits import Count, NotNegative, PictureFile, Positive, Seed
+from smp.utils.limits import NotNegative, PictureFile, Positive, Seed
 
 SMOOTHING_S = 0.5
 
@@ -97,7 +97,7 @@ class SelectCfg(ChoiceCfg):
   """Of standing still, take only what has hanging arms, both feet on the floor and an
   upright torso."""
 
-  chunk_s: Positive = 1.5
+  chunk_s: Annotated[float, Field(ge=0.1)] = 1.5
   """Length of the pieces into which stretches are cut, s."""
 
   min_s: Positive = 0.5
@@ -107,7 +107,7 @@ class SelectCfg(ChoiceCfg):
   """``kind``: standing still, slow, turning on the spot, forward at several speeds,
   forward and turning, sideways, backward. ``speed``: bins of ``bin_width``."""
 
-  bin_width: Positive = 0.5
+  bin_width: Annotated[float, Field(ge=0.1)] = 0.5
   """Width of the speed bins, m/s."""
 
   max_bin_s: Positive = 90.0
@@ -116,7 +116,7 @@ class SelectCfg(ChoiceCfg):
   min_bin_s: NotNegative = 0.0
   """Rarer bins of the training split are repeated up to this many seconds."""
 
-  max_repeats: Count = 4
+  max_repeats: Annotated[int, Field(ge=1, le=1000)] = 4
   """Maximum number of times that a rare piece is listed."""
 
   seed: Seed = 0
@@ -229,7 +229,7 @@ def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
   """Return the selected stretches of a clip, cut into pieces of about ``chunk_s``."""
   m = measure(clip)
   rows = is_locomotion(m, cfg)
-  skip = round(cfg.skip_s * clip.fps)
+  skip = round(min(cfg.skip_s * clip.fps, len(clip)))
   rows[:skip] = False
   rows[max(0, len(rows) - skip) :] = False
   rows[rows] = penetration(qpos_of(clip)[rows]).of_itself <= cfg.max_penetration
@@ -243,7 +243,7 @@ def pieces_of(clip: Clip, cfg: SelectCfg) -> list[Piece]:
     seconds = (stop - start) / clip.fps
     if seconds < cfg.min_s:
       continue
-    count = max(1, round(seconds / cfg.chunk_s))
+    count = min(max(1, round(seconds / cfg.chunk_s)), stop - start)
     cuts = np.linspace(start, stop, count + 1).round().astype(int)
     for a, b in zip(cuts[:-1], cuts[1:], strict=True):
       speed, kind = float(m.speed[a:b].mean()), kind_of(m, slice(a, b))
@@ -330,9 +330,8 @@ def select(cfg: SelectCfg) -> None:
   if cfg.balance_by not in get_args(BalanceBy):
     words = ", ".join(get_args(BalanceBy))
     raise UserError(f"--balance-by {cfg.balance_by}: must be one of {words}")
-  everything = replace(cfg, clips=cfg.clips + cfg.standing_clips)
-  clips, val_clips = choose_clips(everything)
-  whole = matching({name: Path(name) for name in clips}, cfg.clips)
+  clips, val_clips, files = choose_clips(cfg, cfg.standing_clips)
+  whole = matching(files, cfg.clips)
   found = [
     piece
     for name, clip in clips.items()
@@ -350,6 +349,7 @@ def select(cfg: SelectCfg) -> None:
       f"--val {' '.join(cfg.val)}, --max-bin-s {cfg.max_bin_s:g}: nothing is left to "
       "train on; hold out fewer clips, or allow more seconds"
     )
+  check_outputs(cfg.output, cfg.plot)
   _write(cfg, train, val)
   _print_table(cfg, found, train, val)
   if cfg.plot is not None:

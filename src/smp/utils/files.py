@@ -124,6 +124,13 @@ def check_folder(folder: Path) -> None:
     ) from error
 
 
+def check_file(path: Path) -> None:
+  """Raise ``UserError`` unless a file can be written at ``path``; make its folder."""
+  if path.is_dir():
+    raise UserError(f"{path}: is a folder; give the name of a file")
+  check_folder(path.parent)
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
   """Remove temporary files in ``folder`` of killed processes; return their paths.
 
