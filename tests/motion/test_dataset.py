@@ -660,7 +660,8 @@ def test_selection_writes_a_motion_set_and_a_picture(tmp_path, lafan_dir):
   assert {entry.split for entry in motions.clips} == {"train", "val"}
   assert plot.stat().st_size > 10_000
   with pytest.raises(UserError, match="--val"):
-    select(SelectCfg(output=out, input_dir=lafan_dir, val=("nobody",)))
+    again = replace(cfg, val=("nobody",), overwrite=True)
+    select(again)
 
 
 @pytest.mark.parametrize("path", sorted(MOTIONS.glob("*.yaml")), ids=lambda p: p.stem)
