@@ -719,7 +719,12 @@ def test_a_policy_with_base_velocity_cannot_be_checked(tmp_path: Path):
     ("joint_pos", lambda x: x[:, :23], "'joint_pos' has shape (220, 23), expected"),
     ("imu_quat", lambda x: x[:, :3], "'imu_quat' has shape (220, 3)"),
     ("command", lambda x: x[:100], "'command' has shape (100, 3), expected (220, 3)"),
-    ("action", lambda x: x.astype(str), "'action' has shape (220, 29)"),
+    ("action", lambda x: x.astype(str), "'action' holds <U32, expected numbers"),
+    (
+      "imu_quat",
+      lambda x: np.where(np.arange(220)[:, None] == 9, 0.0, x),
+      "zero in row 9",
+    ),
     ("time", lambda x: x[:, None], "'time' has shape (220, 1), expected (220,)"),
     ("imu_gyro", lambda x: np.where(x == x[7], np.nan, x), "is not a number in row 7"),
     ("target", lambda x: x[:, :3], "'target' has shape (220, 3)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,8 @@ def write_policy(
   torch.manual_seed(seed)
   spec = ActorSpec("silu", layer_norm=True, squash=True, obs_clip=10.0)
   actor = Actor((width, 8, ACTIONS), spec)
-  card = {"task": task} | ({} if layout is None else {"actor": layout.to_dict()})
+  card: dict[str, Any] = {"task": task, "iteration": 0}
+  card |= {} if layout is None else {"actor": layout.to_dict()}
   policy = {
     "format": FORMAT,
     "actor_state_dict": actor.state_dict(),

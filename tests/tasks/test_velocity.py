@@ -125,7 +125,7 @@ def test_costs_are_small_beside_the_best_reward(env):
 
 def test_episodes_start_at_the_commanded_speed():
   smp_term = cast(SmpTermCfg, load_env_cfg(TASK).commands["smp"])
-  assert smp_term.init_speed_bandwidth == 0.5
+  assert smp_term.init_speed_bandwidth == 0.2
   task = cast(VelocityCommandCfg, load_env_cfg(TASK).commands["command"])
   assert task.resampling_time_range == (3.0, 8.0)
 

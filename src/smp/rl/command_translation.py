@@ -206,6 +206,18 @@ VELOCITY_KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 """Kinds of a velocity command, for which one of several teachers can be asked: each
 returns which commands (N, 3) are of it (N,), bool. A command may be of several or none."""
 
+
+def kinds_of_command(cfg: object) -> dict[str, Callable[[Tensor], Tensor]]:
+  """Return the kinds that commands with the settings ``cfg`` have; none: an empty one."""
+  return _KINDS.get(type(cfg), {})
+
+
+_KINDS: dict[type, dict[str, Callable[[Tensor], Tensor]]] = {
+  VelocityCommandCfg: VELOCITY_KINDS,
+}
+"""By the class of the command."""
+
+
 _TRANSLATIONS: dict[tuple[type, type], Translation] = {
   (VelocityCommandCfg, SpeedCommandCfg): Translation(
     travel_of_velocity, leads_straight

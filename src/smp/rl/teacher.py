@@ -19,7 +19,6 @@ from mjlab.tasks.registry import list_tasks, load_env_cfg
 from torch import Tensor, nn
 
 from smp.errors import UserError
-from smp.mdp.commands import VelocityCommandCfg
 from smp.mdp.observations import STYLE
 from smp.rl.actor import Actor
 from smp.rl.actor_layout import GROUP, ActorLayout
@@ -27,6 +26,7 @@ from smp.rl.command_translation import (
   VELOCITY_KINDS,
   Translation,
   find_translation,
+  kinds_of_command,
 )
 from smp.rl.policy_file import load_trained
 
@@ -204,16 +204,17 @@ def _check_kinds(name: str, kinds: Sequence[str], env: ManagerBasedRlEnv) -> Non
   Raises:
     UserError: The message names the first, and the kinds that there are.
   """
-  if kinds and not isinstance(env.cfg.commands.get(COMMAND), VelocityCommandCfg):
+  known = kinds_of_command(env.cfg.commands.get(COMMAND))
+  if kinds and not known:
     raise UserError(
-      f"--agent.teacher {name}@{'+'.join(kinds)}: only a command of velocity, as "
-      "Smp-Velocity-G1's, has kinds; give the file alone"
+      f"--agent.teacher {name}@{'+'.join(kinds)}: the command of this task has no kinds; "
+      "give the file alone"
     )
   for kind in kinds:
-    if kind not in VELOCITY_KINDS:
+    if kind not in known:
       raise UserError(
         f"--agent.teacher {name}@{'+'.join(kinds)}: unknown kind {kind!r} of command; "
-        f"there are {', '.join(VELOCITY_KINDS)}"
+        f"there are {', '.join(known)}"
       )
 
 
