@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -197,8 +196,6 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   Raises:
     UserError: A bad option, run, checkpoint, prior, file of windows or output folder.
   """
-  from smp.rl.actor_layout import prior_of_styles
-
   steps = protocol_of(task, args.seconds).on(args)
   for seed in args.all_seeds():
     protocol.assign(steps, args.num_envs, seed)  # Raise errors before the work begins.
@@ -212,7 +209,7 @@ def evaluate(task: str, args: EvaluateArgs) -> dict[str, Any]:
   args = args if file is None else replace(args, checkpoint_file=file)
   policies = find_policies(task, args)
   if args.prior is None:
-    args = replace(args, prior=_shared_prior(policies, prior_of_styles))
+    args = replace(args, prior=_shared_prior(policies))
   output = output_dir(task, args)
   check_writable(output)
   data = load_data(task, args)
@@ -255,15 +252,16 @@ def find_policies(task: str, args: EvaluateArgs) -> list[Policy]:
   return policies
 
 
-def _shared_prior(
-  policies: list[Policy], prior_of: Callable[[Path], str | None]
-) -> str | None:
+def _shared_prior(policies: list[Policy]) -> str | None:
   """Return the prior that judges the policies; None: the task's.
 
   Raises:
     UserError: They were trained under different ones, which measure differently.
   """
-  priors = [None if each.file is None else prior_of(each.file) for each in policies]
+  from smp.rl.actor_layout import prior_of_styles
+
+  files = [policy.file for policy in policies]
+  priors = [None if file is None else prior_of_styles(file) for file in files]
   if len(set(priors)) > 1:
     shown = [f"'{prior}'" if prior else "the task's" for prior in priors]
     names = ", ".join(

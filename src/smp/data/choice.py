@@ -17,7 +17,7 @@ from smp.data.formats import SourceCfg
 from smp.data.read_clips import load_clip
 from smp.errors import UserError
 from smp.motion.clips import Clip
-from smp.utils.files import check_file
+from smp.utils.files import check_file, check_new
 from smp.utils.limits import TableFile, check_rate
 from smp.utils.names import check_clip_name
 
@@ -122,10 +122,7 @@ def choose_clips(cfg: ChoiceCfg, further: Sequence[str] = ()) -> Chosen:
   """
   cfg.source.check()
   check_rate(cfg.source.fps, "--fps")
-  if cfg.output.exists() and not cfg.overwrite:
-    raise UserError(
-      f"{cfg.output}: exists; replace it with --overwrite, or give another --output"
-    )
+  check_new(cfg.output, cfg.overwrite)
   folder = find_input(cfg.input_dir)
   found = find_clips(folder)
   files = matching(found, (*cfg.clips, *further))

@@ -22,7 +22,7 @@ from smp.data.pickles import load_pickle
 from smp.data.text_tables import UNITS, Table, counts, read_table
 from smp.errors import UserError, shown
 from smp.robots import g1
-from smp.utils.limits import Positive
+from smp.utils.limits import RATES, Positive
 
 Format = Literal["auto", "csv", "seed", "gmr", "mjlab"]
 QuaternionOrder = Literal["auto", "xyzw", "wxyz"]
@@ -236,7 +236,7 @@ _ROOT_NAMES = _root_names()
 _IGNORED = re.compile(
   r"(frame|time|timestamp|index|row|step|t|id|#)?(_?(idx|id|s|sec|ms))?"
 )
-RATES = (2.0, 1000.0)
+CLOCK_RATES = (2.0, RATES[1])
 """Range of the rows per second that a column of times may mean."""
 USUAL_RATES = (24.0, 25.0, 30.0, 50.0, 60.0, 90.0, 100.0, 120.0, 200.0, 240.0, 500.0)
 """Rates that rounded times stand for if they come near."""
@@ -631,7 +631,7 @@ _SAID = re.compile(
 def _rate(path: Path, table: Table) -> float | None:
   """Return the rows per second by columns or remarks; None: there are none.
 
-  Times are in s, ms, microseconds or nanoseconds, whichever gives a rate of `RATES`.
+  Times are in s, ms, microseconds or nanoseconds, whichever gives a rate of `CLOCK_RATES`.
 
   Raises:
     UserError: Times do not increase, have a gap, or are in none of these units, or two
@@ -670,7 +670,7 @@ def _sensible(path: Path, told: str, value: float, step: bool) -> float:
     value: Rows per second, or the time from one to the next, s.
     step: Whether it is the time.
   """
-  limits = (0.001, 1.0) if step else (1.0, 1000.0)
+  limits = (1.0 / RATES[1], 1.0 / RATES[0]) if step else RATES
   if not limits[0] <= value <= limits[1]:
     unit = " s" if step else ""
     raise UserError(
@@ -949,7 +949,9 @@ def _rate_by(step: float) -> float | None:
   units = (1.0, 1e3, 1e6, 1e9)
   if not step > 0.0:
     return None
-  return next((u / step for u in units if RATES[0] <= u / step <= RATES[1]), None)
+  return next(
+    (u / step for u in units if CLOCK_RATES[0] <= u / step <= CLOCK_RATES[1]), None
+  )
 
 
 def _agree(first: float, second: float) -> bool:

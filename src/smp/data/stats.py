@@ -22,6 +22,7 @@ from smp.motion.dataset import (
 from smp.motion.features import SLICES
 from smp.paths import NORM_STATS
 from smp.robots import g1
+from smp.utils.files import check_new
 from smp.utils.limits import ArrayFile
 
 MAX_OUTSIDE, GROUP_OUTSIDE, FAR_OUTSIDE = 0.15, 0.3, 0.6
@@ -186,10 +187,7 @@ def _check_output(cfg: StatsCfg) -> None:
         f"--output {cfg.output}: lies in {path}, where it would be read as windows; give "
         "another folder"
       )
-  if cfg.output.exists() and not cfg.overwrite:
-    raise UserError(
-      f"{cfg.output}: exists; replace it with --overwrite, or give another --output"
-    )
+  check_new(cfg.output, cfg.overwrite)
 
 
 def run_stats(cfg: StatsCfg) -> None:

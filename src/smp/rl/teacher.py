@@ -170,8 +170,8 @@ def load_teachers(paths: str, env: ManagerBasedRlEnv) -> nn.Module:
   parts = [_split_kinds(name) for name in names]
   if not all(name for name, _ in parts):
     raise UserError(f"--agent.teacher {paths}: a file's name is missing")
-  for name, kinds in parts:
-    _check_kinds(name, kinds, env)
+  for word, (_, kinds) in zip(names, parts, strict=True):
+    _check_kinds(word, kinds, env)
   if parts[-1][1]:
     raise UserError(
       f"--agent.teacher {names[-1]}: the last file is asked for every command that "
@@ -198,8 +198,13 @@ def _split_kinds(name: str) -> tuple[str, list[str]]:
   return path.strip(), [kind.strip() for kind in kinds.split("+")]
 
 
-def _check_kinds(name: str, kinds: Sequence[str], env: ManagerBasedRlEnv) -> None:
+def _check_kinds(word: str, kinds: Sequence[str], env: ManagerBasedRlEnv) -> None:
   """Raise an error for kinds of command that this task's command does not have.
+
+  Args:
+    word: File and kinds, as they were given.
+    kinds: Those kinds.
+    env: The environment.
 
   Raises:
     UserError: The message names the first, and the kinds that there are.
@@ -207,13 +212,13 @@ def _check_kinds(name: str, kinds: Sequence[str], env: ManagerBasedRlEnv) -> Non
   known = kinds_of_command(env.cfg.commands.get(COMMAND))
   if kinds and not known:
     raise UserError(
-      f"--agent.teacher {name}@{'+'.join(kinds)}: the command of this task has no kinds; "
+      f"--agent.teacher {word}: the command of this task has no kinds; "
       "give the file alone"
     )
   for kind in kinds:
     if kind not in known:
       raise UserError(
-        f"--agent.teacher {name}@{'+'.join(kinds)}: unknown kind {kind!r} of command; "
+        f"--agent.teacher {word}: unknown kind {kind!r} of command; "
         f"there are {', '.join(known)}"
       )
 

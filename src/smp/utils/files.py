@@ -131,6 +131,14 @@ def check_file(path: Path) -> None:
   check_folder(path.parent)
 
 
+def check_new(path: Path, overwrite: bool) -> None:
+  """Raise ``UserError`` for an output that exists, unless it is to be replaced."""
+  if path.exists() and not overwrite:
+    raise UserError(
+      f"{path}: exists; replace it with --overwrite, or give another --output"
+    )
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
   """Remove temporary files in ``folder`` of killed processes; return their paths.
 
