@@ -11,7 +11,8 @@ import pytest
 
 from smp.data.checks import ISAAC
 from smp.data.clip_kinematics import body_names, find_bodies
-from smp.data.formats import SourceCfg, read_rows
+from smp.data.formats import read_rows
+from smp.data.source import SourceCfg
 from smp.robots import g1
 from tests.data.test_headings import NAMES, VALUES, refused, same
 from tests.standing import standing_clip, text

@@ -13,8 +13,8 @@ from smp.cli.measure_checks import noticed, rows_of
 from smp.data.checks import ISAAC, Finding, Rows, judge, report
 from smp.data.damage import DAMAGE, change, resampling_change, table_of
 from smp.data.familiar import Gaussian, _Fit
-from smp.data.formats import SourceCfg
 from smp.data.read_clips import load_clip, load_csv
+from smp.data.source import SourceCfg
 from smp.errors import UserError
 from smp.robots import g1
 from tests.standing import standing_clip, table, text

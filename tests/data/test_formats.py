@@ -13,8 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from smp.data.checks import ISAAC
 from smp.data.clip_kinematics import body_names, find_bodies
-from smp.data.formats import JOINTS_23, SourceCfg, find_files, joint_of, read_rows
+from smp.data.formats import read_rows
+from smp.data.motion_files import find_files
 from smp.data.read_clips import clip_of
+from smp.data.source import JOINTS_23, SourceCfg, joint_of
 from smp.errors import UserError
 from smp.motion.clips import Clip
 from smp.motion.kinematics import Kinematics

@@ -23,8 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
 
-from smp.data.formats import CSV_COLUMNS, SourceCfg
 from smp.data.read_clips import load_clip, load_csv
+from smp.data.source import SourceCfg
+from smp.data.text_files import CSV_COLUMNS
 from smp.diffusion.denoiser import Denoiser
 from smp.diffusion.prior import METADATA_KEY, MotionPrior
 from smp.diffusion.reproduction import import_reproduction

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from smp.data.formats import SourceCfg, read_rows
+from smp.data.formats import read_rows
+from smp.data.source import SourceCfg
 from smp.errors import UserError
 from smp.robots import g1
 from tests.standing import standing_clip, table, text

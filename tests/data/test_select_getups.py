@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from smp.data.formats import SourceCfg
 from smp.data.read_clips import load_csv
 from smp.data.select_getups import (
   Getup,
@@ -24,6 +23,7 @@ from smp.data.select_getups import (
 )
 from smp.data.select_locomotion import SelectCfg
 from smp.data.select_locomotion import select as select_locomotion
+from smp.data.source import SourceCfg
 from smp.errors import UserError
 from smp.motion.clips import Clip, mirror_clip
 from smp.motion.dataset import load_motions

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from smp.data.convert import ConvertCfg, convert
-from smp.data.formats import SourceCfg
 from smp.data.select_locomotion import (
   Piece,
   SelectCfg,
@@ -21,6 +20,7 @@ from smp.data.select_locomotion import (
   repeated,
   select,
 )
+from smp.data.source import SourceCfg
 from smp.errors import UserError
 from smp.motion.clips import Clip
 from smp.motion.dataset import load_clip_windows, load_motions

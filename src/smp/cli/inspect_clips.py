@@ -24,8 +24,9 @@ from smp.data.checks import (
 from smp.data.choice import check_patterns, matching
 from smp.data.clip_kinematics import find_poses
 from smp.data.convert import find_clips
-from smp.data.formats import SourceCfg, read_rows
+from smp.data.formats import read_rows
 from smp.data.read_clips import clip_of
+from smp.data.source import SourceCfg
 from smp.errors import UserError, printable
 from smp.motion.clips import Clip, resampled_length
 from smp.motion.contact import outside_limits, penetration

@@ -13,8 +13,8 @@ import tyro
 
 from smp.data.checks import warn
 from smp.data.convert import find_clips, find_input
-from smp.data.formats import SourceCfg
 from smp.data.read_clips import load_clip
+from smp.data.source import SourceCfg
 from smp.errors import UserError
 from smp.motion.clips import Clip
 from smp.utils.files import check_file, check_new

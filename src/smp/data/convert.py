@@ -21,15 +21,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from smp.data.checks import warn
-from smp.data.formats import (
+from smp.data.motion_files import find_files
+from smp.data.read_clips import load_clip
+from smp.data.source import (
   AngleUnit,
   Format,
   LengthUnit,
   QuaternionOrder,
   SourceCfg,
-  find_files,
 )
-from smp.data.read_clips import load_clip
 from smp.errors import UserError, printable
 from smp.motion.clips import Resampling, clip_windows, mirror_clip, resample
 from smp.motion.dataset import ClipEntry, load_motions, save_windows

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from smp.data.checks import Rows, joint_limits, judge, report
-from smp.data.formats import SourceCfg, read_rows
+from smp.data.formats import read_rows
+from smp.data.source import SourceCfg
 from smp.motion.clips import Clip
 
 
